@@ -1,6 +1,8 @@
 """What the user can mend, said in sentences."""
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -24,7 +26,7 @@ class Problems:
         self.found: list[str] = []
 
     def check(self, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """Return check(...), or note its problems and return None."""
+        """Return what `check` returns, or note its problems and return None."""
         try:
             return check(*args, **kwargs)
         except UserError as error:
@@ -48,3 +50,15 @@ def shown(value: object) -> str:
         return f"{value[:MAX_SHOWN_CHARS]!r}... ({len(value)} characters)"
     text = repr(value)
     return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."
+
+
+@contextmanager
+def logged() -> Iterator[None]:
+    """Print the traceback of an unexpected error on its way up: the server that receives it shows none."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception:
+        traceback.print_exc()
+        raise

@@ -1,0 +1,36 @@
+"""What hardware there is: device, number type, generators. The only place that asks."""
+
+import secrets
+
+import torch
+
+MAX_SEED = 2**32 - 1
+
+
+def pick_device() -> torch.device:
+    """Return the CUDA device if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_dtype(device: torch.device) -> torch.dtype:
+    """Return the fastest type that is exact enough: float16 on CUDA, bfloat16 where the CPU computes in it."""
+    if device.type == "cuda":
+        return torch.float16
+    # Without avx512_bf16 the same sums run in emulation, slower than in float32.
+    return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
+
+
+def generator(seed: int) -> torch.Generator:
+    """Return a CPU generator for `seed`: drawn there, the same seed gives the same noise on every device."""
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def draw_seed() -> int:
+    """Return a fresh 32-bit seed."""
+    return secrets.randbits(32)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until `device` has done what it was given, so that a clock can be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

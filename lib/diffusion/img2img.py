@@ -1,0 +1,83 @@
+"""Encode, denoise, decode: pictures and latents."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lib.diffusion.models import Models
+from lib.diffusion.samplers import Sampler
+
+GUIDANCE_SCALE = 7.0
+
+
+@dataclass(frozen=True)
+class LatentDistribution:
+    """What the VAE's encoder makes of a picture: a diagonal Gaussian over latents, float32, scaled for the UNet."""
+
+    mean: Tensor
+    std: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Return the latents (1, channels, height, width) that unit `noise` of that shape picks."""
+        return self.mean + self.std * noise
+
+
+@torch.inference_mode()
+def encode(models: Models, image: Tensor) -> LatentDistribution:
+    """Encode `image` (1, 3, height, width), in [-1, 1]."""
+    pixels = image.to(models.device, models.dtype, memory_format=torch.channels_last)
+    posterior = models.vae.encode(pixels).latent_dist
+    scaling = models.vae.config.scaling_factor
+    return LatentDistribution(posterior.mean.float() * scaling, posterior.std.float() * scaling)
+
+
+@torch.inference_mode()
+def denoise(
+    models: Models,
+    sampler: Sampler,
+    latents: Tensor,
+    embedding: Tensor,
+    unconditional: Tensor,
+    generator: torch.Generator | None = None,
+    on_evaluation: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Run `sampler` from noisy `latents` with classifier-free guidance, both halves of it in one batch.
+
+    Latents are (1, channels, height, width) float32: only the UNet computes in lower precision, so that rounding
+    does not build up over the steps. Embeddings are (1, tokens, channels). Source: Ho and Salimans,
+    Classifier-free diffusion guidance, https://arxiv.org/abs/2207.12598.
+    """
+    context = torch.cat([unconditional, embedding]).to(models.device, models.dtype)
+
+    def guided_epsilon(scaled_latents: Tensor, timestep: Tensor) -> Tensor:
+        pair = scaled_latents.to(models.dtype).expand(2, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        epsilons = models.unet(pair, timestep, encoder_hidden_states=context, return_dict=False)[0].float()
+        without, with_prompt = epsilons.chunk(2)
+        return torch.lerp(without, with_prompt, GUIDANCE_SCALE)
+
+    return sampler.run(guided_epsilon, latents, generator, on_evaluation)
+
+
+@torch.inference_mode()
+def decode(models: Models, latents: Tensor) -> NDArray[np.uint8]:
+    """Decode latents (1, channels, height, width) to a picture (height, width, 3) uint8.
+
+    Raises:
+        FloatingPointError: the model produced values that are not finite; a cast would hide them as black pixels.
+    """
+    scaled = (latents / models.vae.config.scaling_factor).to(models.dtype)
+    image = models.vae.decode(scaled.contiguous(memory_format=torch.channels_last), return_dict=False)[0]
+    if not torch.isfinite(image).all():
+        raise FloatingPointError(f"the model's picture is not finite in {models.dtype}")
+    levels = image[0].float().add(1).mul(127.5).round().clamp(0, 255)
+    picture: NDArray[np.uint8] = levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return picture
+
+
+def to_model_range(image: NDArray[np.uint8]) -> Tensor:
+    """Return a picture (height, width, 3) uint8 as (1, 3, height, width) float32 in [-1, 1]."""
+    return torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).float().div(127.5).sub(1)

@@ -1,0 +1,110 @@
+"""The Cog face of riffusion: inputs as documented, a few calls, two files.
+
+`cog build` reads this file without running it, so every Input is literal and complete; lib/ holds the same tables
+for itself, and a test holds the two equal.
+"""
+
+import os
+from typing import Optional
+
+import torch
+from cog import BaseModel, BaseRunner, Input, Path
+
+from lib import weights
+from lib.audio.encode import level, write_png, write_wav
+from lib.audio.inverse import Synthesis
+from lib.audio.spectrogram import image_to_mel
+from lib.device import draw_seed, generator
+from lib.diffusion.models import load
+from lib.errors import logged
+from lib.outputs import Outputs
+from lib.progress import Stages
+from lib.riffusion import Request, Riffusion
+
+
+class Output(BaseModel):
+    """A clip: 44.1 kHz mono WAV, and the spectrogram it was made from as PNG."""
+
+    audio: Path
+    spectrogram: Path
+
+
+class Predictor(BaseRunner):
+    """Text to music by spectrogram diffusion."""
+
+    def setup(self) -> None:
+        folder = weights.ensure("riffusion")
+        models = load(folder)
+        self.weights_kind = weights.kind(folder)
+        self.device = models.device
+        self.riffusion = Riffusion(models)
+        self.synthesis = Synthesis(models.device)
+        self.outputs = Outputs("riffusion")
+
+    @torch.inference_mode()
+    def run(
+        self,
+        prompt_a: str = Input(description="The prompt for your audio", default="funky synth solo"),
+        denoising: float = Input(description="How much to transform input spectrogram", default=0.75, ge=0, le=1),
+        prompt_b: Optional[str] = Input(
+            description="The second prompt to interpolate with the first, leave blank if no interpolation",
+            default=None,
+        ),
+        alpha: float = Input(
+            description="Interpolation alpha if using two prompts. A value of 0 uses prompt_a fully, a value of 1 uses prompt_b fully",
+            default=0.5,
+            ge=0,
+            le=1,
+        ),
+        num_inference_steps: int = Input(description="Number of steps to run the diffusion model", default=50, ge=1),
+        seed_image_id: str = Input(
+            description="Seed spectrogram to use",
+            default="vibes",
+            choices=[
+                "agile",
+                "marim",
+                "mask_beat_lines_80",
+                "mask_gradient_dark",
+                "mask_gradient_top_70",
+                "mask_graident_top_fifth_75",
+                "mask_top_third_75",
+                "mask_top_third_95",
+                "motorway",
+                "og_beat",
+                "vibes",
+            ],
+        ),
+    ) -> Output:
+        with logged():
+            request = Request.verified(
+                prompt_a=prompt_a,
+                prompt_b=prompt_b,
+                alpha=alpha,
+                denoising=denoising,
+                num_inference_steps=num_inference_steps,
+                seed_image_id=seed_image_id,
+                seed=_seed(),
+            )
+            print(f"Using seed: {request.seed}")
+            stages = Stages(self.device)
+            with self.outputs.fresh() as folder:
+                image = self.riffusion.generate(request, stages)
+                with stages.measure("sound"):
+                    waveform = self.synthesis(image_to_mel(image), generator(request.seed))
+                    output = Output(audio=Path(folder / "audio.wav"), spectrogram=Path(folder / "spectrogram.png"))
+                    write_wav(output.audio, level(waveform))
+                    write_png(output.spectrogram, image, request.described())
+        self.record_metric("seed", request.seed)
+        self.record_metric("steps", request.steps)
+        self.record_metric("model", self.weights_kind)
+        for stage, seconds in stages.seconds.items():
+            self.record_metric(f"seconds.{stage}", round(seconds, 4))
+        return output
+
+
+def _seed() -> object:
+    """Return the seed that the environment fixes (the documented inputs have none), or a fresh one."""
+    fixed = os.environ.get("RIFFUSION_SEED", "")
+    if fixed:
+        return int(fixed) if fixed.isdecimal() else fixed
+    return draw_seed()

@@ -1,0 +1,30 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib import stand_in
+from lib.diffusion.models import Models, load
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network_and_own_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep every test away from the hub and from the weights that a developer may have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("WEIGHTS", "small")
+        patch.setenv("WEIGHTS_DIR", str(tmp_path_factory.mktemp("weights")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small") / "model"
+    stand_in.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(small_folder: Path) -> Models:
+    return load(small_folder, torch.device("cpu"), torch.float32)
