@@ -12,6 +12,10 @@ from transformers.utils import logging as transformers_logging
 from lib.device import pick_device, pick_dtype
 from lib.errors import UserError
 
+# Its bars for a second's work, and its report of buffers that nobody uses any more, are no concern of the user's.
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
+
 
 @dataclass(frozen=True)
 class Models:
@@ -54,8 +58,6 @@ def load(folder: Path, device: torch.device | None = None, dtype: torch.dtype | 
         "vae": (AutoencoderKL, dtype),
         "unet": (UNet2DConditionModel, dtype),
     }
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # its load report of unused buffers is no concern of the user's
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         loaded = {name: _load_part(folder, name, *part) for name, part in parts.items()}
@@ -64,8 +66,6 @@ def load(folder: Path, device: torch.device | None = None, dtype: torch.dtype | 
             f"The weights in {folder} can't be loaded ({_first_line(error)}). "
             "Delete that folder and download it again, with script/weights or by starting the container anew."
         ) from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
     for name, part in loaded.items():
         part.requires_grad_(False).eval().to(device)
         if name != "text_encoder":

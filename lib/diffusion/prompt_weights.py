@@ -18,6 +18,7 @@ from lib.errors import UserError, shown
 ROUND_WEIGHT = 1.1
 SQUARE_WEIGHT = 1 / 1.1
 MAX_WEIGHT = 100.0  # far above what any prompt uses; it keeps every product finite
+MIN_MEAN = 1e-3  # of the root mean square; the embeddings of Stable Diffusion's text encoder have some 0.1
 
 TOKEN = re.compile(
     r"""\\(?P<literal>[()\[\]\\])        # an escaped bracket or backslash
@@ -134,4 +135,12 @@ class PromptEncoder:
         if all(weight == 1.0 for weight in weights):
             return embedding
         weighted = embedding * torch.tensor(row_weights, device=device).reshape(1, -1, 1)
-        return weighted * (embedding.mean() / weighted.mean())
+        return weighted * _mean_ratio(embedding, weighted)
+
+
+def _mean_ratio(before: Tensor, after: Tensor) -> float:
+    """Return before's mean over after's; 1 where a mean is lost in the spread, and its ratio would be chance."""
+    means = before.mean().item(), after.mean().item()
+    if min(map(abs, means)) < MIN_MEAN * before.square().mean().sqrt().item():
+        return 1.0
+    return means[0] / means[1]

@@ -1,0 +1,155 @@
+import re
+import time
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.animation import prompts
+from lib.errors import UserError
+
+steady = settings(derandomize=True, deadline=timedelta(milliseconds=500))
+
+
+def keyframes(text, max_frames=100):
+    return dict(prompts.parse(text, max_frames).keyframes)
+
+
+def problems(text, max_frames=100):
+    with pytest.raises(UserError) as caught:
+        prompts.parse(text, max_frames)
+    return caught.value.problems
+
+
+def test_the_schema_s_default():
+    text = "0: a beautiful portrait of a woman by Artgerm, trending on Artstation"
+    assert keyframes(text) == {0: "a beautiful portrait of a woman by Artgerm, trending on Artstation"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0: a red circle | 50: a blue square", {0: "a red circle", 50: "a blue square"}),
+        ("50: b | 0: a", {0: "a", 50: "b"}),
+        ("0:a|50:b", {0: "a", 50: "b"}),
+        ("  0  :  a  \n|\n\t50 : b\n", {0: "a", 50: "b"}),
+        ("a red circle", {0: "a red circle"}),
+        ("  a red circle \n", {0: "a red circle"}),
+        ("a red circle | 50: a blue square", {0: "a red circle", 50: "a blue square"}),
+        ("50: a blue square | a red circle", {0: "a red circle", 50: "a blue square"}),
+        ("0: a 16:9 photo: wide", {0: "a 16:9 photo: wide"}),
+        ("0: 16:9 photo", {0: "16:9 photo"}),
+        ("a 16:9 photo", {0: "a 16:9 photo"}),
+        ("a (cat:1.2), [dog]", {0: "a (cat:1.2), [dog]"}),
+        ("(cat:1.2) | 7: (dog:0.8)", {0: "(cat:1.2)", 7: "(dog:0.8)"}),
+        ("0: : a", {0: ": a"}),
+        (": a", {0: ": a"}),
+        ("-5: a", {0: "-5: a"}),
+        ("1.5: a", {0: "1.5: a"}),
+        ("5 cats: one sleeps", {0: "5 cats: one sleeps"}),
+        ("2001 | 5: a", {0: "2001", 5: "a"}),
+        ("007: Bond", {7: "Bond"}),
+        ("0: two\nlines", {0: "two\nlines"}),
+        ("0: \u4e00\u532f\u99ac | 5: \u0642\u0637\u0629 | 6: \U0001f431", {0: "一匯馬", 5: "قطة", 6: "🐱"}),
+        ("\u0663: a", {0: "\u0663: a"}),  # only 0 to 9 make a frame number
+        ("100: past the last frame", {100: "past the last frame"}),
+    ],
+)
+def test_reads_what_people_write(text, expected):
+    assert keyframes(text) == expected
+
+
+def test_a_prompt_holds_until_the_next_keyframe():
+    found = prompts.parse("0: a | 10: b | 50: c", 100)
+    assert [found.at(n) for n in range(100)] == ["a"] * 10 + ["b"] * 40 + ["c"] * 50
+
+
+def test_the_first_prompt_holds_before_its_keyframe():
+    found = prompts.parse("30: a | 60: b", 100)
+    assert [found.at(n) for n in range(100)] == ["a"] * 60 + ["b"] * 40
+
+
+def test_texts_are_distinct_and_in_order():
+    assert prompts.parse("60: b | 0: a | 30: b | 40: a | 90: c", 100).texts == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "animation_prompts, part 1 (''): the prompt is empty"),
+        (" \n ", "animation_prompts, part 1 (''): the prompt is empty"),
+        ("0:", "animation_prompts, part 1 ('0:'): the prompt is empty"),
+        ("0: a |", "animation_prompts, part 2 (''): the prompt is empty"),
+        ("0: a | | 5: b", "animation_prompts, part 2 (''): the prompt is empty"),
+        ("0: a | 50: ", "animation_prompts, part 2 ('50:'): the prompt is empty"),
+        ("5: a | 05: b", "animation_prompts, part 2 ('05: b'): frame 5 has a prompt already, in part 1"),
+        ("a | b", "animation_prompts, part 2 ('b'): frame 0 has a prompt already, in part 1"),
+        ("0: a | b", "animation_prompts, part 2 ('b'): frame 0 has a prompt already, in part 1"),
+        ("0: a | 101: b", "animation_prompts, part 2 ('101: b'): frame '101' is above max_frames, 100 ("),
+        ("2001: a space odyssey", "needs a frame too, as in 0: 16:9 photo"),
+        ("9" * 9999 + ": a", "is above max_frames, 100"),
+        ("0: a\ud800", "without the lone surrogate at 4"),
+        ("a" * 4001, "the prompt has 4001 characters, but must have at most 4000"),
+        ("a" * 20_001, "animation_prompts is 'aaa"),
+        ("|" * 101, "animation_prompts has 102 parts, but must have at most 101"),
+        (None, "animation_prompts is None, but must be text"),
+    ],
+)
+def test_refuses_and_names_the_part(text, said):
+    (problem,) = problems(text)
+    assert said in problem
+
+
+def test_max_frames_is_the_highest_frame():
+    assert keyframes("1000: a", 1000) == {1000: "a"}
+    assert problems("1001: a", 1000)
+    assert len(keyframes("|".join(f"{frame}: a" for frame in range(101)))) == 101
+
+
+def test_all_problems_are_told_at_once():
+    found = problems("0: a | 0: b | 500: c | 7: | 8: good | ")
+    assert [re.search(r"part (\d)", problem)[1] for problem in found] == ["2", "3", "4", "6"]
+
+
+@pytest.mark.parametrize("text", ["|" * 20_000, "1" * 20_000, "0" * 19_990 + "5: a", "|".join(["0:a"] * 1001)])
+def test_attacks_end_at_once(text):
+    started_s = time.process_time()
+    try:
+        prompts.parse(text, 1000)
+    except UserError as error:
+        str(error).encode()
+    assert time.process_time() - started_s < 0.1
+
+
+TEXTS = st.text(st.characters(exclude_characters="|", exclude_categories=["Cs"]), min_size=1, max_size=40)
+TEXTS = TEXTS.map(str.strip).filter(bool)
+BLANKS = st.sampled_from(["", " ", "\n", "\t ", "\u3000"])
+
+
+@settings(steady, max_examples=500)
+@given(st.dictionaries(st.integers(0, 100), TEXTS, min_size=1, max_size=8), st.data())
+def test_round_trip(expected, data):
+    parts = []
+    for frame, text in data.draw(st.permutations(list(expected.items()))):
+        blank, other = data.draw(BLANKS), data.draw(BLANKS)
+        plain = frame == 0 and not re.match(r"[0-9]+\s*:", text) and data.draw(st.booleans())
+        parts.append(f"{blank}{text}{other}" if plain else f"{blank}{frame}{other}:{blank}{text}{other}")
+    found = prompts.parse("|".join(parts), 100)
+    assert dict(found.keyframes) == expected
+    assert [frame for frame, _ in found.keyframes] == sorted(expected)
+    for n in range(100):
+        before = [frame for frame in expected if frame <= n]
+        assert found.at(n) == expected[max(before) if before else min(expected)]
+
+
+@settings(steady, max_examples=2000)
+@given(st.one_of(st.text(), st.text("019:| ab\n\ud800", max_size=60)))
+def test_only_a_user_error_ever_comes_out(text):
+    try:
+        found = prompts.parse(text, 100)
+    except UserError as error:
+        assert all(problem.startswith("animation_prompts") for problem in error.problems)
+        str(error).encode()
+    else:
+        assert all(0 <= frame <= 100 and prompt == prompt.strip() != "" for frame, prompt in found.keyframes)

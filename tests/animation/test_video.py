@@ -1,0 +1,232 @@
+import json
+import time
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lib.animation.color import ColorMatcher, add_noise
+from lib.animation.video import write_mp4
+from lib.animation.warp import warp
+
+STEP_PX = (3, -2)  # (x, y) a frame, in the clip that only moves
+SATURATED = [
+    (255, 0, 0),
+    (0, 255, 0),
+    (0, 0, 255),
+    (255, 255, 0),
+    (0, 255, 255),
+    (255, 0, 255),
+    (255, 255, 255),
+    (0, 0, 0),
+    (128, 128, 128),
+    (250, 128, 114),
+    (17, 99, 201),
+    (200, 30, 90),
+]
+
+
+def picture(height=512, width=512):
+    """Smooth shapes with edges and a little grain, unlike in each channel; one period wide and high."""
+    y, x = np.mgrid[:height, :width] / (height, width)[0]
+    rng = np.random.default_rng(0)
+    frame = np.empty((height, width, 3))
+    for channel in range(3):
+        disc = np.hypot(x - 0.3 - channel / 9, y - 0.6) < 0.25
+        frame[..., channel] = 90 + 50 * np.sin(2 * np.pi * (x + channel * y)) + 80 * disc
+    return np.clip(frame + rng.normal(0, 2, frame.shape), 0, 255).astype(np.uint8)
+
+
+def moving(count, first=None):
+    frame = picture() if first is None else first
+    for _ in range(count):
+        yield frame
+        frame = warp(frame, 0, 1, *STEP_PX)
+
+
+def small(count):
+    return moving(count, picture(64, 64))
+
+
+def noise(count, side=256):
+    rng = np.random.default_rng(0)
+    return (rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(count))
+
+
+def read(path):
+    with av.open(path) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def psnr_db(frame, other):
+    return 10 * np.log10(255**2 / np.mean((frame.astype(float) - other) ** 2))
+
+
+def boxes(path):
+    """The names of the mp4's outermost boxes, in order."""
+    data, names = path.read_bytes(), []
+    while data:
+        names.append(data[4:8].decode())
+        data = data[int.from_bytes(data[:4], "big") :]
+    return names
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "out.mp4"
+    settings = {"seed": 2**32 - 1, "zoom": "0:(1.04)", "animation_prompts": "0: Zürich, 16:9 | 50: 富士山 \ud800"}
+    assert write_mp4(path, moving(100), 15, settings) == 100
+    return path, settings
+
+
+def test_every_frame_is_there_and_looks_like_itself(clip):
+    frames = read(clip[0])
+    assert len(frames) == 100
+    for decoded, original in zip(frames, moving(100), strict=True):
+        assert psnr_db(decoded, original) > 35
+
+
+def test_a_clip_of_translations_moves_by_those_pixels(clip):
+    frames = read(clip[0])
+    for n in (1, 10, 99):
+        expected = np.roll(frames[0], (STEP_PX[1] * n, STEP_PX[0] * n), (0, 1))
+        assert psnr_db(frames[n], expected) > 35
+        backwards = np.roll(frames[0], (-STEP_PX[1] * n, -STEP_PX[0] * n), (0, 1))
+        assert psnr_db(frames[n], backwards) < 30
+
+
+def test_it_is_h264_that_browsers_play(clip):
+    with av.open(clip[0]) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert stream.codec_context.pix_fmt == "yuv420p"
+        assert stream.codec_context.profile == "High"
+        assert (stream.width, stream.height) == (512, 512)
+
+
+def test_its_constant_rate_factor_is_17(clip):
+    assert b"crf=17.0" in clip[0].read_bytes()  # x264 leaves a note of its options
+
+
+def test_the_index_is_in_front(clip):
+    names = boxes(clip[0])
+    assert names.index("moov") < names.index("mdat")
+
+
+def test_the_settings_are_in_the_metadata(clip):
+    path, settings = clip
+    with av.open(path) as container:
+        assert json.loads(container.metadata["comment"]) == settings
+
+
+def test_long_settings_are_kept_whole(tmp_path):
+    settings = {"animation_prompts": " | ".join(f"{n}: a prompt of some length, number {n}" for n in range(999))}
+    write_mp4(tmp_path / "out.mp4", small(1), 10, settings)
+    with av.open(tmp_path / "out.mp4") as container:
+        assert json.loads(container.metadata["comment"]) == settings
+
+
+@pytest.mark.parametrize(("fps", "count"), [(10, 1), (15, 100), (23, 50), (60, 61)])
+def test_the_rate_is_exact_and_constant(tmp_path, fps, count):
+    path = tmp_path / "out.mp4"
+    write_mp4(path, small(count), fps, {})
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate == stream.base_rate == fps
+        assert stream.frames == count
+        assert stream.duration * stream.time_base * fps == count
+        assert container.duration == pytest.approx(1e6 * count / fps, abs=1)  # in microseconds
+        times = [frame.pts * stream.time_base for frame in container.decode(stream)]
+    assert [time_s * fps for time_s in times] == list(range(count))
+
+
+def test_colours_are_right_and_labelled(tmp_path):
+    patches = np.array(SATURATED, np.uint8).reshape(3, 4, 3).repeat(64, 0).repeat(64, 1)
+    write_mp4(tmp_path / "out.mp4", [patches] * 3, 15, {})
+    (decoded, *_) = read(tmp_path / "out.mp4")
+    inner = decoded.reshape(3, 64, 4, 64, 3)[:, 16:48, :, 16:48].mean((1, 3)).reshape(-1, 3)
+    assert np.abs(inner - SATURATED).max() <= 2
+    with av.open(tmp_path / "out.mp4") as container:
+        context = container.streams.video[0].codec_context
+    # ISO/IEC 23091-2: primaries of BT.709, the transfer of sRGB, the matrix of BT.601; and limited range.
+    assert (context.color_primaries, context.color_trc, context.colorspace) == (1, 13, 6)
+    assert context.color_range == 1
+
+
+def test_players_without_colour_management_agree(tmp_path):
+    """OpenCV among them; they take BT.601 for granted at this size."""
+    write_mp4(tmp_path / "out.mp4", [picture()], 15, {})
+    with av.open(tmp_path / "out.mp4") as container:
+        planes = next(container.decode(video=0)).to_ndarray()
+    decoded = cv2.cvtColor(planes, cv2.COLOR_YUV2RGB_I420)
+    assert np.abs(decoded.mean((0, 1)) - picture().mean((0, 1))).max() < 1.5
+
+
+def test_an_array_may_be_reused_for_the_next_frame(tmp_path):
+    def in_one_array():
+        frame = np.empty((64, 64, 3), np.uint8)
+        for level in range(0, 250, 10):
+            frame[:] = level
+            yield frame
+
+    write_mp4(tmp_path / "out.mp4", in_one_array(), 15, {})
+    levels = [frame.mean() for frame in read(tmp_path / "out.mp4")]
+    assert levels == pytest.approx(list(range(0, 250, 10)), abs=2)
+
+
+def test_views_and_sides_of_any_even_size_are_fine(tmp_path):
+    frame = picture(72, 130)[:, ::-1][2:, :, ::-1]
+    write_mp4(tmp_path / "view.mp4", [frame] * 2, 15, {})
+    write_mp4(tmp_path / "copy.mp4", [frame.copy()] * 2, 15, {})
+    assert (tmp_path / "view.mp4").read_bytes() == (tmp_path / "copy.mp4").read_bytes()
+    assert read(tmp_path / "view.mp4")[0].shape == frame.shape
+
+
+def test_the_same_frames_give_the_same_bytes(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        write_mp4(tmp_path / name, small(20), 15, {"seed": 1})
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_encoding_runs_beside_and_few_frames_wait(tmp_path):
+    asked_at = []
+
+    def timed(frames):
+        for frame in frames:
+            asked_at.append(time.process_time())
+            yield frame
+
+    own, all_threads = time.thread_time(), time.process_time()
+    write_mp4(tmp_path / "out.mp4", timed(noise(80)), 15, {})
+    own, total = time.thread_time() - own, time.process_time() - all_threads
+    assert own < total / 2  # the rest was spent on the encoder's thread
+    # Were the frames all taken in at once, the last would have been asked for long before it was its turn.
+    assert asked_at[-1] - asked_at[0] > 0.6 * total
+
+
+def test_all_but_the_model_takes_under_25_ms_a_frame_on_one_core(tmp_path):
+    threads = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    matcher, generator = ColorMatcher("Match Frame 0 LAB", picture()), torch.Generator()
+
+    def frames(count):
+        frame = picture()
+        for seed in range(count):
+            yield frame
+            frame = matcher.match(warp(frame, 1.5, 1.04, *STEP_PX))
+            add_noise(frame, 0.02, generator.manual_seed(seed))
+
+    def frame_ms():
+        start = time.process_time()
+        write_mp4(tmp_path / "out.mp4", frames(30), 15, {})
+        return 1000 * (time.process_time() - start) / 30
+
+    try:
+        assert min(frame_ms() for _ in range(3)) < 25
+    finally:
+        cv2.setNumThreads(threads[0])
+        torch.set_num_threads(threads[1])

@@ -1,0 +1,129 @@
+import ctypes
+import resource
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from lib.animation.video import write_mp4
+
+
+class CancelledError(BaseException):
+    """What a server raises in the middle of a run: no Exception."""
+
+
+def grey(count):
+    return (np.full((64, 64, 3), level, np.uint8) for level in range(count))
+
+
+def noise(count):
+    rng = np.random.default_rng(0)
+    return (rng.integers(0, 256, (256, 256, 3), dtype=np.uint8) for _ in range(count))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, CancelledError, SystemExit])
+@pytest.mark.parametrize("good_frames", [0, 1, 30])
+def test_a_run_that_fails_or_is_cancelled_leaves_nothing(tmp_path, error, good_frames):
+    def failing():
+        yield from grey(good_frames)
+        raise error
+
+    with pytest.raises(error):
+        write_mp4(tmp_path / "out.mp4", failing(), 15, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_at_the_path_before_the_end(tmp_path):
+    def looking():
+        for frame in grey(20):
+            assert not (tmp_path / "out.mp4").exists()
+            yield frame
+
+    write_mp4(tmp_path / "out.mp4", looking(), 15, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_failing_run_spares_an_earlier_ones_file(tmp_path):
+    (tmp_path / "out.mp4").write_bytes(b"earlier")
+    with pytest.raises(ValueError, match="no frames"):
+        write_mp4(tmp_path / "out.mp4", [], 15, {})
+    assert (tmp_path / "out.mp4").read_bytes() == b"earlier"
+
+
+def test_an_error_on_the_thread_is_raised_soon(tmp_path):
+    """The disk is full, as far as this process can tell."""
+    asked = []
+
+    def counted():
+        for frame in noise(200):
+            asked.append(1)
+            yield frame
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_mp4(tmp_path / "out.mp4", counted(), 15, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(asked) < 100
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_mp4(tmp_path / "missing" / "out.mp4", grey(2), 15, {})
+
+
+def test_no_frames_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match="there are no frames"):
+        write_mp4(tmp_path / "out.mp4", iter(()), 15, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", [(63, 64, 3), (64, 63, 3), (64, 64), (64, 64, 4), (64,)])
+def test_a_first_frame_that_is_none_is_refused(tmp_path, shape):
+    with pytest.raises(ValueError, match="frame 0 is "):
+        write_mp4(tmp_path / "out.mp4", [np.zeros(shape, np.uint8)], 15, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "odd_one", [np.zeros((64, 66, 3), np.uint8), np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.uint8)]
+)
+@pytest.mark.parametrize("index", [0, 7])
+def test_a_frame_unlike_the_first_is_named(tmp_path, odd_one, index):
+    frames = [*grey(index), odd_one, *grey(2)]
+    named = index if odd_one.shape != (64, 66, 3) else max(index, 1)  # alone, it may be the first
+    with pytest.raises(ValueError, match=f"frame {named} is "):
+        write_mp4(tmp_path / "out.mp4", frames, 15, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("after_s", [0.01, 0.05, 0.2, 0.4])
+def test_a_cancellation_at_any_bytecode_leaves_nothing(tmp_path, after_s):
+    """A server cancels by raising in the run's thread, wherever that is."""
+    raised = []
+
+    def run():
+        try:
+            write_mp4(tmp_path / "out.mp4", noise(10_000), 15, {})
+        except CancelledError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    time.sleep(after_s)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(CancelledError))
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    assert raised
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,198 @@
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from lib.audio.encode import PARAMETERS, level, limit, write_png, write_wav
+
+PEAK = 10 ** (-0.1 / 20)
+
+
+def music_like(crest_db: float) -> torch.Tensor:
+    """Make noise with a few strong beats, so that its peak lies crest_db above its root mean square."""
+    waveform = torch.randn(1, 44100, generator=torch.Generator().manual_seed(0)).clamp(-3, 3)
+    beats = torch.sin(torch.arange(200) * 0.31) * torch.tensor([[1.0], [0.9], [0.8], [0.7]])
+    waveform[0, 5000:40000].unfold(0, 200, 10000).copy_(beats * rms(waveform) * 10 ** (crest_db / 20))
+    return waveform
+
+
+def rms(waveform: torch.Tensor) -> float:
+    return float(waveform.double().square().mean().sqrt())
+
+
+def in_db(amplitude: float) -> float:
+    return float(20 * np.log10(amplitude))
+
+
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """Let writes fail midway, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Levels
+
+
+@pytest.mark.parametrize("gain", [1e-30, 1e-3, 1, 1e6])
+def test_the_peak_is_0_1_db_below_full_scale_whatever_came_in(gain):
+    levelled = level(music_like(15) * gain)
+    assert levelled.dtype == torch.float32
+    assert float(levelled.abs().max()) == pytest.approx(PEAK, rel=1e-6)
+
+
+@pytest.mark.parametrize("crest_db", [15, 19, 23])
+def test_a_clip_is_as_loud_as_the_original_s(crest_db):
+    waveform = music_like(crest_db)
+    original = (waveform / rms(waveform) * 10 ** (-12 / 20)).clamp(-1, 1) * PEAK
+    assert in_db(rms(level(waveform))) == pytest.approx(in_db(rms(original)), abs=0.5)
+
+
+def test_no_sample_is_cut_off():
+    levelled = level(music_like(19))[0]
+    at_peak = (levelled.abs() > PEAK * (1 - 1e-6)).sum()
+    assert int(at_peak) == 1
+
+
+def test_the_limiter_is_smooth_odd_and_rising_and_leaves_quiet_samples():
+    x = torch.linspace(-3, 3, 60001, dtype=torch.float64)
+    y = limit(x)
+    slope = y.diff() / x.diff()
+    assert torch.equal(y[x.abs() <= 0.5], x[x.abs() <= 0.5])
+    torch.testing.assert_close(y, -y.flip(0))
+    assert y.abs().max() < 1
+    assert slope.min() > 0
+    assert slope.diff().abs().max() < 1e-3
+
+
+def test_a_clip_without_peaks_is_not_bent():
+    waveform = torch.sin(torch.arange(44100) * 0.05)[None]
+    torch.testing.assert_close(level(waveform), waveform / waveform.abs().max() * PEAK)
+
+
+@pytest.mark.parametrize("samples", [0, 1000])
+def test_silence_stays_silence(samples):
+    assert torch.equal(level(torch.zeros(1, samples)), torch.zeros(1, samples))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_samples_that_are_not_finite_are_a_bug(bad):
+    with pytest.raises(ValueError, match="not finite"):
+        level(torch.tensor([[0.0, bad]]))
+
+
+# WAV
+
+
+def test_a_wav_is_44_1_khz_mono_16_bit_and_reads_back(tmp_path):
+    waveform = level(music_like(15))
+    write_wav(tmp_path / "clip.wav", waveform)
+    info = soundfile.info(tmp_path / "clip.wav")
+    assert (info.format, info.subtype, info.samplerate, info.channels) == ("WAV", "PCM_16", 44100, 1)
+    samples, _ = soundfile.read(tmp_path / "clip.wav", dtype="int16")
+    assert np.abs(samples - waveform[0].numpy() * 32767).max() < 0.51
+    assert in_db(np.abs(samples).max() / 32767) == pytest.approx(-0.1, abs=0.001)
+    assert names(tmp_path) == ["clip.wav"]
+
+
+def test_a_clip_of_no_length_is_a_wav_too(tmp_path):
+    write_wav(tmp_path / "clip.wav", torch.zeros(1, 0))
+    assert soundfile.info(tmp_path / "clip.wav").frames == 0
+
+
+@pytest.mark.parametrize(
+    "waveform", [torch.zeros(2, 10), torch.zeros(10), torch.tensor([[1.01]]), torch.tensor([[float("nan")]])]
+)
+def test_a_waveform_that_does_not_fit_the_wav_is_refused(tmp_path, waveform):
+    with pytest.raises(ValueError, match="waveform"):
+        write_wav(tmp_path / "clip.wav", waveform)
+    assert names(tmp_path) == []
+
+
+# PNG
+
+
+def test_a_png_is_lossless_rgb_of_equal_channels_with_its_text(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (512, 512)).astype(np.uint8)
+    metadata = {"prompt_a": "café 音楽, (funky:1.3)\nand more", "seed": "42"}
+    write_png(tmp_path / "spectrogram.png", image, metadata)
+    with Image.open(tmp_path / "spectrogram.png") as png:
+        png.load()
+        assert (png.format, png.mode, png.size) == ("PNG", "RGB", (512, 512))
+        assert all(np.array_equal(np.asarray(channel), image) for channel in png.split())
+        assert png.info == metadata | PARAMETERS
+    assert names(tmp_path) == ["spectrogram.png"]
+
+
+def test_the_parameters_have_their_units_and_values():
+    assert PARAMETERS["sample_rate_hz"] == "44100"
+    assert PARAMETERS["hop_length"] == "441"
+    assert float(PARAMETERS["max_amplitude"]) == 30e6
+
+
+def test_three_channels_are_written_as_their_mean(tmp_path):
+    image = np.zeros((512, 2, 3), np.uint8)
+    image[...] = (10, 20, 33)
+    write_png(tmp_path / "spectrogram.png", image, {})
+    with Image.open(tmp_path / "spectrogram.png") as png:
+        assert np.all(np.asarray(png) == 21)
+
+
+# Never half written
+
+
+def write_some_wav(path: Path) -> None:
+    write_wav(path, level(music_like(15)))
+
+
+def write_some_png(path: Path) -> None:
+    write_png(path, np.random.default_rng(0).integers(0, 256, (512, 64)).astype(np.uint8), {})
+
+
+writers = pytest.mark.parametrize("write", [write_some_wav, write_some_png], ids=["wav", "png"])
+
+
+@writers
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path, write):
+    with files_of_at_most(4096), pytest.raises(OSError, match="too large"):
+        write(tmp_path / "file")
+    assert names(tmp_path) == []
+
+
+@writers
+def test_a_failed_write_leaves_the_earlier_file(tmp_path, write):
+    (tmp_path / "file").write_bytes(b"earlier")
+    with files_of_at_most(4096), pytest.raises(OSError, match="too large"):
+        write(tmp_path / "file")
+    assert names(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"earlier"
+
+
+@writers
+def test_a_folder_in_the_way_leaves_nothing(tmp_path, write):
+    (tmp_path / "file").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write(tmp_path / "file")
+    assert names(tmp_path) == ["file"]
+    assert names(tmp_path / "file") == []
+
+
+@writers
+def test_a_missing_folder_is_an_error(tmp_path, write):
+    with pytest.raises(FileNotFoundError):
+        write(tmp_path / "missing" / "file")
+    assert names(tmp_path) == []

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+
+from lib.diffusion.img2img import GUIDANCE_SCALE, LatentDistribution, decode, denoise, encode, to_model_range
+from lib.diffusion.models import Models
+from lib.diffusion.prompt_weights import PromptEncoder
+from lib.diffusion.samplers import Sampler
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def noise(models: Models) -> torch.Tensor:
+    return torch.randn(models.latent_shape(64, 64), generator=torch.Generator().manual_seed(0))
+
+
+def test_model_range_is_minus_one_to_one() -> None:
+    image = to_model_range(np.array([[[0, 255, 51]]], dtype=np.uint8))
+    assert image.shape == (1, 3, 1, 1)
+    torch.testing.assert_close(image.flatten(), torch.tensor([-1.0, 1.0, -0.6]))
+
+
+def test_encode_is_the_vaes_posterior_scaled(models: Models, noise: torch.Tensor) -> None:
+    latents = encode(models, to_model_range(PICTURE))
+    with torch.inference_mode():
+        posterior = models.vae.encode(to_model_range(PICTURE)).latent_dist
+    scaling = models.vae.config.scaling_factor
+    torch.testing.assert_close(latents.mean, posterior.mean * scaling)
+    torch.testing.assert_close(latents.sample(noise), (posterior.mean + posterior.std * noise) * scaling)
+    assert latents.mean.shape == noise.shape
+
+
+def test_decode_undoes_the_scaling_and_rounds(models: Models, noise: torch.Tensor) -> None:
+    picture = decode(models, noise)
+    with torch.inference_mode():
+        image = models.vae.decode(noise / models.vae.config.scaling_factor).sample
+    expected = ((image[0] + 1) * 127.5).clamp(0, 255).permute(1, 2, 0).numpy()
+    assert picture.shape == (64, 64, 3)
+    assert picture.dtype == np.uint8
+    assert np.abs(picture - expected).max() <= 0.501
+
+
+def test_decode_refuses_what_is_not_finite(models: Models, noise: torch.Tensor) -> None:
+    with pytest.raises(FloatingPointError, match="not finite"):
+        decode(models, noise * float("nan"))
+
+
+def test_guidance_moves_from_the_unconditional_prediction_through_the_prompts(
+    models: Models, noise: torch.Tensor
+) -> None:
+    encoder = PromptEncoder(models.tokenizer, models.text_encoder)
+    embedding, unconditional = encoder.encode(["drums", ""])
+    sampler = Sampler("ddim", 50, 49)  # one step, from timestep 1
+    result = denoise(models, sampler, noise, embedding, unconditional)
+
+    with torch.inference_mode():
+        with_prompt, without = (
+            models.unet(noise, torch.tensor(1), encoder_hidden_states=context).sample
+            for context in (embedding, unconditional)
+        )
+    assert GUIDANCE_SCALE == 7.0
+    epsilon = without + 7.0 * (with_prompt - without)
+    expected = Sampler("ddim", 50, 49).run(lambda _x, _t: epsilon, noise)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_prompt_changes_the_result(models: Models, noise: torch.Tensor) -> None:
+    encoder = PromptEncoder(models.tokenizer, models.text_encoder)
+    drums, bells, empty = encoder.encode(["drums", "bells", ""])
+    results = [denoise(models, Sampler("plms", 5), noise, prompt, empty) for prompt in (drums, bells)]
+    assert not torch.allclose(*results)
+
+
+def test_a_run_in_bfloat16_is_near_the_one_in_float32(models: Models, small_folder, noise: torch.Tensor) -> None:
+    from lib.diffusion.models import load
+
+    low = load(small_folder, torch.device("cpu"), torch.bfloat16)
+    empty = PromptEncoder(models.tokenizer, models.text_encoder).encode([""])[0]
+    pictures = [decode(m, denoise(m, Sampler("plms", 5), noise, empty, empty)) for m in (models, low)]
+    assert np.abs(pictures[0].astype(float) - pictures[1]).mean() < 3
+
+
+def test_sample_is_the_mean_where_there_is_no_spread(noise: torch.Tensor) -> None:
+    still = LatentDistribution(mean=torch.full_like(noise, 0.5), std=torch.zeros_like(noise))
+    assert torch.equal(still.sample(noise), still.mean)
