@@ -1,6 +1,7 @@
 """What hardware there is: device, number type, generators. The only place that asks."""
 
 import secrets
+from collections.abc import Sequence
 
 import torch
 
@@ -23,6 +24,11 @@ def pick_dtype(device: torch.device) -> torch.dtype:
 def generator(seed: int) -> torch.Generator:
     """Return a CPU generator for `seed`: drawn there, the same seed gives the same noise on every device."""
     return torch.Generator("cpu").manual_seed(seed)
+
+
+def unit_noise(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    """Draw Gaussian noise of unit variance, float32, on `device`."""
+    return torch.randn(*shape, generator=generator).to(device)
 
 
 def draw_seed() -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.audio.seed_images import SEED_IMAGE_IDS, load
-from lib.device import MAX_SEED, generator
+from lib.device import MAX_SEED, generator, unit_noise
 from lib.diffusion import prompt_weights
 from lib.diffusion.img2img import LatentDistribution, decode, denoise, encode, to_model_range
 from lib.diffusion.interpolate import lerp, slerp
@@ -137,7 +137,7 @@ class Riffusion:
     def _noises(self, seed: int, shape: torch.Size) -> list[Tensor]:
         """Draw the noise that picks the seed image's latents and the noise of the start, in this order."""
         source = generator(seed)
-        return [torch.randn(shape, generator=source).to(self._models.device) for _ in range(2)]
+        return [unit_noise(shape, source, self._models.device) for _ in range(2)]
 
     def _seed_distribution(self, name: str, image: NDArray[np.uint8]) -> LatentDistribution:
         if name not in self._seed_latents:

@@ -12,7 +12,7 @@ from lib.diffusion.models import Models, load
 def no_network_and_own_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep every test away from the hub and from the weights that a developer may have."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # its variable was read at the import
         patch.setenv("WEIGHTS", "small")
         patch.setenv("WEIGHTS_DIR", str(tmp_path_factory.mktemp("weights")))
         yield

@@ -26,9 +26,7 @@ def test_the_next_run_deletes_the_last_ones_files(outputs: Outputs, tmp_path: Pa
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_a_failed_or_cancelled_run_leaves_nothing(
-    outputs: Outputs, tmp_path: Path, error: type[BaseException]
-) -> None:
+def test_a_failed_or_cancelled_run_leaves_nothing(outputs: Outputs, tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), outputs.fresh() as folder:
         (folder / "audio.wav").touch()
         raise error

@@ -104,9 +104,7 @@ def hub(small_folder: Path, monkeypatch) -> list[dict]:
 def test_a_download_takes_only_what_is_used_at_the_pinned_revision(folder: Path, hub: list[dict], name: str) -> None:
     source = weights.SOURCES[name]
     assert weights.download(name) == folder / name
-    assert hub == [
-        {"repository": source.repository, "revision": source.revision, "allow_patterns": list(source.files)}
-    ]
+    assert hub == [{"repository": source.repository, "revision": source.revision, "allow_patterns": list(source.files)}]
     found = {str(path.relative_to(folder / name)) for path in (folder / name).rglob("*") if path.is_file()}
     assert found == set(source.files)
     assert weights.ensure(name) == folder / name
@@ -147,6 +145,6 @@ def test_an_interrupted_download_is_kept_said_and_resumed(folder: Path, hub, mon
 
 def test_a_client_that_returns_an_unfinished_folder_is_not_believed(folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(weights, "snapshot_download", lambda *_args, **_options: None)
-    with pytest.raises(UserError, match="unet/config.json, .* did not arrive"):
+    with pytest.raises(UserError, match=r"unet/config.json, .* did not arrive"):
         weights.download("deforum")
     assert not (folder / "deforum").exists()

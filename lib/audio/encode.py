@@ -17,7 +17,7 @@ from lib.audio.spectrogram import Image, grey_levels
 
 LOUDNESS_DB = -12.0  # the root mean square of a clip before its peaks are limited, relative to full scale
 PEAK_DB = -0.1  # the peak of a finished clip, relative to full scale
-KNEE = 0.5  # the limiter leaves what is below as it is
+KNEE = 0.7  # the limiter leaves what is below as it is
 
 PARAMETERS = {
     "sample_rate_hz": str(spectrogram.SAMPLE_RATE_HZ),
@@ -40,7 +40,6 @@ def level(waveform: Tensor) -> Tensor:
 
     Raises:
         ValueError: a sample is not finite.
-
     """
     if not waveform.isfinite().all():
         raise ValueError("the waveform has samples that are not finite")
@@ -74,7 +73,6 @@ def write_wav(path: Path, waveform: Tensor) -> None:
     Raises:
         ValueError: there is more than one channel, or a sample is beyond full scale and would be cut.
         OSError: the file can't be written.
-
     """
     if waveform.ndim != 2 or len(waveform) != 1:
         raise ValueError(f"a mono waveform is (1, samples), not {tuple(waveform.shape)}")
@@ -95,7 +93,6 @@ def write_png(path: Path, image: Image, metadata: Mapping[str, str]) -> None:
     Raises:
         ValueError: the image has another shape or type.
         OSError: the file can't be written.
-
     """
     levels = np.rint(grey_levels(image)).astype(np.uint8)
     text = PngInfo()

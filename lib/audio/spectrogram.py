@@ -5,13 +5,12 @@ float32 (channel, 512, T), the lowest mel first; a waveform is float32 (channel,
 (T - 1) * 441 samples.
 """
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torchaudio.functional import melscale_fbanks
 
 SAMPLE_RATE_HZ = 44100
 HOP_LENGTH = SAMPLE_RATE_HZ // 100  # 441 samples: a column is 10 ms
@@ -34,7 +33,6 @@ def grey_levels(image: Image) -> NDArray[np.float32]:
 
     Raises:
         ValueError: the image is not uint8 of (512, T) or (512, T, 3), with T at least 1.
-
     """
     has_channels = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
     if image.dtype != np.uint8 or not has_channels or image.shape[0] != MEL_COUNT or image.shape[1] == 0:
@@ -56,7 +54,6 @@ def mel_to_image(mel: Tensor) -> Image:
 
     Raises:
         ValueError: there is more than one channel, or there are not 512 mels.
-
     """
     if mel.ndim != 3 or mel.shape[:2] != (1, MEL_COUNT):
         raise ValueError(f"mel amplitudes of an image are (1, 512, T), not {tuple(mel.shape)}")
@@ -67,16 +64,10 @@ def mel_to_image(mel: Tensor) -> Image:
 
 
 def mel_filters() -> Tensor:
-    """Return the triangular filters (4001 bins of 2.5 Hz, 512 mels), each of height 1, on the HTK scale.
-
-    The scale, mel = 2595 log10(1 + f / 700), is from the HTK Book (Young et al.), section 5.6. The corners
-    are computed in float32, as torchaudio.functional.melscale_fbanks does: the filters equal its own.
-    """
-    bins_hz = torch.arange(BIN_COUNT)[:, None] * (SAMPLE_RATE_HZ / FFT_LENGTH)
-    corners_mel = torch.linspace(0, 2595 * math.log10(1 + MAX_FREQUENCY_HZ / 700), MEL_COUNT + 2)
-    corners_hz = 700 * (10 ** (corners_mel / 2595) - 1)
-    low, centre, high = corners_hz[:-2], corners_hz[1:-1], corners_hz[2:]
-    return torch.minimum((bins_hz - low) / (centre - low), (high - bins_hz) / (high - centre)).clamp(min=0)
+    """Return the triangular filters (4001 bins of 2.5 Hz, 512 mels), each of height 1, on the HTK scale."""
+    bin_count = FFT_LENGTH // 2 + 1
+    filters: Tensor = melscale_fbanks(bin_count, 0.0, MAX_FREQUENCY_HZ, MEL_COUNT, SAMPLE_RATE_HZ, mel_scale="htk")
+    return filters[:BIN_COUNT]
 
 
 class BandedProduct:
@@ -119,7 +110,6 @@ class Analysis:
 
         Raises:
             ValueError: the waveform is not of two dimensions, or too short to be reflected.
-
         """
         if waveform.ndim != 2 or waveform.shape[1] <= WINDOW_LENGTH // 2:
             raise ValueError(f"a waveform is (channel, more than 2205 samples), not {tuple(waveform.shape)}")

@@ -27,9 +27,10 @@ class LatentDistribution:
 
 
 @torch.inference_mode()
-def encode(models: Models, image: Tensor) -> LatentDistribution:
-    """Encode `image` (1, 3, height, width), in [-1, 1]."""
-    pixels = image.to(models.device, models.dtype, memory_format=torch.channels_last)
+def encode(models: Models, image: NDArray[np.float32]) -> LatentDistribution:
+    """Encode a picture (height, width, 3) in [-1, 1]."""
+    # Channels last, it lies in memory as the model wants it.
+    pixels = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).to(models.device, models.dtype)
     posterior = models.vae.encode(pixels).latent_dist
     scaling = models.vae.config.scaling_factor
     return LatentDistribution(posterior.mean.float() * scaling, posterior.std.float() * scaling)
@@ -74,10 +75,10 @@ def decode(models: Models, latents: Tensor) -> NDArray[np.uint8]:
     if not torch.isfinite(image).all():
         raise FloatingPointError(f"the model's picture is not finite in {models.dtype}")
     levels = image[0].float().add(1).mul(127.5).round().clamp(0, 255)
-    picture: NDArray[np.uint8] = levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    picture: NDArray[np.uint8] = levels.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
     return picture
 
 
-def to_model_range(image: NDArray[np.uint8]) -> Tensor:
-    """Return a picture (height, width, 3) uint8 as (1, 3, height, width) float32 in [-1, 1]."""
-    return torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).float().div(127.5).sub(1)
+def to_model_range(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return a uint8 picture as float32 in [-1, 1]."""
+    return np.divide(image, 127.5, dtype=np.float32) - np.float32(1)

@@ -304,11 +304,21 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
     assert not torch.allclose(first, synthesis(mel, seeded(8)), atol=1e-3)
 
 
-def test_the_number_of_threads_changes_no_bit():
-    mel = analysis(music())
-    alone = synthesis(mel, seeded(), iterations=3)
+def test_it_works_on_one_thread_and_gives_the_others_back():
+    mel = analysis(music(21))
     torch.set_num_threads(2)
-    assert torch.equal(alone, synthesis(mel, seeded(), iterations=3))
+    synthesis(mel, seeded())
+    assert torch.get_num_threads() == 2
+    with pytest.raises(TypeError):
+        synthesis(mel, seeded(), iterations=1.5)
+    assert torch.get_num_threads() == 2
+
+
+def test_the_number_of_threads_changes_no_bit():
+    mel, turns = analysis(music()), torch.rand(1, synthesis.bin_count, generator=seeded())
+    alone = synthesis._invert(mel, turns, iterations=3)
+    torch.set_num_threads(2)
+    assert torch.equal(alone, synthesis._invert(mel, turns, iterations=3))
 
 
 def test_the_global_generator_is_left_alone():

@@ -86,7 +86,7 @@ def test_broken_weights_are_one_clear_sentence(folder: Path, part: str, harm: st
         path.unlink()
     else:
         path.write_bytes(content[: len(content) // 2] if harm == "cut" else b"\0" * 1000)
-    with pytest.raises(UserError, match="can't be loaded .*Delete that folder and download it again") as error:
+    with pytest.raises(UserError, match=r"can't be loaded .*Delete that folder and download it again") as error:
         load(folder, CPU, torch.float32)
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)

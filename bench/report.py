@@ -1,0 +1,58 @@
+"""What every bench needs: medians, the machine, a table, its section of RESULTS.md, and a line for scripts."""
+
+import datetime
+import os
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+CPU_INFO = Path("/proc/cpuinfo")
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # a bench is run as a file, and imports lib after this module
+
+
+def median_seconds(calls: Sequence[Callable[[T], object]], inputs: Iterable[T]) -> list[float]:
+    """Time each call on each input and return each call's median; they take turns, so that noise hits them alike."""
+    times: list[list[float]] = [[] for _ in calls]
+    for given in inputs:
+        for call, its_times in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call(given)
+            its_times.append(time.perf_counter() - start)
+    return [statistics.median(its_times) for its_times in times]
+
+
+def machine() -> str:
+    """Describe the machine and the day: CPU model, cores, date."""
+    text = CPU_INFO.read_text() if CPU_INFO.exists() else ""
+    model = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    return f"{model[1] if model else 'unknown CPU'}, {os.cpu_count()} cores, {today.isoformat()}"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def key_values(values: Mapping[str, float]) -> str:
+    """Return "name=value ..." with four significant digits, for scripts to read."""
+    return " ".join(f"{name}={value:.4g}" for name, value in values.items())
+
+
+def write_section(name: str, text: str) -> None:
+    """Put text between the markers of a bench in RESULTS.md; a bench that has none yet comes last."""
+    section = f"<!-- {name} -->\n{text.strip()}\n<!-- /{name} -->"
+    results = RESULTS.read_text() if RESULTS.exists() else "# Results\n"
+    old = re.compile(f"<!-- {re.escape(name)} -->.*?<!-- /{re.escape(name)} -->", re.DOTALL)
+    if not old.search(results):
+        results = f"{results.rstrip()}\n\n<!-- {name} --><!-- /{name} -->\n"
+    RESULTS.write_text(old.sub(lambda _: section, results))
