@@ -1,0 +1,71 @@
+"""Animation prompts: "0: a red circle | 50: a blue square" -> the prompt of each frame."""
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from lib.errors import Problems, UserError, shown
+from lib.inputs import MAX_PROMPT_CHARS, check_text
+
+NAME = "animation_prompts"
+MAX_CHARS = 20_000  # some thirty prompts of a hundred words
+
+FRAME = re.compile(r"\s*(?P<digits>[0-9]+)\s*:")  # ASCII alone: digits of other scripts are text
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts by frame: `keyframes`, in order and at least one, pair a frame with its text from there on."""
+
+    keyframes: tuple[tuple[int, str], ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Return the distinct prompts, in the order in which they first hold."""
+        return tuple(dict.fromkeys(text for _, text in self.keyframes))
+
+    def at(self, frame: int) -> str:
+        """Return the prompt of `frame`; before the first keyframe, the first one's."""
+        after = bisect_right(self.keyframes, frame, key=lambda keyframe: keyframe[0])
+        return self.keyframes[max(after - 1, 0)][1]
+
+
+def parse(value: object, max_frames: int) -> Prompts:
+    """Read parts between `|`, each `frame: prompt` or a prompt alone, which is for frame 0.
+
+    The frame is the digits before the first colon, so a prompt that itself begins with digits and a colon
+    needs its frame: "0: 16:9 photo". Blanks round a prompt are dropped, all else in it is kept. A frame may
+    equal max_frames, although that is one past the last. Raises a UserError with every part's problems.
+    """
+    text = check_text(NAME, value, MAX_CHARS)
+    parts = text.split("|")
+    if len(parts) > max_frames + 1:  # one each for frames 0 to max_frames
+        raise UserError(f"{NAME} has {len(parts)} parts, but must have at most {max_frames + 1}")
+    problems = Problems()
+    found: dict[int, tuple[int, str]] = {}  # frame: number of its part, and its prompt
+    for number, part in enumerate(parts, start=1):
+        label = f"{NAME}, part {number} ({shown(part.strip())})"
+        keyframe = problems.check(_keyframe, label, part, max_frames)
+        if keyframe and keyframe[0] in found:
+            frame = keyframe[0]
+            problems.found.append(f"{label}: frame {frame} has a prompt already, in part {found[frame][0]}")
+        elif keyframe:
+            found[keyframe[0]] = number, keyframe[1]
+    problems.raise_any()
+    return Prompts(tuple((frame, found[frame][1]) for frame in sorted(found)))
+
+
+def _keyframe(label: str, part: str, max_frames: int) -> tuple[int, str]:
+    """Read one part into its frame and its prompt."""
+    match = FRAME.match(part)
+    digits = match["digits"] if match else "0"
+    text = (part[match.end() :] if match else part).strip()
+    frame = float(digits)  # int() refuses thousands of digits
+    if frame > max_frames:
+        hint = "a prompt that itself begins with a number and a colon needs a frame too, as in 0: 16:9 photo"
+        raise UserError(f"{label}: frame {shown(digits)} is above max_frames, {max_frames} ({hint})")
+    if not text:
+        raise UserError(f"{label}: the prompt is empty")
+    if len(text) > MAX_PROMPT_CHARS:
+        raise UserError(f"{label}: the prompt has {len(text)} characters, but must have at most {MAX_PROMPT_CHARS}")
+    return int(frame), text
