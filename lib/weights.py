@@ -19,7 +19,6 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import RevisionNotFoundError
 
-from lib import stand_in
 from lib.errors import UserError, invalid
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -168,6 +167,8 @@ def _missing(folder: Path) -> list[str]:
 
 def _stand_in_folder() -> Path:
     """Return the folder of the stand-in, built at its first use and again when its recipe has changed."""
+    from lib import stand_in  # only here: it takes seconds that a download can do without
+
     recipe = Path(stand_in.__file__).read_bytes()
     folder = _weights_folder() / f"small-{hashlib.sha256(recipe).hexdigest()[:8]}"
     if not folder.exists():

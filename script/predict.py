@@ -28,8 +28,11 @@ def main() -> None:
     # Imported late: it takes seconds, and a wrong command line should not.
     from lib.errors import UserError
 
-    predictor = importlib.import_module(f"predict_{arguments.model}").Predictor()
     try:
+        # The face verifies too, but only after minutes of loading weights.
+        story = importlib.import_module(f"lib.{arguments.model}")
+        story.Request.verified(**{**inputs, "seed": inputs.get("seed") or 0})
+        predictor = importlib.import_module(f"predict_{arguments.model}").Predictor()
         predictor.setup()
         output = predictor.run(**inputs)
     except UserError as error:
@@ -59,7 +62,7 @@ def parse_inputs(assignments: list[str], properties: dict[str, Any]) -> dict[str
 
 
 def typed(text: str, json_type: str | None) -> str | float:
-    """Return `text` as a number where the schema wants one and it is one; the request refuses what is left."""
+    """Return `text` as a number where the schema wants one and it is one; a request refuses what is left."""
     if json_type in ("integer", "number"):
         for number in (int, float):
             try:
