@@ -13,7 +13,7 @@ from cog import BaseRunner, Input, Path
 from lib import weights
 from lib.animation.video import write_mp4
 from lib.deforum import Deforum, Request
-from lib.device import draw_seed
+from lib.device import draw_seed, is_alive
 from lib.diffusion.models import load
 from lib.errors import logged
 from lib.outputs import Outputs
@@ -31,7 +31,9 @@ class Predictor(BaseRunner):
         self.deforum = Deforum(models)
         self.outputs = Outputs("deforum")
 
-    @torch.inference_mode()
+    def healthcheck(self) -> bool:
+        return is_alive(self.device)
+
     def run(
         self,
         max_frames: int = Input(description="Number of frames for animation", default=100, ge=100, le=1000),
@@ -65,7 +67,8 @@ class Predictor(BaseRunner):
             "fps": fps,
             "seed": draw_seed() if seed is None else seed,
         }
-        with logged():
+        # As a decorator it would hide the defaults from the server, which sets them on this very function.
+        with logged(), torch.inference_mode():
             request = Request.verified(**settings)
             print(f"Using seed: {request.seed}")
             stages = Stages(self.device)

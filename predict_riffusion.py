@@ -14,7 +14,7 @@ from lib import weights
 from lib.audio.encode import level, write_png, write_wav
 from lib.audio.inverse import Synthesis
 from lib.audio.spectrogram import image_to_mel
-from lib.device import draw_seed, generator
+from lib.device import draw_seed, generator, is_alive
 from lib.diffusion.models import load
 from lib.errors import logged
 from lib.outputs import Outputs
@@ -41,7 +41,9 @@ class Predictor(BaseRunner):
         self.synthesis = Synthesis(models.device)
         self.outputs = Outputs("riffusion")
 
-    @torch.inference_mode()
+    def healthcheck(self) -> bool:
+        return is_alive(self.device)
+
     def run(
         self,
         prompt_a: str = Input(description="The prompt for your audio", default="funky synth solo"),
@@ -75,7 +77,8 @@ class Predictor(BaseRunner):
             ],
         ),
     ) -> Output:
-        with logged():
+        # As a decorator it would hide the defaults from the server, which sets them on this very function.
+        with logged(), torch.inference_mode():
             request = Request.verified(
                 prompt_a=prompt_a,
                 prompt_b=prompt_b,

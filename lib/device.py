@@ -40,3 +40,19 @@ def synchronize(device: torch.device) -> None:
     """Wait until `device` has done what it was given, so that a clock can be read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def is_alive(device: torch.device) -> bool:
+    """Say whether `device` can still compute, at once, whatever work it is busy with.
+
+    Some errors (an illegal address, a failed assertion in a kernel) poison a process's CUDA context: every later call
+    fails with the same error, and only a new process gets a new context. Running out of memory poisons nothing.
+    """
+    if device.type != "cuda":
+        return True
+    try:
+        # cudaStreamQuery never waits: work under way makes it answer "not ready", a poisoned context its error.
+        torch.cuda.current_stream(device).query()
+    except RuntimeError:  # torch.AcceleratorError is one
+        return False
+    return True

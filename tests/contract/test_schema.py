@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from lib import deforum
+from lib.animation.color import COLOR_COHERENCE
 from lib.audio.seed_images import SEED_IMAGE_IDS
+from lib.diffusion.samplers import SAMPLERS
 from tests.contract.schema_of import as_documented, input_schemas, output_schema
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -41,6 +44,21 @@ def test_the_committed_schema_is_that_of_the_face(model: str) -> None:
 def test_riffusions_tables_are_those_of_the_face() -> None:
     schemas = input_schemas(ROOT / "predict_riffusion.py")
     assert schemas["seed_image_id"]["enum"] == list(SEED_IMAGE_IDS)
+
+
+def test_deforums_tables_and_bounds_are_those_of_the_face() -> None:
+    schemas = input_schemas(ROOT / "predict_deforum.py")
+    assert sorted(schemas["sampler"]["enum"]) == sorted(SAMPLERS)
+    assert sorted(schemas["color_coherence"]["enum"]) == sorted(COLOR_COHERENCE)
+    bounds = {
+        name: (about["minimum"], about["maximum"])
+        for name, about in schemas["Input"]["properties"].items()
+        if "minimum" in about
+    }
+    assert bounds == {
+        "max_frames": (deforum.MIN_FRAMES, deforum.MAX_FRAMES),
+        "fps": (deforum.MIN_FPS, deforum.MAX_FPS),
+    }
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,0 +1,149 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib.device import MAX_SEED, draw_seed, generator, is_alive, pick_device, pick_dtype, synchronize, unit_noise
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+SHAPE = (1, 4, 64, 64)  # the latents of a 512 x 512 picture
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def test_the_device_that_is_picked_computes() -> None:
+    device = pick_device()
+    total = torch.ones(3, device=device).sum()
+    synchronize(device)
+    assert total.item() == 3
+    assert is_alive(device)
+
+
+@pytest.mark.parametrize(("capable", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_cpu_computes_in_bfloat16_only_where_it_can(monkeypatch, capable: bool, dtype: torch.dtype) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": capable})
+    assert pick_dtype(CPU) == dtype
+
+
+def test_this_cpu_is_known_as_linux_knows_it() -> None:
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    assert (pick_dtype(CPU) == torch.bfloat16) == ("avx512_bf16" in flags)
+
+
+def test_a_gpu_computes_in_float16() -> None:
+    assert pick_dtype(CUDA) == torch.float16
+
+
+def test_a_seed_makes_the_same_noise_at_every_call_and_another_seed_other_noise() -> None:
+    first, again, other = (unit_noise(SHAPE, generator(seed), CPU) for seed in (7, 7, 8))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_seed_makes_the_noise_that_it_always_made() -> None:
+    """Seeds that users noted down keep their meaning: PyTorch's own values for seed 0."""
+    noise = unit_noise(SHAPE, generator(0), CPU).flatten()[:4]
+    assert noise.tolist() == pytest.approx([-1.1258, -1.1524, -0.2506, -0.4339], abs=5e-5)
+
+
+def test_a_generator_goes_on_and_leaves_the_global_one_alone() -> None:
+    before = torch.get_rng_state()
+    source = generator(7)
+    assert not torch.equal(unit_noise(SHAPE, source, CPU), unit_noise(SHAPE, source, CPU))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_noise_has_unit_variance_in_float32() -> None:
+    noise = unit_noise(SHAPE, generator(7), CPU)
+    assert (noise.shape, noise.dtype, noise.device) == (SHAPE, torch.float32, CPU)
+    assert noise.mean().item() == pytest.approx(0, abs=0.03)
+    assert noise.var().item() == pytest.approx(1, abs=0.05)
+
+
+def test_drawn_seeds_are_fresh_32_bit_numbers() -> None:
+    seeds = [draw_seed() for _ in range(100)]
+    assert all(0 <= seed <= MAX_SEED for seed in seeds)
+    assert len(set(seeds)) == len(seeds)
+    assert max(seeds) > MAX_SEED // 2 > min(seeds)
+
+
+@pytest.mark.parametrize("seed", [0, MAX_SEED])
+def test_the_outermost_seeds_are_seeds(seed: int) -> None:
+    assert generator(seed).initial_seed() == seed
+
+
+def test_a_cpu_is_always_alive() -> None:
+    assert is_alive(CPU)
+
+
+class Stream:
+    """The answers of a CUDA stream, for machines without one."""
+
+    def __init__(self, answer: bool | Exception) -> None:
+        self.answer = answer
+
+    def query(self) -> bool:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+POISONED = "CUDA error: an illegal memory access was encountered"
+
+
+@pytest.mark.parametrize(
+    ("answer", "alive"),
+    [
+        pytest.param(True, True, id="idle"),
+        pytest.param(False, True, id="busy"),
+        pytest.param(torch.AcceleratorError(POISONED), False, id="poisoned"),
+        pytest.param(RuntimeError("CUDA driver initialization failed"), False, id="lost"),
+    ],
+)
+def test_a_gpu_is_alive_until_a_query_fails(monkeypatch, answer: bool | Exception, alive: bool) -> None:
+    monkeypatch.setattr("torch.cuda.current_stream", lambda _device: Stream(answer))
+    assert is_alive(CUDA) == alive
+
+
+@needs_gpu
+def test_a_busy_gpu_is_alive_and_says_so_at_once() -> None:
+    torch.cuda._sleep(2_000_000_000)  # about a second of waiting on the device
+    started_s = time.perf_counter()
+    assert is_alive(CUDA)
+    assert time.perf_counter() - started_s < 0.1
+    assert not torch.cuda.current_stream().query()
+    synchronize(CUDA)
+
+
+@needs_gpu
+def test_running_out_of_memory_leaves_a_gpu_alive() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        torch.empty(2**50, device=CUDA)
+    assert is_alive(CUDA)
+
+
+@needs_gpu
+def test_a_failed_assertion_in_a_kernel_kills_a_process_for_good() -> None:
+    """In a process of its own, and asked from another thread, as the server asks."""
+    program = """
+import torch
+from concurrent.futures import ThreadPoolExecutor
+from lib.device import is_alive, synchronize
+device = torch.device("cuda")
+table, index = torch.zeros(4, device=device), torch.tensor([99], device=device)
+alive = [is_alive(device)]
+try:
+    table[index] += 1
+    synchronize(device)
+except RuntimeError:
+    pass
+for _ in range(2):
+    with ThreadPoolExecutor(1) as pool:
+        alive.append(pool.submit(is_alive, device).result())
+print(alive)
+"""
+    root = Path(__file__).resolve().parent.parent
+    run = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    assert run.stdout.strip() == "[True, False, False]", run.stderr
