@@ -70,6 +70,7 @@ class Predictor(BaseRunner):
         # As a decorator it would hide the defaults from the server, which sets them on this very function.
         with logged(), torch.inference_mode():
             request = Request.verified(**settings)
+            settings |= {"max_frames": request.max_frames, "fps": request.fps, "seed": request.seed}  # 7.0 is now 7
             print(f"Using seed: {request.seed}")
             stages = Stages(self.device)
             with self.outputs.fresh() as folder:

@@ -19,7 +19,6 @@ from lib.animation.expressions import Values
 from lib.animation.prompts import Prompts
 from lib.animation.warp import warp
 from lib.device import MAX_SEED, generator, unit_noise
-from lib.diffusion import prompt_weights
 from lib.diffusion.img2img import decode, denoise, encode
 from lib.diffusion.models import Models
 from lib.diffusion.prompt_weights import PromptEncoder
@@ -86,7 +85,7 @@ class Request:
 
         values: dict[str, Any] = {
             "max_frames": count,
-            "prompts": check(_parse_prompts, animation_prompts, frames),
+            "prompts": check(prompts.parse, animation_prompts, frames),
             "angle": motion("angle", angle),
             "zoom": motion("zoom", zoom, above=MIN_ZOOM),
             "translation_x": motion("translation_x", translation_x),
@@ -105,15 +104,6 @@ class Request:
         return STEPS + (self.max_frames - 1) * (STEPS - FIRST_STEP)
 
 
-def _parse_prompts(value: object, max_frames: int) -> Prompts:
-    parsed = prompts.parse(value, max_frames)
-    problems = Problems()
-    for text in parsed.texts:
-        problems.check(prompt_weights.parse, prompts.NAME, text)
-    problems.raise_any()
-    return parsed
-
-
 class Deforum:
     """The model, ready for any number of animations."""
 
@@ -124,7 +114,7 @@ class Deforum:
     def frames(self, request: Request, stages: Stages) -> Iterator[Frame]:
         """Make the frames (512, 512, 3) uint8 RGB, one after the other; only the last one is kept."""
         progress = Progress(evaluations(request))
-        embeddings = self._embeddings(request)
+        embeddings = self._embeddings(request, stages)
         source = generator(request.seed)
         frame = self._diffused(request, None, next(embeddings), source, stages, progress)
         yield frame
@@ -138,13 +128,14 @@ class Deforum:
             frame = self._diffused(request, image, embedding, source, stages, progress)
             yield frame
 
-    def _embeddings(self, request: Request) -> Iterator[Tensor]:
+    def _embeddings(self, request: Request, stages: Stages) -> Iterator[Tensor]:
         """Yield the embedding of each frame's prompt, computed when the prompt changes."""
         text, embedding = None, torch.empty(0)
         for n in range(request.max_frames):
             if request.prompts.at(n) != text:
                 text = request.prompts.at(n)
-                (embedding,) = self._prompts.encode([text])
+                with stages.measure("encode"):
+                    (embedding,) = self._prompts.encode([text])
             yield embedding
 
     def _diffused(

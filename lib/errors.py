@@ -9,6 +9,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_SHOWN_CHARS = 60
+MAX_PROBLEMS = 50  # enough to mend at a time
 
 
 class UserError(ValueError):
@@ -34,7 +35,10 @@ class Problems:
             return None
 
     def raise_any(self) -> None:
-        """Raise one UserError with every problem noted so far, if there is one."""
+        """Raise one UserError with the problems noted so far, if there are any; of very many, the first."""
+        more = len(self.found) - MAX_PROBLEMS
+        if more > 0:
+            raise UserError(*self.found[:MAX_PROBLEMS], f"... and {more} more problems")
         if self.found:
             raise UserError(*self.found)
 

@@ -66,6 +66,17 @@ def test_problems_are_reported_together() -> None:
     assert str(error.value) == "\n".join(error.value.problems)
 
 
+def test_of_very_many_problems_the_first_are_reported() -> None:
+    problems = Problems()
+    for n in range(1000):
+        problems.check(check_number, f"x{n}", 2, 0, 1)
+    with pytest.raises(UserError) as error:
+        problems.raise_any()
+    assert len(error.value.problems) == 51
+    assert error.value.problems[0].startswith("x0 is 2")
+    assert error.value.problems[-1] == "... and 950 more problems"
+
+
 def test_only_unexpected_errors_print_their_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError), logged():
         raise UserError("mend it")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.animation import expressions
 from lib.animation.expressions import Expression, Values
@@ -24,10 +25,10 @@ FRAME = re.compile(r"(?P<digits>[0-9]+)\s*:")
 
 @dataclass(frozen=True)
 class Keyframe:
-    """The value from `frame` on."""
+    """The value from `frame` on; None where it was found bad."""
 
     frame: int
-    expression: Expression
+    expression: Expression | None
 
 
 def parse(name: str, value: object, max_frames: int, seed: int, above: float | None = None) -> Values:
@@ -37,31 +38,44 @@ def parse(name: str, value: object, max_frames: int, seed: int, above: float | N
     expression goes on. A keyframe at or beyond max_frames is never reached, but the ramp leads towards it.
     Blanks, the brackets round a whole value, and one comma at the end are free.
 
-    Raises a UserError with every problem of `value`; with `above`, also for the first value not above it.
+    With `above`, every value must be above it. Raises a UserError with every problem of `value`.
     """
     text = check_text(name, value, MAX_CHARS)
-    values = _values(name, _keyframes(name, text), max_frames, seed)
-    if above is not None and (values <= above).any():
-        frame = np.argmax(values <= above)  # the first
-        raise UserError(f"{name} is {values[frame]} at frame {frame}, but must be above {above:g}")
+    problems = Problems()
+    keyframes = _keyframes(name, text, problems)
+    ends = [*(keyframe.frame for keyframe in keyframes[1:]), max_frames]
+    rows = [
+        problems.check(_row, name, keyframe, min(end, max_frames), max_frames, seed, above)
+        for keyframe, end in zip(keyframes, ends, strict=True)
+    ]
+    problems.raise_any()
+    values = _joined(keyframes, [row for row in rows if row is not None], max_frames)
+    try:
+        _check_above(np.arange(max_frames), values, above)  # on the ramp to a keyframe beyond the video
+    except UserError as error:
+        raise _labelled(name, error) from error
     return values
 
 
-def _keyframes(name: str, text: str) -> list[Keyframe]:
-    """Return the keyframes of a motion string in the order of their frames, at least one."""
+def _keyframes(name: str, text: str, problems: Problems) -> list[Keyframe]:
+    """Return the keyframes of a motion string in the order of their frames, at least one; note bad values.
+
+    Raises a UserError if a frame is bad too: where the values hold is then not known.
+    """
     parts = _split(name, text)
     if len(parts) > MAX_KEYFRAMES:
         raise UserError(f"{name} has {len(parts)} keyframes, but must have at most {MAX_KEYFRAMES}")
-    problems = Problems()
-    found: dict[int, Keyframe] = {}
+    found: dict[int, Expression | None] = {}
     for start, part in parts:
-        keyframe = problems.check(_keyframe, name, part, start)
-        if keyframe and keyframe.frame in found:
-            problems.found.append(f"{name}, keyframe {keyframe.frame}: given again at character {start + 1}")
-        elif keyframe:
-            found[keyframe.frame] = keyframe
-    problems.raise_any()
-    return [found[frame] for frame in sorted(found)]
+        frame, value, value_start = problems.check(_frame, name, part, start) or (None, "", 0)
+        if frame is None:
+            continue
+        if frame in found:
+            problems.found.append(f"{name}, keyframe {frame}: given again at character {start + 1}")
+        found.setdefault(frame, problems.check(_expression, f"{name}, keyframe {frame}", value, value_start))
+    if len(found) < len(parts):
+        problems.raise_any()
+    return [Keyframe(frame, found[frame]) for frame in sorted(found)]
 
 
 def _split(name: str, text: str) -> list[tuple[int, str]]:
@@ -87,52 +101,58 @@ def _split(name: str, text: str) -> list[tuple[int, str]]:
     return [(starts[i] + blanks[i], part.strip()) for i, part in enumerate(parts)]
 
 
-def _keyframe(name: str, part: str, start: int) -> Keyframe:
-    """Read `frame: value`, which begins `start` characters into the motion string."""
+def _frame(name: str, part: str, start: int) -> tuple[int, str, int]:
+    """Split `frame: value`, which begins at `start` in the motion string; return too where the value begins."""
     match = FRAME.match(part)
     if match is None:
         raise UserError(f"{name}: {shown(part)} at character {start + 1} must be a keyframe such as 0:(1.04)")
-    digits, value, start = match["digits"], part[match.end() :], start + match.end()
-    frame = float(digits)  # int() refuses thousands of digits
+    frame = float(match["digits"])  # int() refuses thousands of digits
     if frame > MAX_FRAME:
-        raise UserError(f"{name}, keyframe {shown(digits)}: the frame must be at most {MAX_FRAME}")
-    label = f"{name}, keyframe {frame:.0f}"
+        raise UserError(f"{name}, keyframe {shown(match['digits'])}: the frame must be at most {MAX_FRAME}")
+    return int(frame), part[match.end() :], start + match.end()
+
+
+def _expression(label: str, value: str, start: int) -> Expression:
+    """Read the value of a keyframe, which begins at `start` in the motion string."""
     if ":" in value:
         position = start + value.index(":") + 1
         raise UserError(f"{label}: a second ':' at character {position}; commas separate keyframes")
     try:
-        return Keyframe(int(frame), expressions.parse(value, start))
+        return expressions.parse(value, start)
     except UserError as error:
         raise _labelled(label, error) from error
 
 
-def _values(name: str, keyframes: Sequence[Keyframe], max_frames: int, seed: int) -> Values:
-    """Evaluate the keyframes' expressions, and draw straight lines from the numbers."""
-    problems = Problems()
-    ends = [*(keyframe.frame for keyframe in keyframes[1:]), max_frames]
-    checked = [
-        problems.check(_row, name, keyframe, min(end, max_frames), max_frames, seed)
-        for keyframe, end in zip(keyframes, ends, strict=True)
-    ]
-    problems.raise_any()
-    rows = [row for row in checked if row is not None]
-    frames = [keyframe.frame for keyframe in keyframes]
-    # A straight line between all keyframes, level outside them; then each expression takes its own frames (none,
-    # where it begins beyond the video).
-    values: Values = np.interp(np.arange(max_frames), frames, [row[0] for row in rows])
-    for keyframe, row in zip(keyframes, rows, strict=True):
-        if keyframe.expression.moves:
-            values[keyframe.frame : keyframe.frame + len(row)] = row
-    return values
-
-
-def _row(name: str, keyframe: Keyframe, end: int, max_frames: int, seed: int) -> Values:
-    """Evaluate a keyframe at its own frame, and on to the one before `end`."""
+def _row(name: str, keyframe: Keyframe, end: int, max_frames: int, seed: int, above: float | None) -> Values | None:
+    """Evaluate a keyframe at its own frame, and on to the one before `end`; None if it was found bad before."""
+    if keyframe.expression is None:
+        return None
     frames = np.arange(keyframe.frame, max(end, keyframe.frame + 1))
     try:
-        return keyframe.expression.values(frames, max_frames, seed)
+        row = keyframe.expression.values(frames, max_frames, seed)
+        if keyframe.frame < max_frames:
+            _check_above(frames, row, above)
     except UserError as error:
         raise _labelled(f"{name}, keyframe {keyframe.frame}", error) from error
+    return row
+
+
+def _check_above(frames: NDArray[np.int64], values: Values, above: float | None) -> None:
+    if above is not None and (values <= above).any():
+        n = np.argmax(values <= above)  # the first
+        raise UserError(f"its value is {values[n]} at frame {frames[n]}, but must be above {above:g}")
+
+
+def _joined(keyframes: Sequence[Keyframe], rows: Sequence[Values], max_frames: int) -> Values:
+    """Draw straight lines from the numbers, and let each expression take its own frames."""
+    frames = [keyframe.frame for keyframe in keyframes]
+    # A straight line between all keyframes, level outside them; an expression that begins beyond the video then
+    # takes no frame.
+    values: Values = np.interp(np.arange(max_frames), frames, [row[0] for row in rows])
+    for keyframe, row in zip(keyframes, rows, strict=True):
+        if keyframe.expression and keyframe.expression.moves:
+            values[keyframe.frame : keyframe.frame + len(row)] = row
+    return values
 
 
 def _labelled(label: str, error: UserError) -> UserError:

@@ -4,6 +4,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from lib.diffusion import prompt_weights
 from lib.errors import Problems, UserError, shown
 from lib.inputs import MAX_PROMPT_CHARS, check_text
 
@@ -18,11 +19,6 @@ class Prompts:
     """Prompts by frame: `keyframes`, in order and at least one, pair a frame with its text from there on."""
 
     keyframes: tuple[tuple[int, str], ...]
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Return the distinct prompts, in the order in which they first hold."""
-        return tuple(dict.fromkeys(text for _, text in self.keyframes))
 
     def at(self, frame: int) -> str:
         """Return the prompt of `frame`; before the first keyframe, the first one's."""
@@ -68,4 +64,5 @@ def _keyframe(label: str, part: str, max_frames: int) -> tuple[int, str]:
         raise UserError(f"{label}: the prompt is empty")
     if len(text) > MAX_PROMPT_CHARS:
         raise UserError(f"{label}: the prompt has {len(text)} characters, but must have at most {MAX_PROMPT_CHARS}")
+    prompt_weights.parse(label, text)
     return int(frame), text

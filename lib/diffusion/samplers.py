@@ -9,6 +9,8 @@ starts in the middle of the schedule is mended here:
 - all: the noise is added at exactly the timestep where the run starts.
 """
 
+import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +57,19 @@ ANCESTRAL = ("dpm2_ancestral", "euler_ancestral")
 EpsilonModel = Callable[[Tensor, Tensor], Tensor]
 
 
+@functools.lru_cache(maxsize=16)  # a video has a run per frame, and dpm2's tables take a seventh of a second
+def _prepared(name: str, num_steps: int) -> Any:
+    """Return a scheduler of diffusers that has its schedule and has run no step."""
+    scheduler_class, arguments = SAMPLERS[name]
+    if arguments["timestep_spacing"] == "leading":
+        # The customary offset of 1, but for the 1000-step schedule: its first timestep would be 1000 of 0..999.
+        arguments = {**arguments, "steps_offset": 1 if num_steps < TRAIN_TIMESTEPS else 0}
+    scheduler = scheduler_class(**BETAS, **arguments)
+    # The schedule stays on the CPU: its arithmetic is on single numbers, and asking a GPU for one makes it wait.
+    scheduler.set_timesteps(num_steps)
+    return scheduler
+
+
 class Sampler:
     """One run of `num_steps` steps by the sampler `name`, from `first_step` to the end.
 
@@ -65,14 +80,8 @@ class Sampler:
     def __init__(self, name: str, num_steps: int, first_step: int = 0) -> None:
         if not 0 <= first_step < num_steps <= MAX_STEPS:
             raise ValueError(f"no step {first_step} in a schedule of {num_steps} (at most {MAX_STEPS})")
-        scheduler_class, arguments = SAMPLERS[name]
-        if arguments["timestep_spacing"] == "leading":
-            # The customary offset of 1, but for the 1000-step schedule: its first timestep would be 1000 of 0..999.
-            arguments = {**arguments, "steps_offset": 1 if num_steps < TRAIN_TIMESTEPS else 0}
         self.name = name
-        self._scheduler = scheduler_class(**BETAS, **arguments)
-        # The schedule stays on the CPU: its arithmetic is on single numbers, and asking a GPU for one makes it wait.
-        self._scheduler.set_timesteps(num_steps)
+        self._scheduler = copy.deepcopy(_prepared(name, num_steps))  # it remembers the steps of this run
         self.timesteps = self._timesteps_from(first_step)
 
     def _timesteps_from(self, first_step: int) -> Tensor:

@@ -1,4 +1,5 @@
 import math
+import re
 import time
 from datetime import timedelta
 
@@ -149,10 +150,21 @@ def test_all_problems_are_told_at_once():
     assert len(refusal("0:(1/0), 5:(log(0)), 7:(1), 9:(0/0*t)").split("\n")) == 3
 
 
-def test_a_bound_names_the_first_frame_below_it():
-    assert refusal("0:(1), 50:(-1)", above=0) == "zoom is 0.0 at frame 25, but must be above 0"
-    assert refusal("0:(0)", above=0) == "zoom is 0.0 at frame 0, but must be above 0"
-    assert "zoom is -0.5 at frame 3," in refusal("0:(where(t<3, 1, -.5))", above=0)
+def test_problems_of_frames_values_and_bounds_are_told_together():
+    problems = refusal("0:(0), 10:(foo), 20:(1), 30:(0/0), 40:(1)", above=0).split("\n")
+    assert [re.search(r"keyframe (\d+): (?:its|'foo')", problem)[1] for problem in problems] == ["10", "0", "30"]
+
+
+def test_a_value_is_not_evaluated_where_a_bad_one_holds():
+    assert refusal("0:(1/(t-60)), 50:(foo)").startswith("zoom, keyframe 50: 'foo'")
+    assert refusal("0:(1/(t-60)), x:(2)").startswith("zoom: 'x:(2)'")
+
+
+def test_a_bound_names_the_keyframe_and_the_first_frame_below_it():
+    assert refusal("0:(1), 50:(-1)", above=0) == "zoom, keyframe 50: its value is -1.0 at frame 50, but must be above 0"
+    assert refusal("0:(0)", above=0) == "zoom, keyframe 0: its value is 0.0 at frame 0, but must be above 0"
+    assert "keyframe 0: its value is -0.5 at frame 3," in refusal("0:(where(t<3, 1, -.5))", above=0)
+    assert refusal("0:(1), 200:(-3)", above=0) == "zoom: its value is 0.0 at frame 50, but must be above 0"
     assert parse("0:(1), 200:(-.9)", above=0).min() > 0
     assert parse("0:(-1)").max() == -1
 

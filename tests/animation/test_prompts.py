@@ -70,10 +70,6 @@ def test_the_first_prompt_holds_before_its_keyframe():
     assert [found.at(n) for n in range(100)] == ["a"] * 60 + ["b"] * 40
 
 
-def test_texts_are_distinct_and_in_order():
-    assert prompts.parse("60: b | 0: a | 30: b | 40: a | 90: c", 100).texts == ("a", "b", "c")
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -91,6 +87,7 @@ def test_texts_are_distinct_and_in_order():
         ("9" * 9999 + ": a", "is above max_frames, 100"),
         ("0: a\ud800", "without the lone surrogate at 4"),
         ("a" * 4001, "the prompt has 4001 characters, but must have at most 4000"),
+        ("a | 9: (b:101)", "animation_prompts, part 2 ('9: (b:101)'): the weight of 'b' is 101, but must be from 0"),
         ("a" * 20_001, "animation_prompts is 'aaa"),
         ("|" * 101, "animation_prompts has 102 parts, but must have at most 101"),
         (None, "animation_prompts is None, but must be text"),
@@ -108,8 +105,8 @@ def test_max_frames_is_the_highest_frame():
 
 
 def test_all_problems_are_told_at_once():
-    found = problems("0: a | 0: b | 500: c | 7: | 8: good | ")
-    assert [re.search(r"part (\d)", problem)[1] for problem in found] == ["2", "3", "4", "6"]
+    found = problems("0: a | 0: b | 500: c | 7: | 8: good | (a:999) | ")
+    assert [re.search(r"part (\d)", problem)[1] for problem in found] == ["2", "3", "4", "6", "7"]
 
 
 @pytest.mark.parametrize("text", ["|" * 20_000, "1" * 20_000, "0" * 19_990 + "5: a", "|".join(["0:a"] * 1001)])

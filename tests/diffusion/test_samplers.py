@@ -134,6 +134,18 @@ def test_leading_schedules_of_any_length(name: str, steps: int) -> None:
         assert relative_error(result, published(name, begun, steps, first_step)) < 2e-4
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_runs_share_nothing(name: str) -> None:
+    begun, undisturbed = run(name, 10, 3)
+
+    def model_that_runs_another(x: Tensor, t: Tensor) -> Tensor:
+        run(name, 10, 3, seed=5)
+        return exact_epsilon(x, t)
+
+    result = Sampler(name, 10, 3).run(model_that_runs_another, begun, torch.Generator().manual_seed(1))
+    assert torch.equal(result, undisturbed)
+
+
 def test_every_evaluation_is_reported() -> None:
     sampler = Sampler("heun", 5, 2)
     calls: list[None] = []

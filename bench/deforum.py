@@ -1,0 +1,182 @@
+"""Show where a frame's time goes, how much of it is not the model, and that memory does not grow with the frames.
+
+Run: python bench/deforum.py [--write]. It takes under ten minutes, nearly all of it for the memory of 1000 frames.
+"""
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import report
+import torch
+from numpy.typing import NDArray
+
+from lib import stand_in
+from lib.animation.color import COLOR_COHERENCE, ColorMatcher, add_noise
+from lib.animation.video import write_mp4
+from lib.animation.warp import warp
+from lib.deforum import NOISE_SIGMA, SIZE_PX, Deforum, Request
+from lib.device import generator
+from lib.diffusion.models import load
+from lib.progress import Stages
+
+MOTION = (1.5, 1.04, 3.0, -2.0)  # degrees, times, pixels
+CLIP_FRAMES = 100
+MODEL_FRAMES = 6
+FPS = 15
+GRAIN_LEVELS = 4.0
+
+Frame = NDArray[np.uint8]
+
+
+def clip() -> list[Frame]:
+    """Draw frames as a film has them: soft shapes with edges, all moving, and new grain in each frame."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:SIZE_PX, :SIZE_PX] / SIZE_PX
+    frames = []
+    for t in np.arange(CLIP_FRAMES) / CLIP_FRAMES:
+        channels = []
+        for channel in range(3):
+            waves = 60 * np.sin(6 * (x + t) + (3 + channel) * y * y)
+            disc = 70 * (np.hypot(x - 0.3 - 0.4 * t, y - (3 + channel) / 9) < 0.25)
+            channels.append(90 + waves + disc)
+        picture = np.stack(channels, axis=2) + rng.normal(0, GRAIN_LEVELS, (SIZE_PX, SIZE_PX, 3))
+        frames.append(np.clip(picture, 0, 255).astype(np.uint8))
+    return frames
+
+
+def median_ms(call: Callable[[Frame], object]) -> float:
+    """Return the median CPU time of a call on each frame of the clip."""
+    times = []
+    for frame in frames:
+        started_s = time.process_time()
+        call(frame)
+        times.append(time.process_time() - started_s)
+    return 1000 * statistics.median(times)
+
+
+def video_ms() -> float:
+    """Return the CPU time per frame of writing the clip, the encoder's thread included; the median of five."""
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(5):
+            started_s = time.process_time()
+            write_mp4(Path(folder) / "clip.mp4", frames, FPS, {})
+            times.append(time.process_time() - started_s)
+    return 1000 * statistics.median(times) / len(frames)
+
+
+def model_ms() -> dict[str, float]:
+    """Return the milliseconds that the small model takes for a frame after the first, by stage."""
+    request = Request.verified(
+        max_frames=100,
+        animation_prompts="a red circle",
+        angle="0:(0)",
+        zoom="0: (1.04)",
+        translation_x="0: (0)",
+        translation_y="0: (0)",
+        color_coherence="Match Frame 0 LAB",
+        sampler="plms",
+        fps=FPS,
+        seed=0,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        stand_in.build(Path(folder) / "model")
+        models = load(Path(folder) / "model")
+    stages = Stages(models.device)
+    with contextlib.redirect_stdout(io.StringIO()):  # its progress
+        made = Deforum(models).frames(request, stages)
+        next(made)
+        first = dict(stages.seconds)
+        for _ in itertools.islice(made, MODEL_FRAMES):
+            pass
+    return {
+        stage: 1000 * (stages.seconds[stage] - first.get(stage, 0)) / MODEL_FRAMES
+        for stage in ("encode", "denoise", "decode")
+    }
+
+
+def memory(max_frames: int) -> dict[str, float]:
+    """Run deforum in a process of its own and return its peak memory, and how many frames came out."""
+    script = Path(__file__).with_name("deforum_memory.py")
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[1]), "WEIGHTS": "small", "OMP_WAIT_POLICY": "passive"}
+    printed = subprocess.check_output([sys.executable, script, str(max_frames)], env=environment, text=True)  # noqa: S603
+    measured: dict[str, float] = json.loads(printed.splitlines()[-1])
+    assert measured["frames"] == max_frames
+    return measured
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
+write = parser.parse_args().write
+
+short, long = memory(100), memory(1000)
+
+torch.set_num_threads(1)
+cv2.setNumThreads(1)
+frames = clip()
+source = generator(0)
+matchers = {mode: ColorMatcher(mode, frames[0]) for mode in COLOR_COHERENCE[1:]}
+color_ms = {mode: median_ms(matcher.match) for mode, matcher in matchers.items()}
+slowest = max(color_ms, key=lambda mode: color_ms[mode])
+outside_ms = {
+    "warp": median_ms(lambda frame: warp(frame, *MOTION)),
+    f"colour ({slowest}, the slowest)": color_ms[slowest],
+    "noise": median_ms(lambda frame: add_noise(frame, NOISE_SIGMA, source)),
+    "video": video_ms(),
+}
+inside_ms = {f"{stage}, small model": ms for stage, ms in model_ms().items()}
+non_model_ms = sum(outside_ms.values())
+total_ms = non_model_ms + sum(inside_ms.values())
+shares = [[name, f"{ms:.1f} ms", f"{ms / total_ms:.1%}"] for name, ms in (outside_ms | inside_ms).items()]
+
+text = f"""## Deforum
+
+A frame after the first, {SIZE_PX}x{SIZE_PX}, on one core; {report.machine()}. What is not the model is CPU time, the
+encoder's thread included, on {CLIP_FRAMES} drawn frames of moving shapes with grain (the small model's own frames are
+noise, which no video is). The full model takes far longer than the small one: its share is larger.
+
+{
+    report.markdown_table(
+        ["", "time", "share"],
+        [*shares, ["all but the model", f"{non_model_ms:.1f} ms", f"{non_model_ms / total_ms:.1%}"]],
+    )
+}
+
+Colours matched in {", ".join(f"{mode.split()[-1]} {ms:.1f} ms" for mode, ms in color_ms.items())}.
+
+Whole runs of the small model, with a schedule of 2 steps instead of 50:
+
+{
+    report.markdown_table(
+        ["frames asked for", "frames in the mp4", "peak memory"],
+        [[str(n), f"{run['frames']:.0f}", f"{run['peak_mb']:.0f} MB"] for n, run in ((100, short), (1000, long))],
+    )
+}
+"""
+print(text)
+if write:
+    report.write_section("deforum", text)
+print(
+    report.key_values(
+        {
+            "non_model_ms_per_frame": non_model_ms,
+            "color_ms": color_ms[slowest],
+            "frames": long["frames"],
+            "peak_mb_100": short["peak_mb"],
+            "peak_mb_1000": long["peak_mb"],
+        }
+    )
+)

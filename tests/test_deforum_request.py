@@ -1,0 +1,139 @@
+"""What deforum's request takes, what it makes of it, and what it refuses, all at once."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from lib.deforum import Request
+from lib.errors import UserError
+
+DOCUMENTED = Path(__file__).parents[1] / "docs" / "schema" / "deforum.documented.json"
+INPUTS = json.loads(DOCUMENTED.read_text(encoding="utf-8"))["properties"]
+DEFAULTS = {**{name: about.get("default") for name, about in INPUTS.items()}, "seed": 7}
+MOTION = ("angle", "zoom", "translation_x", "translation_y")
+
+
+def request(**changes: object) -> Request:
+    return Request.verified(**{**DEFAULTS, **changes})
+
+
+def refusal(**changes: object) -> tuple[str, ...]:
+    with pytest.raises(UserError) as error:
+        request(**changes)
+    return error.value.problems
+
+
+def test_the_schemas_defaults_are_read() -> None:
+    read = request()
+    assert (read.max_frames, read.fps, read.sampler, read.color_coherence) == (100, 15, "plms", "Match Frame 0 LAB")
+    assert read.prompts.at(0) == read.prompts.at(99)
+    assert read.prompts.at(0) == "a beautiful portrait of a woman by Artgerm, trending on Artstation"
+    for name, value in zip(MOTION, (0, 1.04, 0, 0), strict=True):
+        assert getattr(read, name).tolist() == [value] * 100
+
+
+def test_expressions_know_the_frame_the_last_frame_and_the_seed() -> None:
+    read = request(max_frames=200, angle="0:(t)", translation_x="0:(max_f)", translation_y="0:(s)", seed=11)
+    assert read.angle.tolist() == list(range(200))
+    assert read.translation_x.tolist() == [199] * 200
+    assert read.translation_y.tolist() == [11] * 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("max_frames", 99, "a whole number from 100 to 1000"),
+        ("max_frames", 1001, "a whole number from 100 to 1000"),
+        ("max_frames", 100.5, "a whole number from 100 to 1000"),
+        ("max_frames", None, "a whole number from 100 to 1000"),
+        ("fps", 9, "a whole number from 10 to 60"),
+        ("fps", 61, "a whole number from 10 to 60"),
+        ("fps", "15", "a whole number from 10 to 60"),
+        ("seed", -1, "a whole number from 0 to 4294967295"),
+        ("seed", 2**32, "a whole number from 0 to 4294967295"),
+        ("sampler", "k_lms", "one of klms, dpm2, dpm2_ancestral, heun, euler, euler_ancestral, plms, ddim"),
+        ("color_coherence", "none", "one of None, Match Frame 0 HSV, Match Frame 0 LAB, Match Frame 0 RGB"),
+        ("animation_prompts", None, "text of at most 20000 characters"),
+        ("animation_prompts", "x" * 20_001, "text of at most 20000 characters"),
+        *((name, 0, "text of at most 50000 characters") for name in MOTION),
+    ],
+)
+def test_bad_input_is_named_with_its_value_and_what_is_allowed(name: str, value: object, allowed: str) -> None:
+    (problem,) = refusal(**{name: value})
+    assert problem.startswith(f"{name} is {repr(value)[:50]}")
+    assert f"but must be {allowed}" in problem
+
+
+def test_the_bounds_themselves_are_allowed() -> None:
+    for bounds in ({"max_frames": 100, "fps": 10, "seed": 0}, {"max_frames": 1000, "fps": 60, "seed": 2**32 - 1}):
+        read = request(**bounds)
+        assert {name: getattr(read, name) for name in bounds} == bounds
+    assert request(max_frames=100.0, fps=20.0).fps == 20  # JSON has one kind of number
+
+
+@pytest.mark.parametrize("zoom", ["0:(0)", "0:(-1)", "0:(1), 20:(0)", "0:(cos(t))", "0:(1e-9)"])
+def test_zoom_must_stay_above_0(zoom: str) -> None:
+    (problem,) = refusal(zoom=zoom)
+    assert problem.startswith("zoom")
+    assert "but must be above 1e-06" in problem
+    request(angle=zoom, translation_x=zoom, translation_y=zoom)
+
+
+EVERYTHING_WRONG = {
+    "max_frames": 7,
+    "animation_prompts": "0: a | 0: b | 9999: c | 5: (d:500) | ",
+    "angle": "0:(1), 10:(lambda), 20:(1+*2)",
+    "zoom": "0:(0)",
+    "translation_x": "0:(1/0), 3:(log(-1))",
+    "translation_y": "(5",
+    "color_coherence": "Match Frame 1 LAB",
+    "sampler": "dpm3",
+    "fps": 1000,
+    "seed": -5,
+}
+
+
+def test_all_problems_are_reported_at_once_each_with_its_place() -> None:
+    places = [
+        ("max_frames is 7,", "from 100 to 1000"),
+        ("seed is -5,", "from 0 to 4294967295"),
+        ("animation_prompts, part 2 ('0: b')", "part 1"),
+        ("animation_prompts, part 3 ('9999: c')", "max_frames"),
+        ("animation_prompts, part 4 ('5: (d:500)')", "weight of 'd' is 500"),
+        ("animation_prompts, part 5 ('')", "empty"),
+        ("angle, keyframe 10:", "'lambda' at character 12"),
+        ("angle, keyframe 20:", "near character 27"),
+        ("zoom, keyframe 0:", "is 0.0 at frame 0"),
+        ("translation_x, keyframe 0:", "is inf at frame 0"),
+        ("translation_x, keyframe 3:", "is nan at frame 3"),
+        ("translation_y: the bracket at character 1", "never closed"),
+        ("color_coherence is 'Match Frame 1 LAB',", "Match Frame 0 LAB"),
+        ("sampler is 'dpm3',", "klms, dpm2,"),
+        ("fps is 1000,", "from 10 to 60"),
+    ]
+    problems = refusal(**EVERYTHING_WRONG)
+    assert len(problems) == len(places)
+    for problem, (beginning, said) in zip(problems, places, strict=True):
+        assert problem.startswith(beginning)
+        assert said in problem
+    assert {problem.split(",")[0].split(":")[0].split()[0] for problem in problems} == DEFAULTS.keys()
+
+
+def test_problems_are_found_within_100_ms() -> None:
+    keyframes = ", ".join(f"{10 * n}:(10*sin(2*pi*t/{n}))" for n in range(100))  # the first one divides by 0
+    long_request = {**EVERYTHING_WRONG, "max_frames": 1000, **dict.fromkeys(MOTION, keyframes)}
+    for wrong in (EVERYTHING_WRONG, long_request):
+        times_s = []
+        for _ in range(3):
+            started_s = time.thread_time()
+            refusal(**wrong)
+            times_s.append(time.thread_time() - started_s)
+        assert min(times_s) < 0.1
+
+
+def test_steps_are_50_for_frame_0_and_17_for_each_later_one() -> None:
+    assert int((1 - 0.65) * 50) == 17
+    assert request(max_frames=100).steps == 50 + 99 * 17
+    assert request(max_frames=1000).steps == 50 + 999 * 17
