@@ -11,7 +11,7 @@ import torch
 from cog import BaseRunner, Input, Path
 
 from lib import weights
-from lib.animation.video import write_mp4
+from lib.animation.video import encoding_thread, write_mp4
 from lib.deforum import Deforum, Request
 from lib.device import draw_seed, is_alive
 from lib.diffusion.models import load
@@ -30,6 +30,7 @@ class Predictor(BaseRunner):
         self.device = models.device
         self.deforum = Deforum(models)
         self.outputs = Outputs("deforum")
+        encoding_thread()
 
     def healthcheck(self) -> bool:
         return is_alive(self.device)

@@ -1,14 +1,16 @@
 """Write frames as an mp4 that every browser plays; frame rate and pixel format are known only here.
 
-Encoding runs on a thread of its own while the caller makes the next frame (PyAV releases the GIL in it), and
+Encoding runs on another thread while the caller makes the next frame (PyAV releases the GIL in it), and
 few frames wait at any time, so memory does not grow with their number.
 """
 
+import functools
 import itertools
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -34,6 +36,28 @@ AVCOL_SPC_SMPTE170M = 6  # BT.601 as codecs number it; swscale has a number of i
 CHROMA_SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
 
+@functools.cache
+def encoding_thread() -> ThreadPoolExecutor:
+    """Return the thread that encodes all videos, started.
+
+    A server calls this before its first run: an exception that it throws into a run which is just starting a thread
+    may hit the new thread instead, and Thread.start then waits for ever (https://github.com/python/cpython/issues/140746).
+    """
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mp4")
+    thread.submit(int).result()
+    return thread
+
+
+@contextmanager
+def _encoding() -> Iterator[ThreadPoolExecutor]:
+    """Lend the encoding thread, and take it back when it has done all it was given."""
+    thread = encoding_thread()
+    try:
+        yield thread
+    finally:
+        thread.submit(int).result()  # it does one thing after the other
+
+
 def write_mp4(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, settings: Mapping[str, object]) -> int:
     """Encode the frames as they come into an mp4 at path, and return how many there were.
 
@@ -41,7 +65,7 @@ def write_mp4(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, setting
     as JSON in the metadata's `comment`. frames: (height, width, 3) uint8 RGB, all of one size, of even sides;
     an array may be reused once the next is asked for. Raises ValueError, naming the frame, if one is not so,
     and if there is none. The file appears at path when it is complete: whatever is raised on the way, by the
-    frames too, cancellations included, leaves neither a file nor a thread.
+    frames too, cancellations included, leaves neither a file nor a busy thread.
     """
     comment = json.dumps(dict(settings))
     partial = path.with_name(f".{path.name}.partial")
@@ -60,10 +84,10 @@ def _write(path: Path, frames: Iterator[NDArray[np.uint8]], fps: int, comment: s
         raise ValueError("there are no frames to write")
     count = 0
     waiting: deque[Future[None]] = deque()
-    # Left in the reverse order: the thread has ended when the container is closed.
+    # Left in the reverse order: the thread is done with the container when it is closed.
     with (
         av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as container,
-        ThreadPoolExecutor(max_workers=1, thread_name_prefix="mp4") as thread,
+        _encoding() as thread,
     ):
         container.metadata["comment"] = comment
         encoder = _Encoder(container, fps, first)

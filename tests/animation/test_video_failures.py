@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from lib.animation.video import write_mp4
+from lib.animation.video import encoding_thread, write_mp4
 
 
 class CancelledError(BaseException):
@@ -24,6 +24,7 @@ def noise(count):
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
+    encoding_thread()  # one for all videos
     before = threading.active_count()
     yield
     assert threading.active_count() == before
@@ -127,3 +128,9 @@ def test_a_cancellation_at_any_bytecode_leaves_nothing(tmp_path, after_s):
     assert not thread.is_alive()
     assert raised
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_starts_no_thread(tmp_path, monkeypatch):
+    """A cancellation that meets a thread's start is lost, and the run with it: the one thread is started before."""
+    monkeypatch.setattr(threading.Thread, "start", lambda _thread: pytest.fail("a thread was started"))
+    assert write_mp4(tmp_path / "out.mp4", noise(10), 15, {}) == 10

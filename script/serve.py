@@ -1,0 +1,175 @@
+"""Serve a model over HTTP with Cog's own server, the one that its container runs."""
+
+import argparse
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ("riffusion", "deforum")
+POLL_S = 0.1
+ANSWER_S = 10  # the health check answers at once, even when a prediction runs
+GRACE_S = 10  # asked to end, a server drops asynchronous predictions at once, and would finish synchronous ones
+
+
+class NotServingError(Exception):
+    """Say why there is no server."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that was started; `folder` is its working directory, with `tmp` for the files of its predictions."""
+
+    host: str
+    port: int
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """Return the address to send requests to."""
+        return f"http://{self.host}:{self.port}"
+
+    def health(self) -> dict[str, Any]:
+        """Return what /health-check says, or nothing as long as nobody answers."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=ANSWER_S)
+        try:
+            connection.request("GET", "/health-check")
+            health: dict[str, Any] = json.load(connection.getresponse())
+        except (OSError, http.client.HTTPException):
+            return {}
+        finally:
+            connection.close()
+        return health
+
+    def wait_until_ready(self) -> None:
+        """Return when the server takes predictions, however long its weights take to come.
+
+        Raises:
+            NotServingError: its setup failed, or it ended.
+        """
+        while self.process.poll() is None:
+            health = self.health()
+            if health.get("status") == "READY":
+                return
+            if health.get("status") == "SETUP_FAILED":
+                raise NotServingError(f"the setup failed:\n{health['setup']['logs'].strip()}")
+            time.sleep(POLL_S)
+        raise NotServingError(f"the server ended with status {self.process.returncode}")
+
+
+@contextmanager
+def started(
+    model: str,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    upload_url: str | None = None,
+    *,
+    face: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    log: IO[bytes] | None = None,
+) -> Iterator[Server]:
+    """Start the server of `model`, and end it with all its children and files on the way out.
+
+    Port 0 takes a free one. A `face` other than the model's own, more `environment` and a file for the `log` are for
+    tests and benches.
+
+    Raises:
+        NotServingError: nobody can listen on that port.
+    """
+    port = _free_port(host, port)
+    with tempfile.TemporaryDirectory(prefix=f"serve-{model}-") as name:
+        folder = Path(name)
+        (folder / "tmp").mkdir()
+        (folder / ".cog").mkdir()  # without the schema in it, the server lets any input through
+        shutil.copy(ROOT / "docs" / "schema" / f"{model}.openapi.json", folder / ".cog" / "openapi_schema.json")
+        variables = {
+            **os.environ,
+            "COG_PREDICT_TYPE_STUB": f"{face or ROOT / f'predict_{model}.py'}:Predictor",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # its worker is a bare `python`
+            "PORT": str(port),
+            "PYTHONPATH": str(ROOT),
+            "TMPDIR": str(folder / "tmp"),
+            **(environment or {}),
+        }
+        command = [sys.executable, "-m", "cog.server.http", "--host", host]
+        if upload_url:
+            command += ["--upload-url", upload_url]
+        # In a session of its own, a Ctrl-C in the terminal reaches it through _end alone, and its children with it.
+        process = subprocess.Popen(  # noqa: S603
+            command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            yield Server(host, port, folder, process)
+        finally:
+            _end(process)
+
+
+def _free_port(host: str, port: int) -> int:
+    """Return `port`, or a free one for 0."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just given up is free
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise NotServingError(f"can't listen on {host}:{port}: {error.strerror}") from error
+        return int(probe.getsockname()[1])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a server to end, then kill what is left of its session; a second Ctrl-C skips the waiting."""
+    try:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_S)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def main() -> None:
+    """Parse the command line, serve until a signal comes or the server ends."""
+    parser = argparse.ArgumentParser(prog="script/serve", description="Serve a model over HTTP without Docker.")
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("--port", type=_port, default=0, help="where to listen (default: a free port)")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
+    parser.add_argument("--upload-url", metavar="URL", help="PUT videos there (Cog leaves riffusion's files inline)")
+    arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores one, a script's & another
+            signal.signal(number, _exit)
+    try:
+        with started(**vars(arguments)) as server:
+            server.wait_until_ready()
+            print(f"{arguments.model} is ready on {server.url}", flush=True)
+            sys.exit(server.process.wait())
+    except NotServingError as error:
+        sys.exit(f"script/serve: {error}")
+
+
+def _port(text: str) -> int:
+    if not 0 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port, which is a number from 1 to 65535")
+    return int(text)
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

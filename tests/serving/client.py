@@ -1,0 +1,150 @@
+"""A client of the real server, and a receiver of what the server sends."""
+
+import http.client
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from script.serve import Server
+
+LIMIT_S = 120  # that a hanging server fails its test; nothing is expected to take as long
+POLL_S = 0.01
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    body: Any
+
+    def refused(self) -> list[str]:
+        """Return the inputs that a reply of 422 names, each once."""
+        assert self.status == 422, self
+        return sorted({problem["loc"][-1] for problem in self.body["detail"]})
+
+
+@dataclass(frozen=True)
+class Client:
+    model: str
+    server: Server
+    log: Path
+
+    def send(self, method: str, path: str, body: object = None, **headers: str) -> Reply:
+        """Send a request, its body as JSON unless it is text already."""
+        content = body if isinstance(body, str) else json.dumps(body)
+        connection = http.client.HTTPConnection(self.server.host, self.server.port, timeout=LIMIT_S)
+        try:
+            connection.request(method, path, content, {"Content-Type": "application/json", **headers})
+            response = connection.getresponse()
+            text = response.read()
+            is_json = response.headers.get_content_type() == "application/json"
+            return Reply(response.status, json.loads(text) if is_json else text.decode())
+        finally:
+            connection.close()
+
+    def send_when_free(self, method: str, path: str, body: object, **headers: str) -> Reply:
+        """Send a prediction, again while the server is not done with the one before."""
+        return eventually(lambda: (reply := self.send(method, path, body, **headers)).status != 409 and reply)
+
+    def post(self, body: object) -> Reply:
+        """Return the answer to a synchronous prediction."""
+        return self.send_when_free("POST", "/predictions", body)
+
+    def predict(self, **inputs: object) -> dict[str, Any]:
+        """Return a finished prediction, whether it succeeded or failed."""
+        reply = self.post({"input": inputs})
+        assert reply.status == 200, reply
+        return reply.body
+
+    def start(self, name: str, receiver: "Receiver", events: list[str] | None = None, **inputs: object) -> None:
+        """Start an asynchronous prediction that reports to `receiver`."""
+        body: dict[str, object] = {"input": inputs, "webhook": f"{receiver.url}/{name}"}
+        if events is not None:
+            body["webhook_events_filter"] = events
+        reply = self.send_when_free("PUT", f"/predictions/{name}", body, Prefer="respond-async")
+        assert (reply.status, reply.body) == (202, {"id": name, "status": "starting"})
+
+    def files(self) -> list[Path]:
+        """Return the output files that lie on the disk, half-written ones as well."""
+        return [path for path in (self.server.folder / "tmp").glob(f"{self.model}-*/**/*") if path.is_file()]
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the server and its worker."""
+        server = psutil.Process(self.server.process.pid)
+        return [server, *server.children(recursive=True)]
+
+
+def eventually(check: Callable[[], Any], limit_s: float = 20) -> Any:
+    """Return the first true result of `check`, asked again and again."""
+    deadline_s = time.monotonic() + limit_s
+    while not (result := check()):
+        assert time.monotonic() < deadline_s, "it did not happen"
+        time.sleep(POLL_S)
+    return result
+
+
+@dataclass(frozen=True)
+class Delivery:
+    method: str
+    path: str
+    headers: dict[str, str]
+    content: bytes
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return json.loads(self.content)
+
+
+class Receiver:
+    """Take webhooks and uploads."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.deliveries: queue.Queue[Delivery] = queue.Queue()
+
+    def until(self, last: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Return what arrives, up to the first one that is `last`."""
+        received = []
+        while not received or not last(received[-1]):
+            received.append(self.deliveries.get(timeout=LIMIT_S))
+        return received
+
+    def until_status(self, status: str) -> list[Delivery]:
+        """Return the webhooks up to the one of that status."""
+        return self.until(lambda delivery: delivery.body["status"] == status)
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    """Run a Receiver on a free port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def take(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.deliveries.put(Delivery(self.command, self.path, dict(self.headers), content))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_PUT = take  # noqa: N815
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        receiver = Receiver(server.server_port)
+        thread = threading.Thread(target=server.serve_forever, args=[POLL_S])
+        thread.start()
+        try:
+            yield receiver
+        finally:
+            server.shutdown()
+            thread.join()

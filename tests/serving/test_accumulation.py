@@ -1,0 +1,69 @@
+"""However many predictions a server has made, it holds no more memory, files or handles."""
+
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import pytest
+
+from tests.serving.client import Client
+
+INPUTS = {  # taken in turns
+    "riffusion": [
+        {"num_inference_steps": 1, "denoising": 1},
+        {"denoising": 0},
+        {"denoising": 0, "seed_image_id": "agile"},
+    ],
+    "deforum": [{}],
+}
+OUTPUT_FILES = {"riffusion": 2, "deforum": 1}
+GROWTH_BYTES = 100e6  # the allocator settles some 70 MB higher within 80 predictions; a spectrum has 36 MB
+GROWTH = 5  # of handles and threads, which come and go; 40 predictions that left one each would add 40
+
+
+@dataclass(frozen=True)
+class Holding:
+    memory_bytes: int
+    handles: int
+    threads: int
+    entries: int
+
+    @classmethod
+    def of(cls, client: Client) -> "Holding":
+        processes = client.processes()
+        assert len(processes) == 2
+        return cls(
+            memory_bytes=sum(process.memory_info().rss for process in processes),
+            handles=sum(process.num_fds() for process in processes),
+            threads=sum(process.num_threads() for process in processes),
+            entries=sum(1 for _ in client.server.folder.rglob("*")),
+        )
+
+    def check_growth(self, later: "Holding") -> None:
+        assert later.memory_bytes - self.memory_bytes < GROWTH_BYTES
+        assert later.handles - self.handles <= GROWTH
+        assert later.threads - self.threads <= GROWTH
+        assert later.entries == self.entries
+
+
+def predict(client: Client, count: int) -> None:
+    for inputs in islice(cycle(INPUTS[client.model]), count):
+        assert client.predict(**inputs)["status"] == "succeeded"
+        assert len(client.files()) == OUTPUT_FILES[client.model]
+
+
+def test_fifty_predictions_leave_what_one_does(riffusion: Client) -> None:
+    predict(riffusion, 10)
+    early = Holding.of(riffusion)
+    predict(riffusion, 40)
+    early.check_growth(Holding.of(riffusion))
+
+
+@pytest.mark.slow
+def test_two_hundred_predictions_of_both_models(clients: dict[str, Client]) -> None:
+    for client in clients.values():
+        predict(client, 10)
+    early = {model: Holding.of(client) for model, client in clients.items()}
+    for client in clients.values():
+        predict(client, 90)
+    for model, client in clients.items():
+        early[model].check_growth(Holding.of(client))

@@ -1,0 +1,46 @@
+"""Failing predictions say why, show where in the server's log, and do the next one no harm."""
+
+import shutil
+
+from tests.serving.client import Client, eventually
+
+SHORT = {"riffusion": {"denoising": 0}, "deforum": {}}
+
+
+def check_failure(client: Client, expected: str, **inputs: object) -> None:
+    before = len(client.log.read_text())
+    failed = client.predict(**inputs)
+    assert failed["status"] == "failed"
+    assert expected in failed["error"]
+    assert "output" not in failed
+    # The server leaves a failed prediction's logs out of its answer; its own log has them.
+    eventually(lambda: "Traceback (most recent call last)" in client.log.read_text()[before:])
+    eventually(lambda: f"predict_{client.model}.py" in client.log.read_text()[before:])
+
+
+def test_an_unwritable_output_folder(client: Client) -> None:
+    client.predict(**SHORT[client.model])
+    folder = client.server.folder / "tmp"
+    shutil.rmtree(folder)
+    folder.touch()
+    try:
+        check_failure(client, f"Not a directory: '{folder}", **SHORT[client.model])
+    finally:
+        folder.unlink()
+        folder.mkdir()
+    assert client.predict(**SHORT[client.model])["status"] == "succeeded"
+
+
+def test_more_memory_than_there_is_in_the_middle_of_a_video(deforum: Client) -> None:
+    check_failure(deforum, "can't allocate memory", animation_prompts="0: a | 50: more memory than there is")
+    assert deforum.files() == []
+    assert deforum.predict()["status"] == "succeeded"
+
+
+def test_what_a_user_can_mend_comes_without_a_traceback(riffusion: Client) -> None:
+    before = len(riffusion.log.read_text())
+    failed = riffusion.predict(num_inference_steps=1001)
+    assert failed["error"].endswith(": num_inference_steps is 1001, but must be a whole number from 1 to 1000")
+    assert failed["logs"] == ""
+    eventually(lambda: "Prediction failed" in riffusion.log.read_text()[before:])
+    assert "Traceback" not in riffusion.log.read_text()[before:]

@@ -1,0 +1,110 @@
+"""What a client gets: defaults applied, files that open, progress it can parse, metrics."""
+
+import base64
+import io
+import json
+import re
+from typing import Any
+
+import av
+import pytest
+import soundfile
+from PIL import Image
+
+from script.predict import input_schema
+from tests.serving.client import Client
+from tests.serving.conftest import serving
+
+PROGRESS = re.compile(r"^\s*(\d+)%\s*\|.+?\|\s*(\d+)/(\d+)", re.MULTILINE)  # as clients of these models have it
+RIFFUSION_STAGES = {"encode", "denoise", "decode", "sound"}
+DEFORUM_STAGES = {"encode", "denoise", "decode", "motion", "video"}
+
+
+def decoded(url: str, media_type: str) -> io.BytesIO:
+    """Return the content of a data URL."""
+    header, comma, content = url.partition(",")
+    assert (header, comma) == (f"data:{media_type};base64", ",")
+    return io.BytesIO(base64.b64decode(content, validate=True))
+
+
+def defaults(model: str) -> dict[str, Any]:
+    return {name: about["default"] for name, about in input_schema(model).items() if about["default"] is not None}
+
+
+def check_progress(logs: str) -> None:
+    lines = [tuple(map(int, match)) for match in PROGRESS.findall(logs)]
+    assert len(lines) == logs.count("%|")
+    percents, counts, totals = zip(*lines, strict=True)
+    assert list(counts) == sorted(set(counts))
+    assert list(percents) == sorted(percents)
+    assert (percents[0], percents[-1]) == (0, 100)
+    assert set(totals) == {counts[-1]}
+
+
+def check_metrics(prediction: dict[str, Any], stages: set[str]) -> None:
+    metrics = prediction["metrics"]
+    assert metrics["model"] == "small"
+    assert f"Using seed: {metrics['seed']}\n" in prediction["logs"]
+    assert metrics["seconds"].keys() == stages
+    assert all(seconds >= 0 for seconds in metrics["seconds"].values())
+    assert sum(metrics["seconds"].values()) <= metrics["predict_time"]
+
+
+def test_riffusion_without_inputs_takes_the_documented_ones(riffusion: Client) -> None:
+    prediction = riffusion.predict()
+    assert prediction["status"] == "succeeded"
+    assert prediction["output"].keys() == {"audio", "spectrogram"}
+    with Image.open(decoded(prediction["output"]["spectrogram"], "image/png")) as picture:
+        assert (picture.format, picture.size) == ("PNG", (512, 512))
+        for name, value in defaults("riffusion").items():
+            assert picture.text[name] == str(value)
+        assert picture.text["seed"] == str(prediction["metrics"]["seed"])
+    sound = soundfile.info(decoded(prediction["output"]["audio"], "audio/x-wav"))
+    assert (sound.format, sound.subtype, sound.channels, sound.samplerate) == ("WAV", "PCM_16", 1, 44100)
+    assert sound.duration == pytest.approx(5.11, abs=0.01)
+    check_progress(prediction["logs"])
+    check_metrics(prediction, RIFFUSION_STAGES)
+    assert prediction["metrics"]["steps"] == 37
+
+
+def check_deforum(prediction: dict[str, Any], size_px: int, steps: int) -> None:
+    assert prediction["status"] == "succeeded"
+    with av.open(decoded(prediction["output"], "video/mp4")) as video:
+        stream = video.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 15)
+        assert (stream.width, stream.height) == (size_px, size_px)
+        settings = json.loads(video.metadata["comment"])
+        assert sum(1 for _ in video.decode(stream)) == 100
+    assert settings == {**defaults("deforum"), "seed": prediction["metrics"]["seed"]}
+    check_progress(prediction["logs"])
+    check_metrics(prediction, DEFORUM_STAGES)
+    assert (prediction["metrics"]["frames"], prediction["metrics"]["steps"]) == (100, steps)
+
+
+def test_deforum_without_inputs_takes_the_documented_ones(deforum: Client) -> None:
+    check_deforum(deforum.predict(), size_px=64, steps=10 + 99)
+
+
+@pytest.mark.slow
+def test_a_whole_animation(tmp_path) -> None:
+    with serving(tmp_path, quick=False) as clients:
+        check_deforum(clients["deforum"].predict(), size_px=512, steps=50 + 99 * 17)
+
+
+def test_riffusions_numbers_come_in_either_form(riffusion: Client) -> None:
+    prediction = riffusion.predict(num_inference_steps=3.0, denoising=1, alpha=0, prompt_b="drums")
+    assert (prediction["status"], prediction["metrics"]["steps"]) == ("succeeded", 3)
+    with Image.open(decoded(prediction["output"]["spectrogram"], "image/png")) as picture:
+        assert (picture.text["num_inference_steps"], picture.text["denoising"]) == ("3", "1.0")
+
+
+def test_deforums_numbers_come_in_either_form(deforum: Client) -> None:
+    prediction = deforum.predict(max_frames=100.0, fps=24.0, seed=7.0)
+    assert prediction["status"] == "succeeded"
+    assert (prediction["metrics"]["frames"], prediction["metrics"]["seed"]) == (100, 7)
+    with av.open(decoded(prediction["output"], "video/mp4")) as video:
+        assert video.streams.video[0].average_rate == 24
+
+
+def test_unknown_inputs_are_ignored(riffusion: Client) -> None:
+    assert riffusion.predict(denoising=0, width=1024, motto="x")["status"] == "succeeded"

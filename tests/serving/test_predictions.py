@@ -1,0 +1,99 @@
+"""Asynchronous predictions: webhooks, cancelling, a client that goes away, a server that is busy."""
+
+import http.client
+import json
+import time
+from itertools import pairwise
+
+import pytest
+
+from tests.serving.client import Client, Receiver, eventually
+
+LONG = {  # half a minute and more
+    "riffusion": {"num_inference_steps": 1000, "denoising": 1},
+    "deforum": {"max_frames": 1000, "sampler": "heun"},
+}
+SHORT = {"riffusion": {"num_inference_steps": 2}, "deforum": {}}
+CANCEL_LIMIT_S = 1
+
+
+def start_long(client: Client, name: str, receiver: Receiver) -> None:
+    """Start a long prediction and return when it is on its way."""
+    client.start(name, receiver, ["logs", "completed"], **LONG[client.model])
+    receiver.until(lambda delivery: "%|" in delivery.body["logs"])
+
+
+def check_that_nothing_is_left_and_the_next_one_works(client: Client) -> None:
+    eventually(lambda: client.server.health()["status"] == "READY")
+    eventually(lambda: not client.files())
+    assert client.predict(**SHORT[client.model])["status"] == "succeeded"
+
+
+def test_webhooks_tell_the_start_the_logs_and_the_end(client: Client, receiver: Receiver) -> None:
+    events = ["start", "logs", "completed"]
+    inputs = {"num_inference_steps": 25, "denoising": 1} if client.model == "riffusion" else {}
+    client.start("told", receiver, events, **inputs)
+    first, *between, last = [delivery.body for delivery in receiver.until_status("succeeded")]
+    assert {body["id"] for body in (first, *between, last)} == {"told"}
+    assert (first["status"], first["logs"]) == ("processing", "")
+    assert {body["status"] for body in between} == {"processing"}
+    logs = [body["logs"] for body in (first, *between, last)]
+    assert all(later.startswith(earlier) for earlier, later in pairwise(logs))
+    assert 0 < len(logs[1]) < len(logs[-1])
+    assert last["metrics"]["seed"] == int(last["logs"].removeprefix("Using seed: ").split("\n")[0])
+    assert last["output"]
+
+
+@pytest.mark.parametrize(
+    ("events", "statuses"),
+    [
+        (["start", "completed"], ["processing", "succeeded"]),
+        (["completed"], ["succeeded"]),
+    ],
+)
+def test_the_filter_keeps_other_webhooks_away(
+    riffusion: Client, receiver: Receiver, events: list[str], statuses: list[str]
+) -> None:
+    riffusion.start("filtered", receiver, events, num_inference_steps=2)
+    assert [delivery.body["status"] for delivery in receiver.until_status("succeeded")] == statuses
+
+
+def test_without_a_filter_the_output_is_told_as_well(riffusion: Client, receiver: Receiver) -> None:
+    riffusion.start("unfiltered", receiver, num_inference_steps=2)
+    statuses = [delivery.body["status"] for delivery in receiver.until_status("succeeded")]
+    assert statuses[0] == "processing"
+
+
+def test_a_cancelled_prediction_ends_within_a_second(client: Client, receiver: Receiver) -> None:
+    start_long(client, "dropped", receiver)
+    asked_s = time.monotonic()
+    assert client.send("POST", "/predictions/dropped/cancel").status == 200
+    *_, last = receiver.until_status("canceled")
+    assert time.monotonic() - asked_s < CANCEL_LIMIT_S
+    assert "output" not in last.body
+    assert "100%" not in last.body["logs"]
+    check_that_nothing_is_left_and_the_next_one_works(client)
+
+
+def test_cancelling_what_does_not_run_is_not_found(client: Client) -> None:
+    assert client.send("POST", "/predictions/nobody/cancel").status == 404
+
+
+def test_a_client_that_goes_away_cancels_its_prediction(client: Client) -> None:
+    before = len(client.log.read_text())
+    connection = http.client.HTTPConnection(client.server.host, client.server.port)
+    body = json.dumps({"input": LONG[client.model]})
+    connection.request("POST", "/predictions", body, {"Content-Type": "application/json"})
+    eventually(lambda: "%|" in client.log.read_text()[before:])
+    connection.close()
+    check_that_nothing_is_left_and_the_next_one_works(client)
+
+
+def test_a_busy_server_takes_no_second_prediction(client: Client, receiver: Receiver) -> None:
+    start_long(client, "running", receiver)
+    reply = client.send("POST", "/predictions", {"input": {}})
+    assert (reply.status, reply.body["status"]) == (409, "failed")
+    assert client.server.health()["status"] == "BUSY"
+    client.send("POST", "/predictions/running/cancel")
+    receiver.until_status("canceled")
+    check_that_nothing_is_left_and_the_next_one_works(client)
