@@ -112,7 +112,7 @@ def memory(max_frames: int) -> dict[str, float]:
     """Run deforum in a process of its own and return its peak memory, and how many frames came out."""
     script = Path(__file__).with_name("deforum_memory.py")
     environment = {**os.environ, "PYTHONPATH": str(script.parents[1]), "WEIGHTS": "small", "OMP_WAIT_POLICY": "passive"}
-    printed = subprocess.check_output([sys.executable, script, str(max_frames)], env=environment, text=True)  # noqa: S603
+    printed = subprocess.check_output([sys.executable, script, str(max_frames)], env=environment, text=True)
     measured: dict[str, float] = json.loads(printed.splitlines()[-1])
     assert measured["frames"] == max_frames
     return measured

@@ -109,9 +109,7 @@ def started(
         if upload_url:
             command += ["--upload-url", upload_url]
         # In a session of its own, a Ctrl-C in the terminal reaches it through _end alone, and its children with it.
-        process = subprocess.Popen(  # noqa: S603
-            command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True)
         try:
             yield Server(host, port, folder, process)
         finally:

@@ -134,7 +134,7 @@ def receiving() -> Iterator[Receiver]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_POST = do_PUT = take  # noqa: N815
+        do_POST = do_PUT = take
 
         def log_message(self, *_args: object) -> None:
             pass
