@@ -1,5 +1,6 @@
 """Make the README's pictures: a spectrogram, and a strip of an animation's frames."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -36,7 +37,8 @@ def main() -> None:
 def predict(model: str, folder: Path, *inputs: str) -> None:
     """Run script/predict with these inputs."""
     options = [word for assignment in inputs for word in ("-i", assignment)]
-    subprocess.run([ROOT / "script" / "predict", model, *options, "-o", folder], check=True)
+    environment = {**os.environ, "RIFFUSION_SEED": "1"}  # so that the same pictures come out
+    subprocess.run([ROOT / "script" / "predict", model, *options, "-o", folder], check=True, env=environment)
 
 
 def strip(video: Path) -> Image.Image:

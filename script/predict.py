@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,19 +26,21 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
 
+    folder = arguments.output or Path("out") / arguments.model
     # Imported late: it takes seconds, and a wrong command line should not.
     from lib.errors import UserError
 
     try:
         # The face verifies too, but only after minutes of loading weights.
         story = importlib.import_module(f"lib.{arguments.model}")
-        story.Request.verified(**{**inputs, "seed": inputs.get("seed") or 0})
+        story.Request.verified(**{**inputs, "seed": 0 if inputs.get("seed") is None else inputs["seed"]})
+        make(folder)
         predictor = importlib.import_module(f"predict_{arguments.model}").Predictor()
         predictor.setup()
         output = predictor.run(**inputs)
     except UserError as error:
         sys.exit(f"script/predict: {error}")
-    for path in save(output, arguments.output or Path("out") / arguments.model):
+    for path in save(output, folder):
         print(f"Wrote {path}")
 
 
@@ -57,7 +60,8 @@ def parse_inputs(assignments: list[str], properties: dict[str, Any]) -> dict[str
             raise ValueError(f"-i takes NAME=VALUE, not {assignment!r}")
         if name not in properties:
             raise ValueError(f"there is no input {name!r}; the inputs are {', '.join(properties)}")
-        inputs[name] = typed(text, properties[name].get("type"))
+        if text or properties[name].get("type") == "string":
+            inputs[name] = typed(text, properties[name].get("type"))  # a number left blank keeps its default
     return inputs
 
 
@@ -72,10 +76,17 @@ def typed(text: str, json_type: str | None) -> str | float:
     return text
 
 
+def make(folder: Path) -> None:
+    """Make the output folder, before there is a result that could find no place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"script/predict: -o is {folder}, but there can be no such folder: {error.strerror}")
+
+
 def save(output: Any, folder: Path) -> list[Path]:
     """Move the files of an output to `folder` and return where they are."""
     outputs = [output] if isinstance(output, Path) else [getattr(output, name) for name in type(output).__annotations__]
-    folder.mkdir(parents=True, exist_ok=True)
     moved = [Path(shutil.move(path, folder / path.name)) for path in outputs]
     for parent in {path.parent for path in outputs}:
         shutil.rmtree(parent)
@@ -83,4 +94,8 @@ def save(output: Any, folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as with Ctrl-C, no half-done output stays behind
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

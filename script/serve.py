@@ -160,7 +160,7 @@ def main() -> None:
 
 
 def _port(text: str) -> int:
-    if not 0 <= int(text) <= 65535:
+    if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port, which is a number from 1 to 65535")
     return int(text)
 

@@ -56,6 +56,19 @@ def test_predict_refuses_a_wrong_command_line(arguments: list[str], message: str
     assert message in ended.stderr
 
 
+def test_predict_makes_its_folder_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = script("predict", "riffusion", "-i", "denoising=0", "-o", tmp_path / "file")
+    assert ended.returncode == 1
+    assert ended.stderr == f"script/predict: -o is {tmp_path}/file, but there can be no such folder: File exists\n"
+    assert ended.stdout == ""
+
+
+def test_setup_makes_only_the_environments_it_knows() -> None:
+    ended = script("setup", "--help")
+    assert (ended.returncode, ended.stderr) == (2, "usage: script/setup [run|dev]\n")
+
+
 @pytest.mark.parametrize("arguments", [[], ["whisper"]])
 def test_weights_says_how_it_is_used(arguments: list[str]) -> None:
     ended = script("weights", *arguments)
