@@ -129,7 +129,7 @@ def test_a_setup_that_fails_says_why(tmp_path: Path) -> None:
     [
         (["whisper"], "invalid choice: 'whisper'"),
         (["deforum", "--port", "70000"], "70000 is not a port, which is a number from 1 to 65535"),
-        (["deforum", "--port", "http"], "argument --port: invalid"),
+        (["deforum", "--port", "http"], "http is not a port, which is a number from 1 to 65535"),
     ],
 )
 def test_a_wrong_command_line_is_refused(arguments: list[str], message: str) -> None:
