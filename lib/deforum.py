@@ -121,7 +121,7 @@ class Deforum:
 
         matcher = ColorMatcher(request.color_coherence, frame)
         for n, embedding in enumerate(embeddings, start=1):
-            source = generator((request.seed + n) % (MAX_SEED + 1))
+            source = generator(request.seed + n)
             with stages.measure("motion"):
                 motion = request.angle[n], request.zoom[n], request.translation_x[n], request.translation_y[n]
                 image = add_noise(matcher.match(warp(frame, *motion)), NOISE_SIGMA, source)

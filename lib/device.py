@@ -22,8 +22,11 @@ def pick_dtype(device: torch.device) -> torch.dtype:
 
 
 def generator(seed: int) -> torch.Generator:
-    """Return a CPU generator for `seed`: drawn there, the same seed gives the same noise on every device."""
-    return torch.Generator("cpu").manual_seed(seed)
+    """Return a CPU generator for `seed`: drawn there, the same seed gives the same noise on every device.
+
+    A seed counted up beyond 32 bits goes on from 0.
+    """
+    return torch.Generator("cpu").manual_seed(seed % (MAX_SEED + 1))
 
 
 def unit_noise(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> torch.Tensor:

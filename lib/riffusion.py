@@ -100,11 +100,10 @@ class Riffusion:
 
     def generate(self, request: Request, stages: Stages) -> NDArray[np.uint8]:
         """Return the spectrogram of `request` as a picture (512, 512) uint8."""
-        seed_image = load(request.seed_image_id)
         if request.steps == 0:
-            return seed_image
+            return load(request.seed_image_id)
         with stages.measure("encode"):
-            seed_latents = self._seed_distribution(request.seed_image_id, seed_image)
+            seed_latents = self._seed_distribution(request.seed_image_id)
             start = self._start(request, seed_latents.mean.shape)
         with stages.measure("denoise"):
             sampler = Sampler(SAMPLER, request.num_inference_steps, request.num_inference_steps - request.steps)
@@ -127,7 +126,7 @@ class Riffusion:
         noises_a = self._noises(request.seed, shape)
         if request.prompt_b is None or not request.prompt_b.strip() or request.alpha == 0:
             return Start(*self._prompts.encode([request.prompt_a]), *noises_a)
-        noises_b = self._noises((request.seed + 1) % (MAX_SEED + 1), shape)
+        noises_b = self._noises(request.seed + 1, shape)
         if request.alpha == 1:
             return Start(*self._prompts.encode([request.prompt_b]), *noises_b)
         embedding_a, embedding_b = self._prompts.encode([request.prompt_a, request.prompt_b])
@@ -139,8 +138,8 @@ class Riffusion:
         source = generator(seed)
         return [unit_noise(shape, source, self._models.device) for _ in range(2)]
 
-    def _seed_distribution(self, name: str, image: NDArray[np.uint8]) -> LatentDistribution:
+    def _seed_distribution(self, name: str) -> LatentDistribution:
         if name not in self._seed_latents:
-            picture = np.repeat(image[:, :, np.newaxis], 3, axis=2)
+            picture = np.repeat(load(name)[:, :, np.newaxis], 3, axis=2)
             self._seed_latents[name] = encode(self._models, to_model_range(picture))
         return self._seed_latents[name]

@@ -14,6 +14,7 @@ import pytest
 from lib.errors import UserError
 from lib.progress import Progress
 from predict_deforum import Predictor
+from tests.test_progress import CLIENTS_PATTERN
 
 DEFAULTS = {
     "max_frames": 3,
@@ -28,7 +29,6 @@ DEFAULTS = {
     "seed": 7,
 }
 EVALUATIONS = 51 + 2 * 18  # of plms in three frames
-CLIENTS_PATTERN = re.compile(r"^\s*(\d+)%\s*\|.+?\|\s*(\d+)/(\d+)")  # Replicate's client libraries
 
 
 @pytest.fixture(scope="module")
