@@ -1,4 +1,4 @@
-"""Make the README's pictures: a spectrogram, and a strip of an animation's frames."""
+"""Make the README's examples: spectrograms and their sound, a strip of an animation's frames and the animation."""
 
 import os
 import shutil
@@ -7,46 +7,76 @@ import tempfile
 from pathlib import Path
 
 import av
-import numpy as np
+import soundfile
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "docs" / "pictures"
-STRIP_FRAMES = (0, 12, 24, 36, 49, 61, 73, 85)
-STRIP_WIDTH_PX = 1200
+CLIPS = {  # name -> inputs
+    "funky-synth-solo": ("prompt_a=funky synth solo",),
+    "slow-church-bells": ("prompt_a=slow church bells", "denoising=1"),
+    "drums-and-bass": ("prompt_a=drums and bass", "seed_image_id=og_beat", "denoising=0.9"),
+}
+CLIP_SIDE_PX = 256
+ANIMATION = (
+    "animation_prompts=0: a sunset over the sea | 34: snowy mountains | 67: a night sky with stars",
+    "zoom=0:(1.02)",
+    "angle=0:(0.5*sin(2*pi*t/50))",
+    "seed=1",
+)
+STRIP_FRAMES = (0, 12, 24, 36, 48, 60, 72, 84, 96)
+STRIP_SIDE_PX = 132
+GIF_EVERY, GIF_SIDE_PX, GIF_FRAME_MS = 3, 160, 200
 
 
 def main() -> None:
-    """Run both predictions and write docs/pictures."""
+    """Run the predictions and write docs/pictures."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        predict("riffusion", folder, "seed_image_id=motorway", "denoising=0")
-        shutil.copy(folder / "spectrogram.png", PICTURES / "riffusion.png")
-        predict(
-            "deforum",
-            folder,
-            "animation_prompts=0: a red circle | 50: a blue square",
-            "zoom=0:(1+0.02*sin(2*pi*t/50))",
-            "angle=0:(2)",
-            "sampler=euler_ancestral",
-            "seed=1",
+        for clip, inputs in CLIPS.items():
+            predict("riffusion", folder, *inputs)
+            write_mp3(folder / "audio.wav", PICTURES / f"{clip}.mp3")
+            shutil.copy(folder / "spectrogram.png", folder / f"{clip}.png")
+        row([Image.open(folder / f"{clip}.png") for clip in CLIPS], CLIP_SIDE_PX).save(
+            PICTURES / "riffusion.png", optimize=True
         )
-        strip(folder / "animation.mp4").save(PICTURES / "deforum.jpg", quality=85)
+        predict("deforum", folder, *ANIMATION)
+        with av.open(folder / "animation.mp4") as container:
+            frames = [frame.to_image() for frame in container.decode(video=0)]  # type: ignore[no-untyped-call]
+        row([frames[n] for n in STRIP_FRAMES], STRIP_SIDE_PX).save(PICTURES / "deforum.jpg", quality=85)
+        write_gif(frames[::GIF_EVERY], PICTURES / "deforum.gif")
 
 
 def predict(model: str, folder: Path, *inputs: str) -> None:
-    """Run script/predict with these inputs."""
+    """Run script/predict with these inputs and the small model."""
     options = [word for assignment in inputs for word in ("-i", assignment)]
-    environment = {**os.environ, "RIFFUSION_SEED": "1"}  # so that the same pictures come out
+    environment = {**os.environ, "WEIGHTS": "small", "RIFFUSION_SEED": "1"}  # so that the same examples come out
     subprocess.run([ROOT / "script" / "predict", model, *options, "-o", folder], check=True, env=environment)
 
 
-def strip(video: Path) -> Image.Image:
-    """Return some frames of a video side by side."""
-    with av.open(video) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    row = Image.fromarray(np.concatenate([frames[n] for n in STRIP_FRAMES], axis=1))
-    return row.resize((STRIP_WIDTH_PX, STRIP_WIDTH_PX // len(STRIP_FRAMES)), Image.Resampling.LANCZOS)
+def row(pictures: list[Image.Image], side_px: int) -> Image.Image:
+    """Return square pictures side by side, each `side_px` wide."""
+    joined = Image.new("RGB", (side_px * len(pictures), side_px))
+    for place, picture in enumerate(pictures):
+        joined.paste(shrunk(picture, side_px), (side_px * place, 0))
+    return joined
+
+
+def shrunk(picture: Image.Image, side_px: int) -> Image.Image:
+    """Return a square picture at a smaller size."""
+    return picture.resize((side_px, side_px), Image.Resampling.LANCZOS)
+
+
+def write_mp3(wav: Path, mp3: Path) -> None:
+    """Compress a clip."""
+    waveform, rate_hz = soundfile.read(wav)
+    soundfile.write(mp3, waveform, rate_hz, format="MP3")
+
+
+def write_gif(frames: list[Image.Image], gif: Path) -> None:
+    """Write frames as a small animation that repeats."""
+    first, *others = (shrunk(frame, GIF_SIDE_PX) for frame in frames)
+    first.save(gif, save_all=True, append_images=others, duration=GIF_FRAME_MS, loop=0, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from training import evaluate
+from training.canvas import COLOURS
+from training.evaluate import EACH, Asked, accuracy_table, colour_name, colours_met, held_out, share
+from training.picture_measures import centre_colour
+from training.pictures import picture
+
+
+def flat(name):
+    return np.full((512, 512, 3), np.round(255 * COLOURS[name]), np.uint8)
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_every_colour_is_nearest_to_its_own_name(name):
+    assert colour_name(centre_colour(flat(name))) == name
+
+
+def test_colours_count_where_the_caption_puts_them():
+    right, wrong = flat("blue"), flat("blue")
+    right[128:384, 128:384] = flat("red")[0, 0]
+    asked = [Asked("a red square on blue", "square", right)] * 2 + [Asked("a red square", "square", right)]
+    assert colours_met(asked, [right, wrong, wrong]) == (2, 1, 2)
+
+
+def test_shares_and_what_a_class_was_taken_for_are_counted():
+    named = [("drums", "drums"), ("drums", "bass"), ("bass", "bass"), ("bass", "bass")]
+    assert share(named) == 75
+    rows = accuracy_table(named, [("drums", "bass"), ("bass", "bass")]).splitlines()
+    assert rows[2:] == ["| drums | 50 % | 0 % | bass 1 |", "| bass | 100 % | 100 % |  |", "| all | 75 % | 50 % |  |"]
+
+
+def test_held_out_captions_are_new_and_as_many_of_each_class(monkeypatch):
+    seen = [
+        picture(evaluate.HELD_OUT_SEED + n, name).caption for n in range(3) for name in evaluate.classes("pictures")
+    ]
+    monkeypatch.setattr(evaluate, "dataset", lambda _: type("Data", (), {"captions": seen}))
+    asked = held_out("pictures")
+    captions = [one.caption for one in asked]
+    assert not set(captions) & set(seen)
+    assert len(set(captions)) == len(captions) == 10 * EACH
+    assert [one.class_name for one in asked] == [name for name in evaluate.classes("pictures") for _ in range(EACH)]
