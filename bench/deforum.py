@@ -23,7 +23,6 @@ import report
 import torch
 from numpy.typing import NDArray
 
-from lib import stand_in
 from lib.animation.color import COLOR_COHERENCE, ColorMatcher, add_noise
 from lib.animation.video import write_mp4
 from lib.animation.warp import warp
@@ -31,6 +30,7 @@ from lib.deforum import NOISE_SIGMA, SIZE_PX, Deforum, Request
 from lib.device import generator
 from lib.diffusion.models import load
 from lib.progress import Stages
+from lib.weights import SMALL
 
 MOTION = (1.5, 1.04, 3.0, -2.0)  # degrees, times, pixels
 CLIP_FRAMES = 100
@@ -92,9 +92,7 @@ def model_ms() -> dict[str, float]:
         fps=FPS,
         seed=0,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        stand_in.build(Path(folder) / "model")
-        models = load(Path(folder) / "model")
+    models = load(SMALL / "deforum")
     stages = Stages(models.device)
     with contextlib.redirect_stdout(io.StringIO()):  # its progress
         made = Deforum(models).frames(request, stages)

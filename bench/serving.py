@@ -1,6 +1,6 @@
 """Measure what the server adds to a prediction: the time over HTTP, less the time that the model takes in run().
 
-Run: python bench/serving.py [--write]. It takes half a minute and uses the small stand-in.
+Run: python bench/serving.py [--write]. It takes half a minute and uses the small model.
 """
 
 import argparse
@@ -68,7 +68,7 @@ rows = [
 ]
 text = f"""## Serving
 
-{PREDICTIONS} predictions of riffusion with the small stand-in and {INPUTS["num_inference_steps"]} steps, one after the
+{PREDICTIONS} predictions of riffusion with the small model and {INPUTS["num_inference_steps"]} steps, one after the
 other, WAV and PNG in the answer as data URLs; {report.machine()}.
 {busy} times the server was not done with the one before (409) and was asked again; these waits are not counted.
 

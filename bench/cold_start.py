@@ -1,0 +1,165 @@
+"""Measure a cold start: the time from starting a server's process until it takes predictions.
+
+Run: python bench/cold_start.py [--write] [--weights DIR] [--repeats N]. The full-size weights, random ones of 2.1 GB,
+are saved to DIR if they are not there yet; it is a temporary folder unless given.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import full_size
+import psutil
+import report
+
+from script.serve import started
+
+MODEL = "deforum"
+FULL, EVICTED, SMALL = "full, files in memory", "full, files on disk", "small"
+# What a server's worker does until it is ready, each part on its own in a fresh process; {folder} is of the weights.
+STAGES = """
+import json, time
+from pathlib import Path
+laps, last_s = {{}}, time.perf_counter()
+def lap(name):
+    global last_s
+    now_s = time.perf_counter()
+    laps[name], last_s = now_s - last_s, now_s
+import torch
+lap("import torch")
+import predict_{model}
+lap("import the face and what it needs")
+import diffusers.models, transformers
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+lap("import the models' classes")
+from lib.diffusion import models
+for name, part_class in (("text_encoder", CLIPTextModel), ("vae", AutoencoderKL), ("unet", UNet2DConditionModel)):
+    models._load_part(Path({folder!r}), name, part_class)
+    lap("open " + name)
+models.load(Path({folder!r}))
+lap("load all parts")
+print(json.dumps(laps))
+"""
+
+
+def start(environment: Mapping[str, str]) -> dict[str, float]:
+    """Start a server, wait until it is ready, and return what that took of time, CPU and memory, children included."""
+    with tempfile.TemporaryFile() as log:
+        start_s = time.perf_counter()
+        with started(MODEL, environment=environment, log=log) as server:
+            server.wait_until_ready()
+            ready_s = time.perf_counter() - start_s
+            family = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
+            times = [process.cpu_times() for process in family]
+            memory = [_memory_mb(process.pid) for process in family]
+    return {
+        "ready_s": ready_s,
+        "user_s": sum(some.user for some in times),
+        "system_s": sum(some.system for some in times),
+        "peak_mb": max(some["VmHWM"] for some in memory),
+        "own_mb": max(some["RssAnon"] for some in memory),
+    }
+
+
+def _memory_mb(pid: int) -> dict[str, float]:
+    """Return the peak of a process's memory, the pages of mapped files included, and what it now has of its own."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    values = dict(line.split(":", 1) for line in lines if ":" in line)
+    return {name: int(values[name].split()[0]) / 1024 for name in ("VmHWM", "RssAnon")}
+
+
+def put_in_memory(folder: Path, wanted: bool) -> None:
+    """Read a folder's files into the kernel's cache, or drop them from it, as after a reboot."""
+    for path in folder.rglob("*.*"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # what is not yet written can't be dropped
+            if not wanted:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while wanted and file.read(2**24):
+                pass
+
+
+def stages(folder: Path) -> dict[str, float]:
+    """Return the seconds of the parts of a start, as a process of its own has them."""
+    code = STAGES.format(model=MODEL, folder=str(folder))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    seconds: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+    return seconds
+
+
+def median(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Return the medians of what several runs measured."""
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
+parser.add_argument("--weights", type=Path, help="a folder for the full-size weights (default: a temporary one)")
+parser.add_argument("--repeats", type=int, default=3)
+parser.add_argument("--small", action="store_true", help="without the full-size weights, for a trial")
+arguments = parser.parse_args()
+
+with contextlib.ExitStack() as stack:
+    weights = arguments.weights or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    folder = weights.absolute() / MODEL
+    if not arguments.small and not folder.exists():
+        building = folder.with_name(f"{folder.name}.unfinished")
+        full_size.save(building)
+        building.rename(folder)
+    full = {"WEIGHTS": "full", "WEIGHTS_DIR": str(folder.parent), "HF_HUB_OFFLINE": "1"}
+    cases = {FULL: full, EVICTED: full, SMALL: {"WEIGHTS": "small"}}
+    if arguments.small:
+        cases = {SMALL: cases[SMALL]}
+        folder = full_size.small_weights(MODEL)
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
+    laps = []
+    for _ in range(arguments.repeats):  # in turns, so that noise hits them alike
+        for name, environment in cases.items():
+            if name != SMALL:
+                put_in_memory(folder, name == FULL)
+            runs[name].append(start(environment))
+        put_in_memory(folder, True)
+        laps.append(stages(folder))
+
+medians = {name: median(its_runs) for name, its_runs in runs.items()}
+rows = [
+    [
+        name,
+        f"{values['ready_s']:.1f} s",
+        f"{values['user_s']:.1f} s",
+        f"{values['system_s']:.1f} s",
+        f"{values['peak_mb']:.0f} MB",
+        f"{values['own_mb']:.0f} MB",
+    ]
+    for name, values in medians.items()
+]
+header = ["weights", "until ready", "CPU, user", "CPU, system", "peak, files included", "its own when ready"]
+stage_rows = [[name, f"{seconds:.2f} s"] for name, seconds in median(laps).items()]
+text = f"""## Cold start
+
+From starting the server's process until it takes predictions, {MODEL}; medians of {arguments.repeats};
+{report.machine()}.
+Memory is the worker's: its peak with the pages of the weights' files, which the kernel takes back when it needs them,
+and what is its own when it is ready.
+
+{report.markdown_table(header, rows)}
+
+The parts of it, in a process of its own, weights in memory:
+
+{report.markdown_table(["", "time"], stage_rows)}
+"""
+print(text)
+if arguments.write:
+    report.write_section("cold-start", text)
+keys = {FULL: "full", EVICTED: "disk", SMALL: "small"}
+print(report.key_values({f"{keys[name]}_{key}": value for name, of in medians.items() for key, value in of.items()}))

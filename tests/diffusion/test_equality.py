@@ -1,0 +1,156 @@
+"""The loop that is made to be fast against a plain one, and what would make it wait for a GPU."""
+
+import copy
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lib import deforum, riffusion
+from lib.diffusion.img2img import GUIDANCE_SCALE, denoise
+from lib.diffusion.models import Models, load
+from lib.diffusion.prompt_weights import PromptEncoder
+from lib.diffusion.samplers import ANCESTRAL, BETAS, SAMPLERS, SECOND_ORDER, Sampler
+
+SIDE_PX = 128
+STEPS = 50
+FEW = 5  # steps that tell as much as all of them
+CPU = torch.device("cpu")
+META = torch.device("meta")
+CASES = [
+    pytest.param(riffusion.SAMPLER, 13, id="riffusion"),
+    *(pytest.param(name, deforum.FIRST_STEP, id=f"deforum-{name}") for name in SAMPLERS),
+]
+
+
+@pytest.fixture(scope="module")
+def prompts(models: Models) -> tuple[Tensor, Tensor]:
+    encoder = PromptEncoder(models.tokenizer, models.text_encoder)
+    embedding, unconditional = encoder.encode(["funky synth solo", ""])
+    return embedding, unconditional
+
+
+def latents_and_noise(models: Models) -> tuple[Tensor, Tensor]:
+    source = torch.Generator().manual_seed(0)
+    shape = models.latent_shape(SIDE_PX, SIDE_PX)
+    return torch.randn(shape, generator=source), torch.randn(shape, generator=source)
+
+
+def fast(models: Models, name: str, first_step: int, prompts: tuple[Tensor, Tensor]) -> Tensor:
+    sampler = Sampler(name, STEPS, first_step)
+    begun = sampler.add_noise(*latents_and_noise(models))
+    return denoise(models, sampler, begun, *prompts, torch.Generator().manual_seed(1))
+
+
+@torch.inference_mode()
+def plain(models: Models, name: str, first_step: int, prompts: tuple[Tensor, Tensor]) -> Tensor:
+    """Do what a pipeline of diffusers does, with a scheduler of its own."""
+    scheduler_class, arguments = SAMPLERS[name]
+    offset = {"steps_offset": 1} if arguments["timestep_spacing"] == "leading" else {}
+    scheduler = scheduler_class(**BETAS, **arguments, **offset)
+    scheduler.set_timesteps(STEPS)
+    first_index = 2 * first_step if name in SECOND_ORDER else first_step
+    timesteps = scheduler.timesteps[first_index:]
+    if name == "plms":  # which must begin with a pair, wherever it begins
+        t0, t1, *later = list(dict.fromkeys(scheduler.timesteps.tolist()))[first_step:]
+        timesteps = torch.tensor([t0, t1, t1, *later])
+    if name not in ("plms", "ddim"):  # which go by the timestep itself
+        scheduler.set_begin_index(first_index)
+
+    embedding, unconditional = prompts
+    context = torch.cat([unconditional, embedding]).to(models.dtype)
+    options: dict[str, Any] = {"generator": torch.Generator().manual_seed(1)} if name in ANCESTRAL else {}
+    latents = scheduler.add_noise(*latents_and_noise(models), timesteps[:1])
+    for i, timestep in enumerate(timesteps):
+        if name == "klms":
+            options = {"order": min(4, i + 1)}
+        pair = scheduler.scale_model_input(torch.cat([latents, latents]), timestep).to(models.dtype)
+        without, with_prompt = models.unet(pair, timestep, encoder_hidden_states=context).sample.float().chunk(2)
+        # lerp is without + scale * (with_prompt - without), but for the rounding.
+        epsilon = torch.lerp(without, with_prompt, GUIDANCE_SCALE)
+        latents = scheduler.step(epsilon, timestep, latents, **options).prev_sample
+    return latents
+
+
+def relative_error(result: Tensor, reference: Tensor) -> float:
+    return float(torch.linalg.vector_norm(result - reference) / torch.linalg.vector_norm(reference))
+
+
+@pytest.mark.parametrize(("name", "first_step"), CASES)
+def test_the_fast_loop_is_the_plain_one_bit_by_bit(
+    models: Models, prompts: tuple[Tensor, Tensor], name: str, first_step: int
+) -> None:
+    expected = plain(models, name, first_step, prompts)
+    assert expected.isfinite().all()
+    assert torch.equal(fast(models, name, first_step, prompts), expected)
+
+
+@pytest.mark.parametrize(("name", "first_step"), CASES)
+def test_the_order_in_memory_changes_only_the_rounding(
+    models: Models, prompts: tuple[Tensor, Tensor], name: str, first_step: int
+) -> None:
+    channels_first = replace(models, unet=copy.deepcopy(models.unet).to(memory_format=torch.contiguous_format))
+    assert not models.unet.conv_in.weight.is_contiguous()
+    assert channels_first.unet.conv_in.weight.is_contiguous()
+    expected = plain(channels_first, name, first_step, prompts)
+    assert relative_error(fast(models, name, first_step, prompts), expected) < 1e-4
+
+
+BFLOAT16_ERROR = 0.05  # relative to float32
+
+
+@pytest.fixture(scope="module")
+def low(small_folder: Path) -> Models:
+    return load(small_folder, CPU, torch.bfloat16)
+
+
+@pytest.mark.parametrize(("name", "first_step"), CASES)
+def test_bfloat16_stays_near_float32(
+    models: Models, low: Models, prompts: tuple[Tensor, Tensor], name: str, first_step: int
+) -> None:
+    expected = fast(models, name, first_step, prompts)
+    assert relative_error(fast(low, name, first_step, prompts), expected) < BFLOAT16_ERROR
+
+
+class Transfers(TorchDispatchMode):
+    """Count the tensors that are copied from the CPU to the meta device, by their shape.
+
+    A meta tensor has no values: whatever would read one raises, so a run on it proves that nothing is read back. But
+    to copy from the CPU makes it wait for a GPU, too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: Counter[tuple[int, ...]] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        is_copy = func.overloadpacket in (torch.ops.aten.to, torch.ops.aten._to_copy, torch.ops.aten.copy_)
+        if is_copy and result.device == META and any(isinstance(a, Tensor) and a.device == CPU for a in args):
+            self.shapes[tuple(result.shape)] += 1
+        return result
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_loop_reads_nothing_from_the_device_and_sends_it_only_fresh_noise(
+    models: Models, prompts: tuple[Tensor, Tensor], name: str
+) -> None:
+    on_meta = replace(models, unet=copy.deepcopy(models.unet).to(META), device=META)
+    latents, noise = (tensor.to(META) for tensor in latents_and_noise(models))
+    embedding, unconditional = (prompt.to(META) for prompt in prompts)
+    sampler = Sampler(name, STEPS, STEPS - FEW)
+    begun = sampler.add_noise(latents, noise)
+    transfers = Transfers()
+    with transfers:
+        result = denoise(on_meta, sampler, begun, embedding, unconditional, torch.Generator().manual_seed(1))
+    assert result.device == META
+    expected = {tuple(sampler.timesteps.shape): 1}  # before the first step
+    if name in ANCESTRAL:  # whose noise is drawn on the CPU, to be the same on every device
+        # Once a step; dpm2_ancestral evaluates twice in a step, and its last one, a single evaluation, draws none.
+        expected[tuple(latents.shape)] = len(sampler.timesteps) // (2 if name in SECOND_ORDER else 1)
+    assert transfers.shapes == expected
