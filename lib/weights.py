@@ -4,15 +4,13 @@ The full weights lie in `weights/NAME`, in the layout of the Hugging Face hub; t
 with the environment's WEIGHTS_DIR. Which weights a run takes is decided by the environment's WEIGHTS:
 
 - full: the full ones, downloaded first if they are missing (the containers say this);
-- small: the stand-in of lib/stand_in.py;
-- unset: the full ones if they are there, else the stand-in.
+- small: those of the small model that comes with the repository (training/ made it);
+- unset: the full ones if they are there, else the small model's.
 """
 
-import hashlib
 import os
 import shutil
 import sys
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,15 @@ from huggingface_hub.errors import RevisionNotFoundError
 from lib.errors import UserError, invalid
 
 ROOT = Path(__file__).resolve().parent.parent
+SMALL = ROOT / "lib" / "small"  # the model that comes with the repository, in a folder for each name
+
+# What the .bin files of 2022, all in float32, become. UNet and VAE run in float16 on a GPU, so they are kept in it:
+# 1.9 GB instead of 3.8 GB. The text encoder runs in float32 and stays exact: float16 would save but 0.25 GB.
+CONVERTED = {
+    "text_encoder/pytorch_model.bin": "text_encoder/model.safetensors",
+    "vae/diffusion_pytorch_model.bin": "vae/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.bin": "unet/diffusion_pytorch_model.fp16.safetensors",
+}
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,8 @@ def ensure(name: str) -> Path:
     folder = full_folder(name)
     if wanted == "small" or (not wanted and not folder.exists()):
         unfinished = " resumes the download of" if _unfinished(folder).exists() else " gets"
-        print(f"Weights: the small stand-in, which only makes noise; script/weights {name}{unfinished} the full ones")
-        return _stand_in_folder()
+        print(f"Weights: the small model's; script/weights {name}{unfinished} the full ones")
+        return SMALL / name
     if not folder.exists():
         download(name)
     if missing := _missing(folder):
@@ -98,7 +105,7 @@ def ensure(name: str) -> Path:
 
 def kind(folder: Path) -> str:
     """Return "full" or "small", for a folder that ensure() returned."""
-    return "small" if folder.name.startswith("small") else "full"
+    return "small" if folder.parent == SMALL else "full"
 
 
 def full_folder(name: str) -> Path:
@@ -109,7 +116,8 @@ def full_folder(name: str) -> Path:
 def download(name: str) -> Path:
     """Download what is used of the full weights of the model `name`, resuming where an earlier try stopped.
 
-    The files gather in a folder beside the final one, which therefore is there completely or not at all.
+    The files gather in a folder beside the final one, which therefore is there completely or not at all. Old ones are
+    converted there.
     """
     source, folder = SOURCES[name], full_folder(name)
     unfinished = _unfinished(folder)
@@ -121,17 +129,59 @@ def download(name: str) -> Path:
             print(f"The hub does not know revision {source.revision} of {source.repository}: taking main")
             _fetch(source, "main", unfinished)
     except Exception as error:  # network, disk, access and hub errors share no base class
-        raise _not_downloaded(name, str(error).strip().split("\n")[0] or type(error).__name__) from error
+        raise _not_downloaded(name, _first_line(error)) from error
     # Without a network the hub's client returns what an earlier try left, as if it were all.
-    if missing := [file for file in source.files if not (unfinished / file).exists()]:
+    if missing := [file for file in _not_converted(source, unfinished) if not (unfinished / file).exists()]:
         raise _not_downloaded(name, f"{', '.join(missing)} did not arrive")
+    _convert(unfinished)
     shutil.rmtree(unfinished / ".cache", ignore_errors=True)
     unfinished.rename(folder)
     return folder
 
 
 def _fetch(source: Source, revision: str, folder: Path) -> None:
-    snapshot_download(source.repository, revision=revision, allow_patterns=list(source.files), local_dir=folder)
+    files = _not_converted(source, folder)
+    snapshot_download(source.repository, revision=revision, allow_patterns=files, local_dir=folder)
+
+
+def _not_converted(source: Source, folder: Path) -> list[str]:
+    """Return the files of a source, without those whose conversion is in `folder` already."""
+    return [file for file in source.files if file not in CONVERTED or not (folder / CONVERTED[file]).exists()]
+
+
+def _convert(folder: Path) -> None:
+    """Turn the .bin files in a folder into safetensors.
+
+    Each gives way when its successor is complete, so a conversion that was interrupted goes on with the next one.
+    """
+    for old, new in ((folder / old, folder / new) for old, new in CONVERTED.items()):
+        if old.exists() and not new.exists():
+            print(f"Converting {old.relative_to(folder)}", flush=True)
+            try:
+                _convert_file(old, new)
+            except Exception as error:  # torch has many ways to say that a file is broken
+                raise UserError(
+                    f"{old} can't be converted ({_first_line(error)}). Check the disk and try again. If that does not "
+                    "help, delete that file: it is then downloaded again."
+                ) from error
+        old.unlink(missing_ok=True)
+
+
+def _convert_file(old: Path, new: Path) -> None:
+    import torch  # only here: it takes seconds that a download can do without
+    from safetensors.torch import save_file
+
+    # Mapped, the old file takes no memory of its own: no more is needed than what the new file holds.
+    state = torch.load(old, map_location="cpu", mmap=True, weights_only=True)
+    if ".fp16." in new.name:
+        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    unfinished = new.with_name(f"{new.name}.unfinished")
+    save_file(state, unfinished, metadata={"format": "pt"})
+    unfinished.replace(new)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _not_downloaded(name: str, why: str) -> UserError:
@@ -163,25 +213,6 @@ def _missing(folder: Path) -> list[str]:
         for patterns in files
         if not any(any((folder / part).glob(pattern)) for pattern in patterns.split("|"))
     ]
-
-
-def _stand_in_folder() -> Path:
-    """Return the folder of the stand-in, built at its first use and again when its recipe has changed."""
-    from lib import stand_in  # only here: it takes seconds that a download can do without
-
-    recipe = Path(stand_in.__file__).read_bytes()
-    folder = _weights_folder() / f"small-{hashlib.sha256(recipe).hexdigest()[:8]}"
-    if not folder.exists():
-        # Built under another name first: two processes may start at once, and neither must see half of it.
-        building = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
-        stand_in.build(building)
-        try:
-            building.rename(folder)
-        except OSError:
-            shutil.rmtree(building)
-            if not folder.exists():
-                raise
-    return folder
 
 
 def main() -> None:

@@ -1,20 +1,18 @@
 """A folder of weights -> the loaded parts of a Stable Diffusion 1.x model."""
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
 
 from lib.device import pick_device, pick_dtype
 from lib.errors import UserError
 
-# Its bars for a second's work, and its report of buffers that nobody uses any more, are no concern of the user's.
-transformers_logging.disable_progress_bar()
-transformers_logging.set_verbosity_error()
+READ_AHEAD_BYTES = 128 * 1024  # a kernel with default settings reads no more of what one call asks for
 
 
 @dataclass(frozen=True)
@@ -51,32 +49,56 @@ def load(folder: Path, device: torch.device | None = None, dtype: torch.dtype | 
     Raises:
         UserError: a file is missing, half-downloaded or corrupt.
     """
+    _read_ahead(folder)
+    # Only now: they take seconds, in which the disk can read already.
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    # Its bars for a second's work, and its report of buffers that nobody uses any more, are no concern of the user's.
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     device = device or pick_device()
     dtype = dtype or pick_dtype(device)
-    parts = {
-        "text_encoder": (CLIPTextModel, torch.float32),
-        "vae": (AutoencoderKL, dtype),
-        "unet": (UNet2DConditionModel, dtype),
-    }
+    classes = {"text_encoder": CLIPTextModel, "vae": AutoencoderKL, "unet": UNet2DConditionModel}
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        loaded = {name: _load_part(folder, name, *part) for name, part in parts.items()}
+        loaded = {name: _load_part(folder, name, part_class) for name, part_class in classes.items()}
     except Exception as error:  # every library underneath has its own way to say that a file is broken
         raise UserError(
             f"The weights in {folder} can't be loaded ({_first_line(error)}). "
             "Delete that folder and download it again, with script/weights or by starting the container anew."
         ) from error
+    to: Any = torch.nn.Module.to  # diffusers' own warns of any type; torch's annotations lack the layout
     for name, part in loaded.items():
-        part.requires_grad_(False).eval().to(device)
-        if name != "text_encoder":
-            part.to(memory_format=torch.channels_last)
+        part.requires_grad_(False).eval()
+        part_dtype = torch.float32 if name == "text_encoder" else dtype
+        # Device, type and layout in one go: each weight is copied once.
+        to(part, device, part_dtype, memory_format=torch.channels_last)
     return Models(tokenizer=tokenizer, device=device, dtype=dtype, **loaded)
 
 
-def _load_part(folder: Path, name: str, part_class: Any, dtype: torch.dtype) -> Any:
+def _load_part(folder: Path, name: str, part_class: Any) -> Any:
+    """Return a part in the type of its file: its weights are then views of the file, which nobody has read yet."""
     has_fp16 = any((folder / name).glob("*.fp16.safetensors"))
-    options = {"variant": "fp16"} if has_fp16 else {}
-    return part_class.from_pretrained(folder, subfolder=name, dtype=dtype, local_files_only=True, **options)
+    options = {"variant": "fp16", "dtype": torch.float16} if has_fp16 else {"dtype": torch.float32}
+    return part_class.from_pretrained(folder, subfolder=name, local_files_only=True, **options)
+
+
+def _read_ahead(folder: Path) -> None:
+    """Have the kernel read the weights from the disk in the background, one after the other and in the order of use.
+
+    Read when they are first looked at, they would come in small pieces, with somebody waiting for each.
+    """
+
+    def read() -> None:
+        with suppress(OSError):  # load() says what is wrong with a file
+            for path in [path for name in ("text_encoder", "vae", "unet") for path in (folder / name).iterdir()]:
+                with path.open("rb") as file:
+                    for start in range(0, path.stat().st_size, READ_AHEAD_BYTES):
+                        os.posix_fadvise(file.fileno(), start, READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+
+    Thread(target=read, daemon=True).start()
 
 
 def _first_line(error: Exception) -> str:

@@ -36,7 +36,7 @@ def test_parts_are_ready_to_run(models: Models) -> None:
         module = getattr(models, part)
         assert not module.training
         assert not any(parameter.requires_grad for parameter in module.parameters())
-    assert models.latent_shape(512, 512) == (1, 4, 64, 64)
+    assert models.latent_shape(512, 512) == (1, 8, 32, 32)
 
 
 def test_the_unet_and_vae_run_in_the_given_type_and_the_text_encoder_in_float32(small_folder: Path) -> None:
