@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib import stand_in
 from lib.diffusion.models import Models, load
+from lib.weights import SMALL
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,10 +19,8 @@ def no_network_and_own_weights(tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="session")
-def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small") / "model"
-    stand_in.build(folder)
-    return folder
+def small_folder() -> Path:
+    return SMALL / "riffusion"
 
 
 @pytest.fixture(scope="session")

@@ -165,17 +165,19 @@ def test_a_frame_begins_as_the_last_one_moved_coloured_and_noised(generate, call
         np.testing.assert_allclose(calls["encode"][n - 1][1], expected, atol=1e-6)
 
 
-def test_frame_0_begins_as_noise_of_its_seed(generate, calls, size_px: int) -> None:
+def test_frame_0_begins_as_noise_of_its_seed(generate, calls, models: Models, size_px: int) -> None:
     generate(1, sampler="ddim")
-    noise = torch.randn(1, 4, size_px // 8, size_px // 8, generator=torch.Generator().manual_seed(7))
+    noise = torch.randn(models.latent_shape(size_px, size_px), generator=torch.Generator().manual_seed(7))
     assert torch.equal(calls["denoise"][0][2], noise)
 
 
-def test_later_frames_begin_with_noise_at_the_timestep_of_the_17th_step_from_the_end(generate, calls, size_px) -> None:
+def test_later_frames_begin_with_noise_at_the_timestep_of_the_17th_step_from_the_end(
+    generate, calls, models: Models, size_px: int
+) -> None:
     generate(2, sampler="ddim", color_coherence="None", zoom="0:(1)")
     source = torch.Generator().manual_seed(7 + 1)  # the pixels' noise first, then the latents', then the start's
     torch.randn(size_px, size_px, 3, generator=source)
-    latent_noise, step_noise = (torch.randn(1, 4, size_px // 8, size_px // 8, generator=source) for _ in range(2))
+    latent_noise, step_noise = (torch.randn(models.latent_shape(size_px, size_px), generator=source) for _ in range(2))
     timestep = (17 - 1) * 20 + 1  # in a leading schedule of stride 20 and offset 1
     abar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)[timestep]
     latents = calls["encode"][0][-1].sample(latent_noise)

@@ -145,7 +145,7 @@ def test_noise_is_added_at_the_timestep_where_the_sampler_starts(models: Models,
     generate(num_inference_steps=50)
 
     source = torch.Generator().manual_seed(7)  # the latents first, then the noise, from the one generator
-    latent_noise, step_noise = (torch.randn(1, 4, 64, 64, generator=source) for _ in range(2))
+    latent_noise, step_noise = (torch.randn(models.latent_shape(512, 512), generator=source) for _ in range(2))
     seed_picture = np.repeat(load("vibes")[:, :, None], 3, axis=2)
     latents = img2img.encode(models, img2img.to_model_range(seed_picture)).sample(latent_noise)
     timestep = (37 - 1) * 20 + 1  # 37 steps of 50 to go, in a leading schedule of stride 20 and offset 1

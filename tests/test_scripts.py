@@ -25,7 +25,7 @@ def test_predict_writes_its_files_and_says_where(tmp_path: Path) -> None:
         assert picture.text["num_inference_steps"] == "2"
         assert picture.text["alpha"] == "0.5"
     lines = ended.stdout.splitlines()
-    assert lines[0].startswith("Weights: the small stand-in")
+    assert lines[0].startswith("Weights: the small model")
     assert any(line.startswith("100%|") for line in lines)
     assert lines[-2:] == ["Wrote out/riffusion/audio.wav", "Wrote out/riffusion/spectrogram.png"]
     assert ended.stderr == ""

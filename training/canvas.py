@@ -122,8 +122,8 @@ class Canvas:
         self.blend(stencil.astype(np.float32) / np.float32(255), colour, window)
 
     def _window(self, points: Points, margin_px: float) -> Window:
-        """Return the rows and columns that hold points and a margin around them."""
-        low = np.clip(np.floor(points.min(axis=0) * SIZE - margin_px), 0, SIZE).astype(int)
+        """Return the rows and columns, one at least, that hold points and a margin around them."""
+        low = np.clip(np.floor(points.min(axis=0) * SIZE - margin_px), 0, SIZE - 1).astype(int)
         high = np.clip(np.ceil(points.max(axis=0) * SIZE + margin_px), 0, SIZE).astype(int)
         return slice(low[1], max(high[1], low[1] + 1)), slice(low[0], max(high[0], low[0] + 1))
 

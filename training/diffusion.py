@@ -30,6 +30,10 @@ MODELS = {"music": "riffusion", "pictures": "deforum"}
 SEED = 2
 STEPS = {"music": 5000, "pictures": 7000}
 LEARNING_RATE = 1e-3
+# The standard deviation of what is added to each channel of the noise as a whole. At the last timestep a trace of the
+# picture's own mean is left, which a model learns to read; pure noise, which has none, then comes out in grey or in any
+# colour. (Source: Guttenberg, "Diffusion with offset noise", 2023.) A spectrogram is mostly white, whatever it shows.
+NOISE_OFFSET = {"music": 0.0, "pictures": 0.2}
 BATCH = 12
 WITHOUT_CAPTION = 0.1  # the share of examples that guidance learns the unconditional model from
 MAX_SNR = 5.0  # above it, the nearly clean examples would weigh more than they teach
@@ -62,10 +66,13 @@ def _encode(vae: AutoencoderKL, pictures: NDArray[np.uint8]) -> NDArray[np.float
 class Lesson:
     """Hold what a step's loss needs: examples, tokenizer, the noise schedule and the modules that learn."""
 
-    def __init__(self, latents: Tensor, captions: list[str], tokenizer: CLIPTokenizer) -> None:
+    def __init__(
+        self, latents: Tensor, captions: list[str], tokenizer: CLIPTokenizer, noise_offset: float = 0.0
+    ) -> None:
         self.latents = latents
         self.captions = captions
         self.tokenizer = tokenizer
+        self.noise_offset = noise_offset
         self.schedule = DDPMScheduler(**BETAS)
         self.modules = nn.ModuleDict(
             {"text_encoder": architecture.text_encoder(tokenizer), "unet": architecture.unet()}
@@ -77,6 +84,7 @@ class Lesson:
         chosen = torch.randint(len(self.latents), (BATCH,), generator=source)
         latents = self.latents[chosen].float()
         noise = torch.randn(latents.shape, generator=source)
+        noise += self.noise_offset * torch.randn(*latents.shape[:2], 1, 1, generator=source)
         timesteps = torch.randint(self.schedule.config.num_train_timesteps, (BATCH,), generator=source)
         noisy = self.schedule.add_noise(latents, noise, timesteps).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
@@ -103,7 +111,7 @@ def main(domain: str, folder: Path | None = None) -> None:
     vae = trained_vae(domain)
     tokenizer = write_tokenizer(dataset(domain).captions, folder / "tokenizer")
     torch.manual_seed(SEED)
-    lesson = Lesson(latents_of(domain, vae), dataset(domain).captions, tokenizer)
+    lesson = Lesson(latents_of(domain, vae), dataset(domain).captions, tokenizer, NOISE_OFFSET[domain])
     train(lesson.modules, lesson.loss, Recipe(STEPS[domain], LEARNING_RATE), WORK / f"{domain}.pt")
     for name, part in {**lesson.modules, "vae": trained_vae(domain)}.items():
         part.half().save_pretrained(folder / name)

@@ -1,6 +1,7 @@
 """script/serve itself, run as a person runs it: it says when it is ready, why it is not, and leaves nothing behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lib.stand_in import build
+from lib.weights import SMALL
 from script.serve import ROOT, Server, started
 from tests.serving.client import LIMIT_S, Client, Receiver, eventually
 from tests.serving.conftest import QUICK_DEFORUM
@@ -105,7 +106,7 @@ def test_ctrl_c_while_it_starts(tmp_path: Path) -> None:
 def test_a_setup_that_fails_says_why(tmp_path: Path) -> None:
     """Weights that can't be downloaded, and broken ones; both servers at once, since each takes seconds to import."""
     broken = tmp_path / "weights" / "deforum"
-    build(broken)
+    shutil.copytree(SMALL / "riffusion", broken)
     with next((broken / "unet").glob("*.safetensors")).open("r+b") as file:
         file.truncate(1000)
     cases = [
