@@ -165,7 +165,7 @@ def test_a_build_gets_what_it_needs(path: str) -> None:
         *(".git/HEAD", ".cog/openapi_schema.json", ".venv/bin/python", ".ruff_cache/a", ".pytest_cache/v/a"),
         *("tests/conftest.py", "bench/RESULTS.md", "docs/deploy.md", "out/riffusion/audio.wav"),
         *("__pycache__/a.pyc", "lib/__pycache__/a.pyc", "lib/audio/__pycache__/a.pyc"),
-        *("weights/riffusion.unfinished/unet/config.json"),
+        "weights/riffusion.unfinished/unet/config.json",
     ],
 )
 def test_a_build_does_not_get_what_it_does_not_need(path: str) -> None:
