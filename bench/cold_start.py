@@ -20,6 +20,7 @@ import full_size
 import psutil
 import report
 
+from lib.weights import SMALL as SMALL_FOLDER
 from script.serve import started
 
 MODEL = "deforum"
@@ -120,7 +121,7 @@ with contextlib.ExitStack() as stack:
     cases = {FULL: full, EVICTED: full, SMALL: {"WEIGHTS": "small"}}
     if arguments.small:
         cases = {SMALL: cases[SMALL]}
-        folder = full_size.small_weights(MODEL)
+        folder = SMALL_FOLDER / MODEL
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
     laps = []
     for _ in range(arguments.repeats):  # in turns, so that noise hits them alike

@@ -35,6 +35,7 @@ from lib.diffusion.models import Models, load
 from lib.diffusion.prompt_weights import PromptEncoder
 from lib.diffusion.samplers import BETAS, SAMPLERS, Sampler
 from lib.progress import Stages
+from lib.weights import SMALL
 
 PROMPT = "funky synth solo"
 RIFFUSION = riffusion.Request.verified(
@@ -216,7 +217,7 @@ repeats = options.repeats or (3 if options.small or on_cuda else 1)
 
 with step("build"):
     if options.small:
-        models = {name: load(full_size.small_weights(name), device, dtype) for name in ("riffusion", "deforum")}
+        models = {name: load(SMALL / name, device, dtype) for name in ("riffusion", "deforum")}
     else:
         models = dict.fromkeys(("riffusion", "deforum"), full_size.build(device, dtype))
 with step("UNet evaluation, VAE encode and decode"):

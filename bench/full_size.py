@@ -1,29 +1,19 @@
 """Stable Diffusion 1.x at its full size with random weights: a model's speed does not depend on their values."""
 
-import contextlib
-import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import report  # noqa: F401 - it lets lib be imported
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from lib import weights
 from lib.diffusion.models import Models
+from lib.weights import SMALL
 
 VOCABULARY = 49408
 EMBEDDING_CHANNELS = 768
-
-
-def small_weights(name: str) -> Path:
-    """Return the folder of the small model `name`, without a word."""
-    with mock.patch.dict(os.environ, WEIGHTS="small"), contextlib.redirect_stdout(io.StringIO()):
-        return weights.ensure(name)
 
 
 def build(device: torch.device, dtype: torch.dtype) -> Models:
@@ -50,7 +40,7 @@ def save(folder: Path) -> None:
 
 
 def _tokenizer() -> Any:
-    return CLIPTokenizer.from_pretrained(small_weights("riffusion") / "tokenizer", local_files_only=True)
+    return CLIPTokenizer.from_pretrained(SMALL / "riffusion" / "tokenizer", local_files_only=True)
 
 
 def _empty_parts(tokenizer: Any) -> Iterator[tuple[str, Any]]:

@@ -56,6 +56,11 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its class if it says nothing."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
 @contextmanager
 def logged() -> Iterator[None]:
     """Print the traceback of an unexpected error on its way up: the server that receives it shows none."""

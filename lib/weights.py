@@ -17,7 +17,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import RevisionNotFoundError
 
-from lib.errors import UserError, invalid
+from lib.errors import UserError, first_line, invalid
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ROOT / "lib" / "small"  # the model that comes with the repository, in a folder for each name
@@ -129,7 +129,7 @@ def download(name: str) -> Path:
             print(f"The hub does not know revision {source.revision} of {source.repository}: taking main")
             _fetch(source, "main", unfinished)
     except Exception as error:  # network, disk, access and hub errors share no base class
-        raise _not_downloaded(name, _first_line(error)) from error
+        raise _not_downloaded(name, first_line(error)) from error
     # Without a network the hub's client returns what an earlier try left, as if it were all.
     if missing := [file for file in _not_converted(source, unfinished) if not (unfinished / file).exists()]:
         raise _not_downloaded(name, f"{', '.join(missing)} did not arrive")
@@ -161,7 +161,7 @@ def _convert(folder: Path) -> None:
                 _convert_file(old, new)
             except Exception as error:  # torch has many ways to say that a file is broken
                 raise UserError(
-                    f"{old} can't be converted ({_first_line(error)}). Check the disk and try again. If that does not "
+                    f"{old} can't be converted ({first_line(error)}). Check the disk and try again. If that does not "
                     "help, delete that file: it is then downloaded again."
                 ) from error
         old.unlink(missing_ok=True)
@@ -178,10 +178,6 @@ def _convert_file(old: Path, new: Path) -> None:
     unfinished = new.with_name(f"{new.name}.unfinished")
     save_file(state, unfinished, metadata={"format": "pt"})
     unfinished.replace(new)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _not_downloaded(name: str, why: str) -> UserError:

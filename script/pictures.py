@@ -1,7 +1,6 @@
 """Make the README's examples: spectrograms and their sound, a strip of an animation's frames and the animation."""
 
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -33,13 +32,12 @@ def main() -> None:
     """Run the predictions and write docs/pictures."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        spectrograms = []
         for clip, inputs in CLIPS.items():
             predict("riffusion", folder, *inputs)
             write_mp3(folder / "audio.wav", PICTURES / f"{clip}.mp3")
-            shutil.copy(folder / "spectrogram.png", folder / f"{clip}.png")
-        row([Image.open(folder / f"{clip}.png") for clip in CLIPS], CLIP_SIDE_PX).save(
-            PICTURES / "riffusion.png", optimize=True
-        )
+            spectrograms.append(Image.open(folder / "spectrogram.png").convert("RGB"))
+        row(spectrograms, CLIP_SIDE_PX).save(PICTURES / "riffusion.png", optimize=True)
         predict("deforum", folder, *ANIMATION)
         with av.open(folder / "animation.mp4") as container:
             frames = [frame.to_image() for frame in container.decode(video=0)]  # type: ignore[no-untyped-call]

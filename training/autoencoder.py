@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from training import architecture
-from training.dataset import COUNTS, SIDE_PX, WORK, dataset
+from training.dataset import COUNTS, WORK, dataset
 from training.loop import Recipe, generator, train
 from training.thumbnail import begin_as_thumbnail
 
@@ -31,7 +31,7 @@ def crops(domain: str, step: int) -> Tensor:
     drawn = []
     for _ in range(CROPS):
         index = int(torch.randint(len(pictures), (), generator=source))
-        top, left = torch.randint(SIDE_PX - CROP_PX + 1, (2,), generator=source).tolist()
+        top, left = torch.randint(architecture.SIDE_PX - CROP_PX + 1, (2,), generator=source).tolist()
         drawn.append(to_pixels(pictures[index, top : top + CROP_PX, left : left + CROP_PX]))
     return torch.stack(drawn).contiguous(memory_format=torch.channels_last)
 

@@ -15,15 +15,15 @@ from training import music, pictures
 
 WORK = Path(__file__).resolve().parent / "work"
 COUNTS = {"music": 7000, "pictures": 7000}
-SIDE_PX = 512
 CHUNK = 50  # examples that one process renders at a time
 
 
 class Example(NamedTuple):
-    """Hold a picture (512, 512) or (512, 512, 3) uint8 and its caption."""
+    """Hold a picture (512, 512) or (512, 512, 3) uint8, its caption and its class."""
 
     picture: NDArray[np.uint8]
     caption: str
+    class_name: str
 
 
 class Dataset(NamedTuple):
@@ -33,13 +33,9 @@ class Dataset(NamedTuple):
     captions: list[str]
 
 
-def render(domain: str, seed: int) -> Example:
-    """Render the example of a seed of `domain`, "music" or "pictures"."""
-    if domain == "music":
-        clip = music.clip(seed)
-        return Example(clip.picture, clip.caption)
-    picture = pictures.picture(seed)
-    return Example(picture.picture, picture.caption)
+def render(domain: str, seed: int, class_name: str | None = None) -> Example:
+    """Render the example of a seed of `domain`, "music" or "pictures", of a class if one is named."""
+    return Example(*(music.clip(seed, class_name) if domain == "music" else pictures.picture(seed, class_name)))
 
 
 @lru_cache

@@ -7,7 +7,6 @@ https://arxiv.org/abs/2303.09556.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -41,11 +40,11 @@ EXAMPLES = 5000  # the first of those rendered: encoding takes a tenth of a seco
 ENCODED_AT_ONCE = 8
 
 
-def latents_of(domain: str, vae: AutoencoderKL) -> Tensor:
+def latents_of(domain: str) -> Tensor:
     """Return the latents (EXAMPLES, channels, height, width) of a domain's pictures, float16, encoded once."""
     file = WORK / f"{domain}-latents.npy"
     if not file.exists():
-        encoder = vae.to(dtype=torch.bfloat16, memory_format=torch.channels_last)
+        encoder = trained_vae(domain).to(dtype=torch.bfloat16, memory_format=torch.channels_last)
         pictures = dataset(domain).pictures[:EXAMPLES]
         starts = tqdm(range(0, len(pictures), ENCODED_AT_ONCE), f"encoding {domain}")
         encoded = [_encode(encoder, pictures[start : start + ENCODED_AT_ONCE]) for start in starts]
@@ -105,13 +104,12 @@ class Lesson:
         return tokens
 
 
-def main(domain: str, folder: Path | None = None) -> None:
+def main(domain: str) -> None:
     """Train a domain's model and write it, in hub layout and float16."""
-    folder = folder or SMALL / MODELS[domain]
-    vae = trained_vae(domain)
-    tokenizer = write_tokenizer(dataset(domain).captions, folder / "tokenizer")
+    folder, captions = SMALL / MODELS[domain], dataset(domain).captions
+    tokenizer = write_tokenizer(captions, folder / "tokenizer")
     torch.manual_seed(SEED)
-    lesson = Lesson(latents_of(domain, vae), dataset(domain).captions, tokenizer, NOISE_OFFSET[domain])
+    lesson = Lesson(latents_of(domain), captions, tokenizer, NOISE_OFFSET[domain])
     train(lesson.modules, lesson.loss, Recipe(STEPS[domain], LEARNING_RATE), WORK / f"{domain}.pt")
     for name, part in {**lesson.modules, "vae": trained_vae(domain)}.items():
         part.half().save_pretrained(folder / name)

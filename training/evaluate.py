@@ -29,9 +29,9 @@ from lib.progress import Stages
 from lib.riffusion import Request as RiffusionRequest
 from lib.riffusion import Riffusion
 from lib.weights import SMALL
-from training import architecture, music, pictures
+from training import architecture, music, pictures, shapes
 from training.canvas import COLOURS
-from training.dataset import dataset
+from training.dataset import Example, dataset, render
 from training.diffusion import MODELS
 from training.measures import Classifier, music_classifier, picture_classifier
 from training.music_measures import music_measures
@@ -58,22 +58,13 @@ It comes with the repository, in lib/small: for each of the two models a tokeniz
     python -m training.evaluate --write                     # this page
 
 each with a progress bar, and each going on where it was stopped. On two CPU cores with bfloat16, a domain on each, that
-takes an hour and a half. (The pictures' model that is here is the mean of two: one that
-was trained without `NOISE_OFFSET`, and the same after 1500 more steps with it, at half the rate.)
+takes an hour and a half. What was done otherwise for the weights that are here, `lib/small/README.md` says.
 
 The captions below are not among those trained on, but where a class has too few. Clips and pictures are generated at
 full denoising with the default guidance, and judged by measures that are not learned, with a linear discriminant fitted
 on renderings (`training/measures.py`). *Untrained* is the same model with random weights."""
 
 Picture = NDArray[np.uint8]
-
-
-class Asked(NamedTuple):
-    """Hold a caption that was not trained on, its class, and the picture it was written for."""
-
-    caption: str
-    class_name: str
-    real: Picture
 
 
 class Job(NamedTuple):
@@ -84,18 +75,18 @@ class Job(NamedTuple):
     captions: tuple[str, ...]
 
 
-def held_out(domain: str) -> list[Asked]:
+def held_out(domain: str) -> list[Example]:
     """Write EACH captions of every class that do not stand among those trained on.
 
     Where a class has fewer in TRIES of them, since little can be said of it, the rest are ones that do.
     """
     seen = set(dataset(domain).captions)
-    asked: list[Asked] = []
+    asked: list[Example] = []
     for name in classes(domain):
-        unseen: dict[str, Asked] = {}
-        others: dict[str, Asked] = {}
+        unseen: dict[str, Example] = {}
+        others: dict[str, Example] = {}
         for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + TRIES):
-            one = make(domain, seed, name)
+            one = render(domain, seed, name)
             (others if one.caption in seen else unseen).setdefault(one.caption, one)
             if len(unseen) == EACH:
                 break
@@ -106,12 +97,6 @@ def held_out(domain: str) -> list[Asked]:
 def classes(domain: str) -> tuple[str, ...]:
     """Return the names of the ten classes of a domain."""
     return tuple(music.CLASSES if domain == "music" else pictures.CLASSES)
-
-
-def make(domain: str, seed: int, class_name: str) -> Asked:
-    """Render the example of a seed."""
-    made = music.clip(seed, class_name) if domain == "music" else pictures.picture(seed, class_name)
-    return Asked(made.caption, made.class_name, made.picture)
 
 
 @lru_cache
@@ -176,7 +161,7 @@ def frame_request(caption: str, seed: int) -> DeforumRequest:
     )
 
 
-def generate_all(domain: str, asked: list[Asked]) -> tuple[list[Picture], list[tuple[Asked, Picture]]]:
+def generate_all(domain: str, asked: list[Example]) -> tuple[list[Picture], list[tuple[Example, Picture]]]:
     """Generate every caption with the trained model, and each class's first ones with the untrained one."""
     first = [one for i, one in enumerate(asked) if i % EACH < UNTRAINED_EACH]
     jobs = [
@@ -190,7 +175,7 @@ def generate_all(domain: str, asked: list[Asked]) -> tuple[list[Picture], list[t
     return trained, list(zip(first, untrained, strict=True))
 
 
-def nearest(classifier: Classifier, asked: list[Asked], made: list[Picture]) -> list[tuple[str, str]]:
+def nearest(classifier: Classifier, asked: list[Example], made: list[Picture]) -> list[tuple[str, str]]:
     """Return for each picture the class that was asked for and the one it is nearest to."""
     return [(one.class_name, classifier.nearest_class(picture)) for one, picture in zip(asked, made, strict=True)]
 
@@ -212,47 +197,52 @@ def accuracy_table(trained: list[tuple[str, str]], untrained: list[tuple[str, st
     return table(("asked for", "nearest to it", "untrained", "else nearest to"), rows)
 
 
-def measures_table(asked: list[Asked], made: list[Picture], untrained: list[tuple[Asked, Picture]]) -> str:
+def measures_table(asked: list[Example], made: list[Picture], untrained: list[tuple[Example, Picture]]) -> str:
     """Return the means of some measures, of the clips the captions were written for and of the generated ones."""
     rows = []
     for name in classes("music"):
         groups = (
-            [one.real for one in asked if one.class_name == name],
+            [one.picture for one in asked if one.class_name == name],
             [picture for one, picture in zip(asked, made, strict=True) if one.class_name == name],
             [picture for one, picture in untrained if one.class_name == name],
         )
-        means = [{key: np.mean([music_measures(one)[key] for one in group]) for key in MEASURES} for group in groups]
+        measured = [[music_measures(picture) for picture in group] for group in groups]
+        means = [{key: np.mean([one[key] for one in group]) for key in MEASURES} for group in measured]
         rows.append((name, *(" / ".join(f"{mean[key]:.2f}" for mean in means) for key in MEASURES)))
     return table(("asked for", *MEASURES_NAMES), rows)
 
 
-def colours_met(asked: list[Asked], made: list[Picture]) -> tuple[int, int, int]:
-    """Count the shapes, those of the colour asked for, and those on the ground asked for (or on any, if none was)."""
-    shapes = shape_colours = ground_colours = 0
+def colours_met(asked: list[Example], made: list[Picture]) -> tuple[int, int, int]:
+    """Count the shapes whose caption names two colours, and how many of them are of the first, and on the second."""
+    count = shape_colours = ground_colours = 0
     for one, picture in zip(asked, made, strict=True):
         words = [word for word in one.caption.replace(",", "").split() if word in COLOURS]
-        if one.class_name not in ("circle", "square", "triangle", "star") or len(words) != 2:
+        if one.class_name not in shapes.NAMES or len(words) != 2:
             continue
-        shapes += 1
+        count += 1
         shape_colours += colour_name(centre_colour(picture)) == words[0]
         ground_colours += colour_name(ground_colour(picture)) == words[1]
-    return shapes, shape_colours, ground_colours
+    return count, shape_colours, ground_colours
 
 
 def colour_name(lab: NDArray[np.float32]) -> str:
     """Return the name of the nearest colour, by CIE76."""
-    palette = cv2.cvtColor(np.stack(list(COLOURS.values()))[None], cv2.COLOR_RGB2LAB)[0]
-    return list(COLOURS)[int(np.linalg.norm(palette - lab, axis=1).argmin())]
+    return min(COLOURS, key=lambda name: float(np.linalg.norm(shapes.lab(COLOURS[name]) - lab)))
 
 
-def reconstruction(asked: list[Asked], domain: str) -> tuple[float, float]:
+def reconstruction(asked: list[Example], domain: str) -> tuple[float, float]:
     """Return the autoencoder's mean absolute error in levels and its PSNR in dB, on pictures it has not seen."""
     loaded = models(domain, trained=True)
     errors = []
     for one in asked[:: EACH // 2]:
-        rgb = one.real if one.real.ndim == 3 else np.repeat(one.real[:, :, None], 3, axis=2)
+        rgb = to_rgb(one.picture)
         errors.append(decode(loaded, encode(loaded, to_model_range(rgb)).mean).astype(float) - rgb)
     return float(np.abs(errors).mean()), float(20 * np.log10(255 / np.sqrt(np.square(errors).mean())))
+
+
+def to_rgb(picture: Picture) -> Picture:
+    """Return a grey or RGB picture as RGB."""
+    return picture if picture.ndim == 3 else np.repeat(picture[:, :, np.newaxis], 3, axis=2)
 
 
 def sheet(made: list[Picture]) -> Image.Image:
@@ -266,8 +256,7 @@ def sheet(made: list[Picture]) -> Image.Image:
 
 def thumbnail(picture: Picture) -> Picture:
     """Return a picture at the size and in the colours of a sheet, with a rim."""
-    rgb = picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
-    small = cv2.resize(rgb, (SHEET_SIDE_PX - 4, SHEET_SIDE_PX - 4), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(to_rgb(picture), (SHEET_SIDE_PX - 4, SHEET_SIDE_PX - 4), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.copyMakeBorder(small, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
 
 
@@ -285,7 +274,7 @@ def report_on(domain: str, write: bool) -> str:
     named = nearest(classifier, asked, made)
     seen = set(dataset(domain).captions)
     named_unseen = [pair for one, pair in zip(asked, named, strict=True) if one.caption not in seen]
-    real = nearest(classifier, asked, [one.real for one in asked])
+    real = nearest(classifier, asked, [one.picture for one in asked])
     named_untrained = nearest(classifier, [one for one, _ in untrained], [picture for _, picture in untrained])
     levels, psnr_db = reconstruction(asked, domain)
     text = [
@@ -305,9 +294,9 @@ def report_on(domain: str, write: bool) -> str:
             measures_table(asked, made, untrained),
         ]
     else:
-        shapes, of_colour, on_ground = colours_met(asked, made)
+        count, of_colour, on_ground = colours_met(asked, made)
         text.append(
-            f"Of {shapes} shapes with two colours in their caption, {of_colour} have the shape's colour and "
+            f"Of {count} shapes with two colours in their caption, {of_colour} have the shape's colour and "
             f"{on_ground} the ground's, the nearest of {len(COLOURS)} named colours."
         )
     if write:

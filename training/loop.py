@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ def train(module: nn.Module, loss_of: Callable[[int], Tensor], recipe: Recipe, c
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe))
     average = copy.deepcopy(module).requires_grad_(False)
-    parts = {"module": module, "optimizer": optimizer, "schedule": schedule, "average": average}
+    parts: dict[str, Any] = {"module": module, "optimizer": optimizer, "schedule": schedule, "average": average}
     first = _restore(checkpoint, parts) if checkpoint.exists() else 0
     saved, smooth = time.monotonic(), None
     for step in (bar := tqdm(range(first, recipe.steps), checkpoint.stem, recipe.steps, initial=first)):
@@ -52,7 +53,8 @@ def train(module: nn.Module, loss_of: Callable[[int], Tensor], recipe: Recipe, c
         with torch.no_grad():
             decay = min(recipe.ema_decay, (1 + step) / (10 + step))  # the first weights are soon forgotten
             torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)
-        smooth = loss.item() if smooth is None else LOSS_SMOOTHING * smooth + (1 - LOSS_SMOOTHING) * loss.item()
+        value = loss.item()
+        smooth = value if smooth is None else LOSS_SMOOTHING * smooth + (1 - LOSS_SMOOTHING) * value
         bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
         if time.monotonic() - saved > CHECKPOINT_EVERY_S or step == recipe.steps - 1:
             _save(checkpoint, parts, step + 1)
@@ -65,16 +67,16 @@ def _rate(step: int, recipe: Recipe) -> float:
     return warmup * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
 
 
-def _save(checkpoint: Path, parts: dict[str, object], step: int) -> None:
+def _save(checkpoint: Path, parts: dict[str, Any], step: int) -> None:
     unfinished = checkpoint.with_suffix(".unfinished")
-    torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, unfinished)  # type: ignore[attr-defined]
+    torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, unfinished)
     unfinished.replace(checkpoint)
 
 
-def _restore(checkpoint: Path, parts: dict[str, object]) -> int:
+def _restore(checkpoint: Path, parts: dict[str, Any]) -> int:
     state = torch.load(checkpoint, weights_only=True)
     for name, part in parts.items():
-        part.load_state_dict(state[name])  # type: ignore[attr-defined]
+        part.load_state_dict(state[name])
     return int(state["step"])
 
 

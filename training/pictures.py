@@ -16,9 +16,9 @@ from training.faces import portrait
 Painter = Callable[[Generator], tuple[Canvas, str]]
 
 # The ten classes that an evaluation asks for.
-CLASSES = ("circle", "square", "triangle", "star", "sunset", "sea", "mountains", "forest", "night sky", "face")
+CLASSES = (*shapes.NAMES, "sunset", "sea", "mountains", "forest", "night sky", "face")
 PAINTERS: dict[str, Painter] = {
-    **{name: partial(shapes.shape, name) for name in ("circle", "square", "triangle", "star")},
+    **{name: partial(shapes.shape, name) for name in shapes.NAMES},
     "sunset": scenes.sunset,
     "sea": scenes.sea,
     "mountains": scenes.mountains,

@@ -21,6 +21,7 @@ from training.canvas import (
 from training.chance import pick
 
 MIN_CONTRAST = 34  # CIE76 difference of two named colours that may meet
+NAMES = ("circle", "square", "triangle", "star")
 SMALL, BIG = 0.21, 0.31  # radii, as fractions of the picture
 
 

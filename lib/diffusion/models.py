@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lib.device import pick_device, pick_dtype
-from lib.errors import UserError
+from lib.errors import UserError, first_line
 
 READ_AHEAD_BYTES = 128 * 1024  # a kernel with default settings reads no more of what one call asks for
 
@@ -66,7 +66,7 @@ def load(folder: Path, device: torch.device | None = None, dtype: torch.dtype | 
         loaded = {name: _load_part(folder, name, part_class) for name, part_class in classes.items()}
     except Exception as error:  # every library underneath has its own way to say that a file is broken
         raise UserError(
-            f"The weights in {folder} can't be loaded ({_first_line(error)}). "
+            f"The weights in {folder} can't be loaded ({first_line(error)}). "
             "Delete that folder and download it again, with script/weights or by starting the container anew."
         ) from error
     to: Any = torch.nn.Module.to  # diffusers' own warns of any type; torch's annotations lack the layout
@@ -99,7 +99,3 @@ def _read_ahead(folder: Path) -> None:
                         os.posix_fadvise(file.fileno(), start, READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
 
     Thread(target=read, daemon=True).start()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -3,7 +3,8 @@ import pytest
 
 from training import evaluate
 from training.canvas import COLOURS
-from training.evaluate import EACH, Asked, accuracy_table, colour_name, colours_met, held_out, share
+from training.dataset import Example
+from training.evaluate import EACH, accuracy_table, colour_name, colours_met, held_out, share
 from training.picture_measures import centre_colour
 from training.pictures import picture
 
@@ -20,7 +21,7 @@ def test_every_colour_is_nearest_to_its_own_name(name):
 def test_colours_count_where_the_caption_puts_them():
     right, wrong = flat("blue"), flat("blue")
     right[128:384, 128:384] = flat("red")[0, 0]
-    asked = [Asked("a red square on blue", "square", right)] * 2 + [Asked("a red square", "square", right)]
+    asked = [Example(right, "a red square on blue", "square")] * 2 + [Example(right, "a red square", "square")]
     assert colours_met(asked, [right, wrong, wrong]) == (2, 1, 2)
 
 
