@@ -22,6 +22,7 @@ import numpy as np
 import report
 import torch
 from diffusers import PNDMScheduler, StableDiffusionImg2ImgPipeline
+from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusion_cuda import UNMEASURED
 from PIL import Image
 from recorder import Measured, Recorder
@@ -59,7 +60,12 @@ DEFORUM = deforum.Request.verified(
     fps=15,
     seed=0,
 )
-PARTS = ("a guided UNet evaluation", "a VAE encode", "a VAE decode")
+PARTS = (
+    "a VAE encode",
+    "a guided UNet evaluation",
+    "a VAE decode",
+    "a guided UNet evaluation with PyTorch's fused attention everywhere",
+)
 PART_REPEATS = 3
 DIFFUSERS_TYPES = {"cpu": [torch.float32], "cuda": [torch.float32, torch.float16]}  # its default comes first
 NO_GPU = "unmeasured: no GPU was at hand; `python bench/diffusion.py --write` on a machine with one fills this"
@@ -76,7 +82,7 @@ def step(name: str) -> Iterator[None]:
 
 
 def recorded_parts(models: Models) -> list[functools.partial[Any]]:
-    """Return a VAE encode, a guided UNet evaluation and a VAE decode as the loop calls them, each done once."""
+    """Return the calls of PARTS as the loop makes them, each done once."""
     recorder = Recorder(models)
     image = np.zeros((deforum.SIZE_PX, deforum.SIZE_PX, 3), dtype=np.float32)
     prompts = PromptEncoder(models.tokenizer, models.text_encoder)
@@ -85,7 +91,15 @@ def recorded_parts(models: Models) -> list[functools.partial[Any]]:
     latents = encode(recorder.models, image).mean
     latents = denoise(recorder.models, one_evaluation, latents, embedding, prompts.unconditional(embedding))
     decode(recorder.models, latents)
-    return recorder.calls
+    return [*recorder.calls, functools.partial(with_fused_attention, recorder.calls[1])]
+
+
+def with_fused_attention(evaluation: functools.partial[Any]) -> None:
+    """Evaluate a UNet with the attention that diffusers gives it."""
+    ours = evaluation.func.attn_processors
+    evaluation.func.set_attn_processor(AttnProcessor2_0())
+    evaluation()
+    evaluation.func.set_attn_processor(ours)
 
 
 @torch.inference_mode()
@@ -149,6 +163,7 @@ def measure_diffusers(models: Models, dtype: torch.dtype, strength: float, repea
         name: full_size.cast(getattr(models, name), dtype, torch.contiguous_format)
         for name in ("text_encoder", "vae", "unet")
     }
+    parts["unet"].set_attn_processor(AttnProcessor2_0())
     # As the repository of Stable Diffusion 1.x configures it.
     scheduler = PNDMScheduler(**BETAS, skip_prk_steps=True, steps_offset=1, set_alpha_to_one=False)
     pipeline = StableDiffusionImg2ImgPipeline(
@@ -222,7 +237,9 @@ with step("build"):
         models = dict.fromkeys(("riffusion", "deforum"), full_size.build(device, dtype))
 with step("UNet evaluation, VAE encode and decode"):
     parts = recorded_parts(models["riffusion"])
-    encode_s, evaluation_s, decode_s = parts_s(parts, device, PART_REPEATS)
+    part_rows = {
+        name: [f"{its_s:.4f} s"] for name, its_s in zip(PARTS, parts_s(parts, device, PART_REPEATS), strict=True)
+    }
 with step("riffusion"):
     measured = {"riffusion, a clip": measure_riffusion(models["riffusion"], repeats)}
 for sampler in samplers:
@@ -248,13 +265,13 @@ for name, model, strength in (
         ]
 
 rows = {name: run_row(run, diffusers_s.get(name)) for name, run in measured.items()}
-seconds = dict(zip(PARTS, ([f"{seconds:.4f} s"] for seconds in (evaluation_s, encode_s, decode_s)), strict=True))
 facts = (
     f"{'The small models' if options.small else 'Full size with random weights'}, {str(dtype).split('.')[-1]}, "
     f"{torch.get_num_threads()} threads; {diffusion_cuda.name() if on_cuda else ''}{report.machine()}. "
-    f"Medians of {repeats} whole runs and of {PART_REPEATS} calls."
+    f"{'One whole run' if repeats == 1 else f'Medians of {repeats} whole runs'} of each kind, medians of "
+    f"{PART_REPEATS} calls."
 )
-text = section(device.type, facts, seconds, rows) + (only_cuda if on_cuda else "")
+text = section(device.type, facts, part_rows, rows) + (only_cuda if on_cuda else "")
 print(f"\n{text}")
 if options.write:
     report.write_section(f"diffusion-{device.type}", text)

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from lib.diffusion.models import Models
+from lib.diffusion.models import Models, assemble
 from lib.weights import SMALL
 
 VOCABULARY = 49408
@@ -19,11 +19,8 @@ EMBEDDING_CHANNELS = 768
 def build(device: torch.device, dtype: torch.dtype) -> Models:
     """Return the model as lib.diffusion.models.load would, with the small model's tokenizer."""
     tokenizer = _tokenizer()
-    parts = _empty_parts(tokenizer)
-    filled = {name: _filled(part, device, torch.float32 if name == "text_encoder" else dtype) for name, part in parts}
-    for name in ("vae", "unet"):
-        filled[name].to(memory_format=torch.channels_last)
-    return Models(tokenizer=tokenizer, device=device, dtype=dtype, **filled)
+    parts = {name: _filled(part, device, dtype) for name, part in _empty_parts(tokenizer)}
+    return assemble(tokenizer, parts, device, dtype)
 
 
 def cast(part: Any, dtype: torch.dtype, memory_format: torch.memory_format | None = None) -> Any:
@@ -87,7 +84,7 @@ def _unet() -> Any:
 @torch.no_grad()
 def _filled(part: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Give a part on the meta device memory and values, such that its activations stay near 1 in every type."""
-    part = cast(part, dtype).to_empty(device=device).requires_grad_(False).eval()
+    part = cast(part, dtype).to_empty(device=device)
     source = torch.Generator(device).manual_seed(0)
     for name, parameter in part.named_parameters():
         if parameter.ndim > 1:

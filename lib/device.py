@@ -21,6 +21,12 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
 
 
+def has_fast_attention(device: torch.device, dtype: torch.dtype) -> bool:
+    """Say whether PyTorch's fused attention is as fast as the device's matrix products."""
+    # For bfloat16 on a CPU its kernel has fast tiles only with AMX.
+    return device.type != "cpu" or dtype != torch.bfloat16 or bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
 def generator(seed: int) -> torch.Generator:
     """Return a CPU generator for `seed`: drawn there, the same seed gives the same noise on every device.
 

@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.device import MAX_SEED, draw_seed, generator, is_alive, pick_device, pick_dtype, synchronize, unit_noise
+from lib.device import (
+    MAX_SEED,
+    draw_seed,
+    generator,
+    has_fast_attention,
+    is_alive,
+    pick_device,
+    pick_dtype,
+    synchronize,
+    unit_noise,
+)
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SHAPE = (1, 4, 64, 64)  # the latents of a 512 x 512 picture
@@ -30,6 +40,22 @@ def test_a_cpu_computes_in_bfloat16_only_where_it_can(monkeypatch, capable: bool
 def test_this_cpu_is_known_as_linux_knows_it() -> None:
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     assert (pick_dtype(CPU) == torch.bfloat16) == ("avx512_bf16" in flags)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "amx", "fast"),
+    [
+        (CPU, torch.bfloat16, False, False),
+        (CPU, torch.bfloat16, True, True),
+        (CPU, torch.float32, False, True),
+        (CUDA, torch.float16, False, True),
+    ],
+)
+def test_only_a_cpu_without_amx_has_slow_attention_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device, dtype: torch.dtype, amx: bool, fast: bool
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": amx})
+    assert has_fast_attention(device, dtype) == fast
 
 
 def test_a_gpu_computes_in_float16() -> None:

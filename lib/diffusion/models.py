@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from lib.device import pick_device, pick_dtype
+from lib.device import has_fast_attention, pick_device, pick_dtype
+from lib.diffusion.attention import use_blocked_self_attention
 from lib.errors import UserError, first_line
 
 READ_AHEAD_BYTES = 128 * 1024  # a kernel with default settings reads no more of what one call asks for
@@ -69,13 +70,20 @@ def load(folder: Path, device: torch.device | None = None, dtype: torch.dtype | 
             f"The weights in {folder} can't be loaded ({first_line(error)}). "
             "Delete that folder and download it again, with script/weights or by starting the container anew."
         ) from error
+    return assemble(tokenizer, loaded, device, dtype)
+
+
+def assemble(tokenizer: Any, parts: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Models:
+    """Bring the parts "text_encoder", "vae" and "unet" to a device, each in the type and the form it runs in."""
     to: Any = torch.nn.Module.to  # diffusers' own warns of any type; torch's annotations lack the layout
-    for name, part in loaded.items():
+    for name, part in parts.items():
         part.requires_grad_(False).eval()
         part_dtype = torch.float32 if name == "text_encoder" else dtype
         # Device, type and layout in one go: each weight is copied once.
         to(part, device, part_dtype, memory_format=torch.channels_last)
-    return Models(tokenizer=tokenizer, device=device, dtype=dtype, **loaded)
+    if not has_fast_attention(device, dtype):
+        use_blocked_self_attention(parts["unet"])
+    return Models(tokenizer=tokenizer, device=device, dtype=dtype, **parts)
 
 
 def _load_part(folder: Path, name: str, part_class: Any) -> Any:

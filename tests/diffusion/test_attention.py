@@ -1,0 +1,79 @@
+"""Attention in blocks against PyTorch's own, in float64."""
+
+import copy
+
+import pytest
+import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from lib.diffusion.attention import (
+    BLOCK,
+    MIN_TOKENS,
+    BlockedSelfAttention,
+    blocked_attention,
+    use_blocked_self_attention,
+)
+from lib.diffusion.models import Models
+
+HEADS, CHANNELS = 3, 40
+BFLOAT16_ERROR = 0.015  # PyTorch's own kernel stays below 0.0025; this is what the speed costs
+
+
+def drawn(tokens: int, logit_std: float, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Return query, key and value such as a UNet has: channels last, heads beside each other."""
+    source = torch.Generator().manual_seed(tokens)
+    shape = (2, tokens, HEADS * CHANNELS)
+    parts = (torch.randn(shape, generator=source) * scale for scale in (logit_std, 1, 1))
+    query, key, value = (part.to(dtype).unflatten(-1, (HEADS, CHANNELS)).transpose(1, 2) for part in parts)
+    return query, key, value
+
+
+def error(result: Tensor, parts: tuple[Tensor, Tensor, Tensor]) -> float:
+    exact = scaled_dot_product_attention(*(part.double() for part in parts))
+    return float((result.double() - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("tokens", [BLOCK - 1, BLOCK, 2 * BLOCK + 100])
+def test_it_is_attention(tokens: int) -> None:
+    parts = drawn(tokens, 2, torch.float32)
+    assert error(blocked_attention(*parts), parts) < 1e-5
+
+
+@pytest.mark.parametrize("logit_std", [1, 2, 5, 20])
+def test_bfloat16_stays_near_however_large_the_logits_are(logit_std: float) -> None:
+    parts = drawn(MIN_TOKENS, logit_std, torch.bfloat16)
+    assert error(blocked_attention(*parts), parts) < BFLOAT16_ERROR
+
+
+def test_logits_that_share_a_large_part_lose_nothing_by_it() -> None:
+    query, key, value = drawn(MIN_TOKENS, 2, torch.bfloat16)
+    key = key + 5 * query.mean(dim=2, keepdim=True).sign()  # what every key has in common changes no weight
+    parts = query, key, value
+    plain = torch.softmax(query @ key.transpose(2, 3) * CHANNELS**-0.5, dim=-1) @ value
+    assert error(blocked_attention(*parts), parts) < 0.7 * error(plain, parts)
+
+
+def test_a_unet_attends_so_to_itself_and_as_before_to_the_prompt(models: Models) -> None:
+    unet = copy.deepcopy(models.unet)
+    torch.nn.Module.to(unet, torch.bfloat16)
+    source = torch.Generator().manual_seed(0)
+    side = 2 * int(MIN_TOKENS**0.5)  # its first level has no attention, its second half the side
+    latents = torch.randn((2, unet.config.in_channels, side, side), generator=source).bfloat16()
+    prompt = torch.randn((2, 77, unet.config.cross_attention_dim), generator=source).bfloat16()
+
+    def evaluated() -> Tensor:
+        result: Tensor = unet(latents, torch.tensor(500), encoder_hidden_states=prompt, return_dict=False)[0]
+        return result.float()
+
+    with torch.inference_mode():
+        unet.set_attn_processor(AttnProcessor2_0())
+        expected = evaluated()
+        use_blocked_self_attention(unet)
+        result = evaluated()
+    kinds = {name: type(processor) for name, processor in unet.attn_processors.items()}
+    assert {kind for name, kind in kinds.items() if "attn1" in name} == {BlockedSelfAttention}
+    assert {kind for name, kind in kinds.items() if "attn2" in name} == {AttnProcessor2_0}
+    assert not torch.equal(result, expected)
+    assert float((result - expected).norm() / expected.norm()) < 0.02
