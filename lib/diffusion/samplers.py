@@ -7,11 +7,14 @@ starts in the middle of the schedule is mended here:
 - klms: the order of the multistep method may only count derivatives it has, not the index of the step;
 - plms: the second timestep stands twice in the list, wherever the run starts;
 - all: the noise is added at exactly the timestep where the run starts.
+
+The ancestral ones draw their noise on the CPU, to be the same on every device: here before the first step, since a
+copy in each would make the host wait for a GPU.
 """
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -37,13 +40,53 @@ BETAS = {
 MAX_STEPS = TRAIN_TIMESTEPS
 LMS_ORDER = 4
 
+
+class EulerAncestral(EulerAncestralDiscreteScheduler):  # type: ignore[misc]
+    """Euler's method to a level below the next one, and noise up to it: `noise` holds the unit noise of every step."""
+
+    noise: Iterator[Tensor]
+
+    def step(self, epsilon: Tensor, _: Tensor, latents: Tensor) -> tuple[Tensor]:
+        """Return the latents of the next timestep, exactly as diffusers does."""
+        sigma, following = self.sigmas[self._step_index : self._step_index + 2]
+        self._step_index += 1
+        sigma_up = (following**2 * (sigma**2 - following**2) / sigma**2) ** 0.5
+        sigma_down = (following**2 - sigma_up**2) ** 0.5
+        derivative = _derivative(latents, epsilon, sigma)
+        return (latents + derivative * (sigma_down - sigma) + next(self.noise) * sigma_up,)
+
+
+class DPM2Ancestral(KDPM2AncestralDiscreteScheduler):  # type: ignore[misc]
+    """DPM-Solver-2 to a level below the next one, and noise up to it: `noise` holds the unit noise of every step."""
+
+    noise: Iterator[Tensor]
+    sample: Tensor | None  # where a step began that is halfway
+
+    def step(self, epsilon: Tensor, _: Tensor, latents: Tensor) -> tuple[Tensor]:
+        """Return the latents halfway, or of the next timestep, exactly as diffusers does."""
+        if self.sample is None:
+            sigma, halfway = self.sigmas[self._step_index], self.sigmas_interpol[self._step_index]
+            self._step_index += 1
+            self.sample = latents
+            return (latents + _derivative(latents, epsilon, sigma) * (halfway - sigma),)
+        i = self._step_index - 1
+        self._step_index += 1
+        derivative = _derivative(latents, epsilon, self.sigmas_interpol[i])
+        begun, self.sample = self.sample, None
+        return (begun + derivative * (self.sigmas_down[i] - self.sigmas[i]) + next(self.noise) * self.sigmas_up[i],)
+
+
+def _derivative(latents: Tensor, epsilon: Tensor, sigma: Tensor) -> Tensor:
+    return (latents - (latents - sigma * epsilon)) / sigma
+
+
 SAMPLERS: dict[str, tuple[type, dict[str, Any]]] = {
     "klms": (LMSDiscreteScheduler, {"timestep_spacing": "linspace"}),
     "dpm2": (KDPM2DiscreteScheduler, {"timestep_spacing": "linspace"}),
-    "dpm2_ancestral": (KDPM2AncestralDiscreteScheduler, {"timestep_spacing": "linspace"}),
+    "dpm2_ancestral": (DPM2Ancestral, {"timestep_spacing": "linspace"}),
     "heun": (HeunDiscreteScheduler, {"timestep_spacing": "linspace"}),
     "euler": (EulerDiscreteScheduler, {"timestep_spacing": "linspace", "final_sigmas_type": "zero"}),
-    "euler_ancestral": (EulerAncestralDiscreteScheduler, {"timestep_spacing": "linspace"}),
+    "euler_ancestral": (EulerAncestral, {"timestep_spacing": "linspace"}),
     "plms": (
         PNDMScheduler,
         {"timestep_spacing": "leading", "skip_prk_steps": True, "set_alpha_to_one": False},
@@ -81,6 +124,7 @@ class Sampler:
         if not 0 <= first_step < num_steps <= MAX_STEPS:
             raise ValueError(f"no step {first_step} in a schedule of {num_steps} (at most {MAX_STEPS})")
         self.name = name
+        self._steps = num_steps - first_step
         self._scheduler = copy.deepcopy(_prepared(name, num_steps))  # it remembers the steps of this run
         self.timesteps = self._timesteps_from(first_step)
 
@@ -118,17 +162,17 @@ class Sampler:
         `generator` draws the noise of the ancestral samplers; the others need none. `on_evaluation` is called after
         each evaluation.
         """
+        if self.name in ANCESTRAL:
+            draws = [torch.randn(latents.shape, generator=generator) for _ in range(self._steps)]
+            self._scheduler.noise = iter(torch.stack(draws).to(latents.device))
         on_device = self.timesteps.to(latents.device)
         for timestep, timestep_on_device in zip(self.timesteps, on_device, strict=True):
             epsilon = model(self._scheduler.scale_model_input(latents, timestep), timestep_on_device)
-            latents = self._scheduler.step(epsilon, timestep, latents, **self._step_options(generator))[0]
+            latents = self._scheduler.step(epsilon, timestep, latents, **self._step_options())[0]
             on_evaluation()
         return latents
 
-    def _step_options(self, generator: torch.Generator | None) -> dict[str, Any]:
-        options: dict[str, Any] = {"return_dict": False}
-        if self.name in ANCESTRAL:
-            options["generator"] = generator
+    def _step_options(self) -> dict[str, Any]:
         if self.name == "klms":
-            options["order"] = min(LMS_ORDER, len(self._scheduler.derivatives) + 1)
-        return options
+            return {"order": min(LMS_ORDER, len(self._scheduler.derivatives) + 1)}
+        return {}
