@@ -7,13 +7,12 @@ for itself, and a test holds the two equal.
 import time
 from typing import Optional
 
-import torch
 from cog import BaseRunner, Input, Path
 
 from lib import weights
 from lib.animation.video import encoding_thread, write_mp4
 from lib.deforum import Deforum, Request
-from lib.device import draw_seed, is_alive
+from lib.device import computing, draw_seed, is_alive, release_threads
 from lib.diffusion.models import load
 from lib.errors import logged
 from lib.outputs import Outputs
@@ -31,6 +30,7 @@ class Predictor(BaseRunner):
         self.deforum = Deforum(models)
         self.outputs = Outputs("deforum")
         encoding_thread()
+        release_threads()
 
     def healthcheck(self) -> bool:
         return is_alive(self.device)
@@ -69,7 +69,7 @@ class Predictor(BaseRunner):
             "seed": draw_seed() if seed is None else seed,
         }
         # As a decorator it would hide the defaults from the server, which sets them on this very function.
-        with logged(), torch.inference_mode():
+        with logged(), computing():
             request = Request.verified(**settings)
             settings |= {"max_frames": request.max_frames, "fps": request.fps, "seed": request.seed}  # 7.0 is now 7
             print(f"Using seed: {request.seed}")

@@ -7,14 +7,13 @@ for itself, and a test holds the two equal.
 import os
 from typing import Optional
 
-import torch
 from cog import BaseModel, BaseRunner, Input, Path
 
 from lib import weights
 from lib.audio.encode import level, write_png, write_wav
 from lib.audio.inverse import Synthesis
 from lib.audio.spectrogram import image_to_mel
-from lib.device import draw_seed, generator, is_alive
+from lib.device import computing, draw_seed, generator, is_alive, release_threads
 from lib.diffusion.models import load
 from lib.errors import logged
 from lib.outputs import Outputs
@@ -40,6 +39,7 @@ class Predictor(BaseRunner):
         self.riffusion = Riffusion(models)
         self.synthesis = Synthesis(models.device)
         self.outputs = Outputs("riffusion")
+        release_threads()
 
     def healthcheck(self) -> bool:
         return is_alive(self.device)
@@ -78,7 +78,7 @@ class Predictor(BaseRunner):
         ),
     ) -> Output:
         # As a decorator it would hide the defaults from the server, which sets them on this very function.
-        with logged(), torch.inference_mode():
+        with logged(), computing():
             request = Request.verified(
                 prompt_a=prompt_a,
                 prompt_b=prompt_b,

@@ -1,6 +1,6 @@
 """Measure a cold start: the time from starting a server's process until it takes predictions.
 
-Run: python bench/cold_start.py [--write] [--weights DIR] [--repeats N]. The full-size weights, random ones of 2.1 GB,
+Run: script/bench cold_start [--write] [--weights DIR] [--repeats N]. The full-size weights, random ones of 2.1 GB,
 are saved to DIR if they are not there yet; it is a temporary folder unless given.
 """
 

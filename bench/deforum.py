@@ -1,6 +1,6 @@
 """Show where a frame's time goes, how much of it is not the model, and that memory does not grow with the frames.
 
-Run: python bench/deforum.py [--write]. It takes under ten minutes, nearly all of it for the memory of 1000 frames.
+Run: script/bench deforum [--write]. It takes under ten minutes, nearly all of it for the memory of 1000 frames.
 """
 
 import argparse

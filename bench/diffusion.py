@@ -1,6 +1,6 @@
 """Compare the diffusion loop with its floor, the model's calls alone, and with diffusers' own pipeline.
 
-Run: python bench/diffusion.py [--small | --write] [--samplers plms,euler] [--repeats N]. At full size, with random
+Run: script/bench diffusion [--small | --write] [--samplers plms,euler] [--repeats N]. At full size, with random
 weights, it takes half an hour on two CPU cores; the rows that a GPU fills are written by a run on one.
 """
 
@@ -68,7 +68,7 @@ PARTS = (
 )
 PART_REPEATS = 3
 DIFFUSERS_TYPES = {"cpu": [torch.float32], "cuda": [torch.float32, torch.float16]}  # its default comes first
-NO_GPU = "unmeasured: no GPU was at hand; `python bench/diffusion.py --write` on a machine with one fills this"
+NO_GPU = "unmeasured: no GPU was at hand; `script/bench diffusion --write` on a machine with one fills this"
 
 
 @contextlib.contextmanager

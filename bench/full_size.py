@@ -1,5 +1,6 @@
 """Stable Diffusion 1.x at its full size with random weights: a model's speed does not depend on their values."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from lib.diffusion.models import Models, assemble
 from lib.weights import SMALL
 
+TOKENIZER = SMALL / "riffusion" / "tokenizer"
 VOCABULARY = 49408
 EMBEDDING_CHANNELS = 768
 
@@ -30,14 +32,13 @@ def cast(part: Any, dtype: torch.dtype, memory_format: torch.memory_format | Non
 
 def save(folder: Path) -> None:
     """Write the model to `folder` in hub layout, as safetensors in float16, 2.1 GB."""
-    tokenizer = _tokenizer()
-    tokenizer.save_pretrained(folder / "tokenizer")
-    for name, part in _empty_parts(tokenizer):
+    shutil.copytree(TOKENIZER, folder / "tokenizer")
+    for name, part in _empty_parts(_tokenizer()):
         _filled(part, torch.device("cpu"), torch.float16).save_pretrained(folder / name, variant="fp16")
 
 
 def _tokenizer() -> Any:
-    return CLIPTokenizer.from_pretrained(SMALL / "riffusion" / "tokenizer", local_files_only=True)
+    return CLIPTokenizer.from_pretrained(TOKENIZER, local_files_only=True)
 
 
 def _empty_parts(tokenizer: Any) -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,6 @@
 """Measure what the server adds to a prediction: the time over HTTP, less the time that the model takes in run().
 
-Run: python bench/serving.py [--write]. It takes half a minute and uses the small model.
+Run: script/bench serving [--write]. It takes half a minute and uses the small model.
 """
 
 import argparse

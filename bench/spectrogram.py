@@ -1,6 +1,6 @@
 """Compare image -> sound and sound -> image with the original's way: how fast, and how true.
 
-Run: python bench/spectrogram.py [--write]. It takes two to five minutes.
+Run: script/bench spectrogram [--write]. It takes two to five minutes.
 """
 
 import argparse

@@ -1,6 +1,8 @@
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -8,19 +10,53 @@ import torch
 
 from lib.device import (
     MAX_SEED,
+    computing,
     draw_seed,
     generator,
     has_fast_attention,
     is_alive,
     pick_device,
     pick_dtype,
+    release_threads,
     synchronize,
     unit_noise,
 )
+from lib.errors import UserError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SHAPE = (1, 4, 64, 64)  # the latents of a 512 x 512 picture
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def tasks() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_computing_is_without_gradients_and_leaves_no_threads_behind() -> None:
+    """As Cog's server does, with a thread for each prediction, whose helpers OpenMP would keep as long as it lives."""
+    counts, go_on = [], threading.Event()
+
+    def predict() -> None:
+        before = tasks()
+        with suppress(UserError), computing():
+            matrix = torch.ones(2000, 2000, requires_grad=True)
+            assert not (matrix @ matrix).requires_grad
+            during = tasks()
+            raise UserError("a prediction may fail")
+        counts.append((during - before, tasks() - before))
+        computed.set()
+        go_on.wait()
+
+    release_threads()  # the helpers of the tests' own thread
+    threads = [threading.Thread(target=predict) for _ in range(2)]
+    for thread in threads:
+        computed = threading.Event()
+        thread.start()
+        assert computed.wait(60)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert counts == [(torch.get_num_threads() - 1, 0)] * 2
 
 
 def test_the_device_that_is_picked_computes() -> None:

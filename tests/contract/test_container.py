@@ -93,6 +93,16 @@ def test_a_config_sets_only_variables_that_cog_allows(model: str) -> None:
     assert "WEIGHTS=full" in config(model)["environment"]  # a container never falls back to the small model
 
 
+def test_scripts_set_what_containers_do() -> None:
+    program = f". {ROOT / 'script' / 'env'}; env"
+    ended = subprocess.run(
+        ["/bin/bash", "-c", program], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+    )
+    tuned = [line for line in config("riffusion")["environment"] if not line.startswith("WEIGHTS")]
+    assert len(tuned) == (ROOT / "script" / "env").read_text(encoding="utf-8").count("export ")
+    assert set(tuned) <= set(ended.stdout.splitlines())
+
+
 def test_the_models_differ_in_name_and_face_alone() -> None:
     riffusion, deforum = config("riffusion"), config("deforum")
     for key in ("image", "run"):
