@@ -36,12 +36,11 @@ def lap(name):
     laps[name], last_s = now_s - last_s, now_s
 import torch
 lap("import torch")
-import predict_{model}
-lap("import the face and what it needs")
-import diffusers.models, transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 lap("import the models' classes")
+import predict_{model}
+lap("import the face and what else it needs")
 from lib.diffusion import models
 for name, part_class in (("text_encoder", CLIPTextModel), ("vae", AutoencoderKL), ("unet", UNet2DConditionModel)):
     models._load_part(Path({folder!r}), name, part_class)

@@ -1,19 +1,21 @@
 """A folder of weights -> the loaded parts of a Stable Diffusion 1.x model."""
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from lib.device import has_fast_attention, pick_device, pick_dtype
 from lib.diffusion.attention import use_blocked_self_attention
 from lib.errors import UserError, first_line
 
-READ_AHEAD_BYTES = 128 * 1024  # a kernel with default settings reads no more of what one call asks for
+# Its bars for a second's work, and its report of buffers that nobody uses any more, are no concern of the user's.
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,6 @@ def load(folder: Path, device: torch.device | None = None, dtype: torch.dtype | 
     Raises:
         UserError: a file is missing, half-downloaded or corrupt.
     """
-    _read_ahead(folder)
-    # Only now: they take seconds, in which the disk can read already.
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
-    from transformers.utils import logging as transformers_logging
-
-    # Its bars for a second's work, and its report of buffers that nobody uses any more, are no concern of the user's.
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
     device = device or pick_device()
     dtype = dtype or pick_dtype(device)
     classes = {"text_encoder": CLIPTextModel, "vae": AutoencoderKL, "unet": UNet2DConditionModel}
@@ -91,19 +84,3 @@ def _load_part(folder: Path, name: str, part_class: Any) -> Any:
     has_fp16 = any((folder / name).glob("*.fp16.safetensors"))
     options = {"variant": "fp16", "dtype": torch.float16} if has_fp16 else {"dtype": torch.float32}
     return part_class.from_pretrained(folder, subfolder=name, local_files_only=True, **options)
-
-
-def _read_ahead(folder: Path) -> None:
-    """Have the kernel read the weights from the disk in the background, one after the other and in the order of use.
-
-    Read when they are first looked at, they would come in small pieces, with somebody waiting for each.
-    """
-
-    def read() -> None:
-        with suppress(OSError):  # load() says what is wrong with a file
-            for path in [path for name in ("text_encoder", "vae", "unet") for path in (folder / name).iterdir()]:
-                with path.open("rb") as file:
-                    for start in range(0, path.stat().st_size, READ_AHEAD_BYTES):
-                        os.posix_fadvise(file.fileno(), start, READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
-
-    Thread(target=read, daemon=True).start()
