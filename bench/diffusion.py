@@ -9,6 +9,7 @@ import contextlib
 import functools
 import io
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -191,6 +192,11 @@ def run_row(run: Measured, diffusers_s: Sequence[float] | None) -> list[str]:
     return cells + [cell for its_s in diffusers_s for cell in (f"{its_s:.3f} s", f"{its_s / run.seconds:.2f}")]
 
 
+def paragraph(text: str) -> str:
+    """Return text in lines of equal width."""
+    return textwrap.fill(" ".join(text.split()), 120)
+
+
 def section(device_type: str, facts: str, parts: Mapping[str, Sequence[str]], runs: Mapping[str, Sequence[str]]) -> str:
     """Return a device's section of RESULTS.md."""
     header = ["", "evaluations", "this project", "its calls alone", "ratio"]
@@ -200,16 +206,17 @@ def section(device_type: str, facts: str, parts: Mapping[str, Sequence[str]], ru
         "cpu": "timed within the same runs",
         "cuda": "made again with the same arguments, taking turns with the whole runs, and waited for once, at the end",
     }
+    about = f"""A riffusion clip is a default request without the sound; a deforum frame is one after the first, warp,
+    colours, noise and the handing over to the video's encoder included. The calls alone are those of the UNet and the
+    VAE, {how[device_type]}. diffusers is its StableDiffusionImg2ImgPipeline with its defaults, as many steps and the
+    same weights; it has nothing to do for a deforum frame but the diffusion."""
     return f"""## Diffusion, {device_type.upper()}
 
-{facts}
+{paragraph(facts)}
 
 {report.markdown_table(["", "median"], [[name, *cells] for name, cells in parts.items()])}
 
-A riffusion clip is a default request without the sound; a deforum frame is one after the first, warp, colours, noise
-and the handing over to the video's encoder included. The calls alone are those of the UNet and the VAE,
-{how[device_type]}. diffusers is its StableDiffusionImg2ImgPipeline with its defaults, as many steps and the same
-weights; it has nothing to do for a deforum frame but the diffusion.
+{paragraph(about)}
 
 {report.markdown_table(header, [[name, *cells] for name, cells in runs.items()])}
 """
