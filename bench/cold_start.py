@@ -20,11 +20,11 @@ import full_size
 import psutil
 import report
 
-from lib.weights import SMALL as SMALL_FOLDER
+from lib.weights import SMALL
 from script.serve import started
 
 MODEL = "deforum"
-FULL, EVICTED, SMALL = "full, files in memory", "full, files on disk", "small"
+WEIGHTS = {"full": "full, files in memory", "disk": "full, files on disk", "small": "small"}
 # What a server's worker does until it is ready, each part on its own in a fresh process; {folder} is of the weights.
 STAGES = """
 import json, time
@@ -41,12 +41,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 lap("import the models' classes")
 import predict_{model}
 lap("import the face and what else it needs")
-from lib.diffusion import models
-for name, part_class in (("text_encoder", CLIPTextModel), ("vae", AutoencoderKL), ("unet", UNet2DConditionModel)):
-    models._load_part(Path({folder!r}), name, part_class)
-    lap("open " + name)
-models.load(Path({folder!r}))
-lap("load all parts")
+predict_{model}.load(Path({folder!r}))
+lap("load the weights")
 print(json.dumps(laps))
 """
 
@@ -60,21 +56,14 @@ def start(environment: Mapping[str, str]) -> dict[str, float]:
             ready_s = time.perf_counter() - start_s
             family = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
             times = [process.cpu_times() for process in family]
-            memory = [_memory_mb(process.pid) for process in family]
+            memory = [report.memory_mb(process.pid) for process in family]
     return {
         "ready_s": ready_s,
         "user_s": sum(some.user for some in times),
         "system_s": sum(some.system for some in times),
-        "peak_mb": max(some["VmHWM"] for some in memory),
-        "own_mb": max(some["RssAnon"] for some in memory),
+        "peak_mb": max(some["peak"] for some in memory),
+        "own_mb": max(some["own"] for some in memory),
     }
-
-
-def _memory_mb(pid: int) -> dict[str, float]:
-    """Return the peak of a process's memory, the pages of mapped files included, and what it now has of its own."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    values = dict(line.split(":", 1) for line in lines if ":" in line)
-    return {name: int(values[name].split()[0]) / 1024 for name in ("VmHWM", "RssAnon")}
 
 
 def put_in_memory(folder: Path, wanted: bool) -> None:
@@ -91,8 +80,7 @@ def put_in_memory(folder: Path, wanted: bool) -> None:
 def stages(folder: Path) -> dict[str, float]:
     """Return the seconds of the parts of a start, as a process of its own has them."""
     code = STAGES.format(model=MODEL, folder=str(folder))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seconds: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
     return seconds
 
@@ -117,16 +105,16 @@ with contextlib.ExitStack() as stack:
         full_size.save(building)
         building.rename(folder)
     full = {"WEIGHTS": "full", "WEIGHTS_DIR": str(folder.parent), "HF_HUB_OFFLINE": "1"}
-    cases = {FULL: full, EVICTED: full, SMALL: {"WEIGHTS": "small"}}
+    cases = {"full": full, "disk": full, "small": {"WEIGHTS": "small"}}
     if arguments.small:
-        cases = {SMALL: cases[SMALL]}
-        folder = SMALL_FOLDER / MODEL
+        cases = {"small": cases["small"]}
+        folder = SMALL / MODEL
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
     laps = []
     for _ in range(arguments.repeats):  # in turns, so that noise hits them alike
         for name, environment in cases.items():
-            if name != SMALL:
-                put_in_memory(folder, name == FULL)
+            if name != "small":
+                put_in_memory(folder, name == "full")
             runs[name].append(start(environment))
         put_in_memory(folder, True)
         laps.append(stages(folder))
@@ -134,7 +122,7 @@ with contextlib.ExitStack() as stack:
 medians = {name: median(its_runs) for name, its_runs in runs.items()}
 rows = [
     [
-        name,
+        WEIGHTS[name],
         f"{values['ready_s']:.1f} s",
         f"{values['user_s']:.1f} s",
         f"{values['system_s']:.1f} s",
@@ -161,5 +149,4 @@ The parts of it, in a process of its own, weights in memory:
 print(text)
 if arguments.write:
     report.write_section("cold-start", text)
-keys = {FULL: "full", EVICTED: "disk", SMALL: "small"}
-print(report.key_values({f"{keys[name]}_{key}": value for name, of in medians.items() for key, value in of.items()}))
+print(report.key_values({f"{name}_{key}": value for name, of in medians.items() for key, value in of.items()}))

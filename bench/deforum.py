@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import report
 import torch
+from inputs import ANIMATION
 from numpy.typing import NDArray
 
 from lib.animation.color import COLOR_COHERENCE, ColorMatcher, add_noise
@@ -80,18 +81,7 @@ def video_ms() -> float:
 
 def model_ms() -> dict[str, float]:
     """Return the milliseconds that the small model takes for a frame after the first, by stage."""
-    request = Request.verified(
-        max_frames=100,
-        animation_prompts="a red circle",
-        angle="0:(0)",
-        zoom="0: (1.04)",
-        translation_x="0: (0)",
-        translation_y="0: (0)",
-        color_coherence="Match Frame 0 LAB",
-        sampler="plms",
-        fps=FPS,
-        seed=0,
-    )
+    request = Request.verified(**ANIMATION)
     models = load(SMALL / "deforum")
     stages = Stages(models.device)
     with contextlib.redirect_stdout(io.StringIO()):  # its progress
@@ -109,7 +99,7 @@ def model_ms() -> dict[str, float]:
 def memory(max_frames: int) -> dict[str, float]:
     """Run deforum in a process of its own and return its peak memory, and how many frames came out."""
     script = Path(__file__).with_name("deforum_memory.py")
-    environment = {**os.environ, "PYTHONPATH": str(script.parents[1]), "WEIGHTS": "small"}
+    environment = {**os.environ, "WEIGHTS": "small"}
     printed = subprocess.check_output([sys.executable, script, str(max_frames)], env=environment, text=True)
     measured: dict[str, float] = json.loads(printed.splitlines()[-1])
     assert measured["frames"] == max_frames

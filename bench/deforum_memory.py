@@ -4,11 +4,11 @@ Run by bench/deforum.py.
 """
 
 import json
-import re
 import sys
-from pathlib import Path
 
 import av
+import report
+from inputs import ANIMATION
 
 import predict_deforum
 from lib import deforum
@@ -18,22 +18,9 @@ deforum.STEPS, deforum.FIRST_STEP = 2, 1
 
 predictor = predict_deforum.Predictor()
 predictor.setup()
-video = predictor.run(
-    max_frames=int(sys.argv[1]),
-    animation_prompts="0: a red circle | 50: a blue square",
-    angle="0:(2*sin(2*pi*t/30))",
-    zoom="0: (1.04)",
-    translation_x="0: (3)",
-    translation_y="0: (-2)",
-    color_coherence="Match Frame 0 LAB",
-    sampler="plms",
-    fps=15,
-    seed=0,
-)
-# ru_maxrss would begin with the parent's: it survives exec.
-peak = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
-assert peak
+video = predictor.run(**ANIMATION | {"max_frames": int(sys.argv[1])})
+peak_mb = report.memory_mb()["peak"]
 with av.open(video) as container:
     frames = sum(1 for _ in container.decode(video=0))
 predictor.outputs.clear()
-print(json.dumps({"frames": frames, "peak_mb": int(peak[1]) * 1024 / 1e6}))
+print(json.dumps({"frames": frames, "peak_mb": peak_mb}))

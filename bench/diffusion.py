@@ -25,6 +25,7 @@ import torch
 from diffusers import PNDMScheduler, StableDiffusionImg2ImgPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusion_cuda import UNMEASURED
+from inputs import ANIMATION
 from PIL import Image
 from recorder import Measured, Recorder
 
@@ -49,18 +50,7 @@ RIFFUSION = riffusion.Request.verified(
     seed_image_id="vibes",
     seed=0,
 )
-DEFORUM = deforum.Request.verified(
-    max_frames=100,
-    animation_prompts=PROMPT,
-    angle="0:(1)",
-    zoom="0: (1.04)",
-    translation_x="0: (3)",
-    translation_y="0: (-2)",
-    color_coherence="Match Frame 0 LAB",
-    sampler="plms",
-    fps=15,
-    seed=0,
-)
+DEFORUM = deforum.Request.verified(**ANIMATION)
 PARTS = (
     "a VAE encode",
     "a guided UNet evaluation",

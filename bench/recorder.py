@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import report  # noqa: F401 - it lets lib be imported
 import torch
 
 from lib.device import synchronize

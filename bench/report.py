@@ -4,7 +4,6 @@ import datetime
 import os
 import re
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,6 @@ T = TypeVar("T")
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 CPU_INFO = Path("/proc/cpuinfo")
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # a bench is run as a file, and imports lib after this module
 
 
 def median_seconds(calls: Sequence[Callable[[T], object]], inputs: Iterable[T]) -> list[float]:
@@ -35,6 +32,15 @@ def machine() -> str:
     model = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
     today = datetime.datetime.now(tz=datetime.UTC).date()
     return f"{model[1] if model else 'unknown CPU'}, {os.cpu_count()} cores, {today.isoformat()}"
+
+
+def memory_mb(process: int | str = "self") -> dict[str, float]:
+    """Return the peak of a process's memory, the pages of mapped files included, and what it now has of its own."""
+    # ru_maxrss would begin with the parent's: it survives exec.
+    fields = dict(
+        re.findall(r"^(VmHWM|RssAnon):\s*(\d+) kB$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    )
+    return {"peak": int(fields["VmHWM"]) * 1024 / 1e6, "own": int(fields["RssAnon"]) * 1024 / 1e6}
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from lib import weights
 from lib.diffusion.models import load
 from lib.errors import UserError
+from tests.conftest import vae_name_of_2022
 
 
 @pytest.fixture
@@ -196,9 +197,7 @@ def test_a_vae_with_the_names_of_2022_is_converted_and_loads(folder: Path, hub, 
     vae = AutoencoderKL(block_out_channels=(4,), norm_num_groups=2)
     as_downloaded(small_folder, "riffusion", folder / "riffusion.unfinished")
     vae.save_config(folder / "riffusion.unfinished" / "vae")
-    state = vae.state_dict()
-    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
-        state = {name.replace(f"attentions.0.{new}", f"attentions.0.{old}"): value for name, value in state.items()}
+    state = {vae_name_of_2022(name): value for name, value in vae.state_dict().items()}
     assert state.keys() != vae.state_dict().keys()
     torch.save(state, folder / "riffusion.unfinished" / "vae" / "diffusion_pytorch_model.bin")
     weights._convert(folder / "riffusion.unfinished")

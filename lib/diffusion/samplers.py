@@ -41,7 +41,7 @@ MAX_STEPS = TRAIN_TIMESTEPS
 LMS_ORDER = 4
 
 
-class EulerAncestral(EulerAncestralDiscreteScheduler):  # type: ignore[misc]
+class EulerAncestral(EulerAncestralDiscreteScheduler):
     """Euler's method to a level below the next one, and noise up to it: `noise` holds the unit noise of every step."""
 
     noise: Iterator[Tensor]
@@ -56,7 +56,7 @@ class EulerAncestral(EulerAncestralDiscreteScheduler):  # type: ignore[misc]
         return (latents + derivative * (sigma_down - sigma) + next(self.noise) * sigma_up,)
 
 
-class DPM2Ancestral(KDPM2AncestralDiscreteScheduler):  # type: ignore[misc]
+class DPM2Ancestral(KDPM2AncestralDiscreteScheduler):
     """DPM-Solver-2 to a level below the next one, and noise up to it: `noise` holds the unit noise of every step."""
 
     noise: Iterator[Tensor]
@@ -163,8 +163,9 @@ class Sampler:
         each evaluation.
         """
         if self.name in ANCESTRAL:
-            draws = [torch.randn(latents.shape, generator=generator) for _ in range(self._steps)]
-            self._scheduler.noise = iter(torch.stack(draws).to(latents.device))
+            self._scheduler.noise = iter(
+                torch.randn(self._steps, *latents.shape, generator=generator).to(latents.device)
+            )
         on_device = self.timesteps.to(latents.device)
         for timestep, timestep_on_device in zip(self.timesteps, on_device, strict=True):
             epsilon = model(self._scheduler.scale_model_input(latents, timestep), timestep_on_device)

@@ -17,6 +17,7 @@ from lib.diffusion.img2img import GUIDANCE_SCALE, denoise
 from lib.diffusion.models import Models, load
 from lib.diffusion.prompt_weights import PromptEncoder
 from lib.diffusion.samplers import ANCESTRAL, BETAS, SAMPLERS, SECOND_ORDER, Sampler
+from tests.diffusion.compare import relative_error
 
 SIDE_PX = 128
 STEPS = 50
@@ -78,10 +79,6 @@ def plain(models: Models, name: str, first_step: int, prompts: tuple[Tensor, Ten
         epsilon = torch.lerp(without, with_prompt, GUIDANCE_SCALE)
         latents = scheduler.step(epsilon, timestep, latents, **options).prev_sample
     return latents
-
-
-def relative_error(result: Tensor, reference: Tensor) -> float:
-    return float(torch.linalg.vector_norm(result - reference) / torch.linalg.vector_norm(reference))
 
 
 @pytest.mark.parametrize(("name", "first_step"), CASES)

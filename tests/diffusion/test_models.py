@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from lib.diffusion.models import Models, load
 from lib.errors import UserError
+from tests.conftest import vae_name_of_2022
 
 CPU = torch.device("cpu")
 FILES = {
@@ -45,18 +46,11 @@ def test_the_unet_and_vae_run_in_the_given_type_and_the_text_encoder_in_float32(
     assert models.text_encoder.dtype == torch.float32
 
 
-def old_name(name: str) -> str:
-    """Return the name that a VAE's attention weights had in 2022."""
-    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
-        name = name.replace(f"attentions.0.{new}", f"attentions.0.{old}")
-    return name
-
-
 def test_bin_files_in_the_layout_of_2022_load_with_identical_weights(models: Models, folder: Path) -> None:
     for part, (safetensors, bin_file) in FILES.items():
         state = load_file(folder / part / safetensors)
         if part == "vae":
-            state = {old_name(name): value for name, value in state.items()}
+            state = {vae_name_of_2022(name): value for name, value in state.items()}
         if part == "text_encoder":  # its names had a prefix, and there was a buffer more
             state = {f"text_model.{name}": value for name, value in state.items()}
             state["text_model.embeddings.position_ids"] = torch.arange(77)[None]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lib.diffusion.samplers import ANCESTRAL, SAMPLERS, Sampler
+from tests.diffusion.compare import relative_error
 from tests.diffusion.reference_samplers import ALPHAS_CUMPROD, SIGMAS, Array, run_sigma, run_timesteps, sigma_of
 
 MEAN, STD = 0.4, 0.7
@@ -44,11 +45,6 @@ def published(name: str, begun: Tensor, steps: int, first_step: int, seed: int =
     return run_sigma(
         name, exact_epsilon, y, steps, first_step, lambda: torch.randn(SHAPE, generator=generator).double().numpy()
     )
-
-
-def relative_error(result: Tensor | Array, reference: Array) -> float:
-    difference = np.asarray(result, dtype=np.float64) - reference
-    return float(np.linalg.norm(difference) / np.linalg.norm(reference))
 
 
 @pytest.mark.parametrize("first_step", [0, 13, 33, 48, 49])
