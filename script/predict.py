@@ -46,7 +46,7 @@ def main() -> None:
 
 def input_schema(model: str) -> dict[str, Any]:
     """Return the properties of the model's inputs, in the order of its face."""
-    schema = json.loads((ROOT / "docs" / "schema" / f"{model}.openapi.json").read_text(encoding="utf-8"))
+    schema = json.loads((ROOT / "schema" / f"{model}.openapi.json").read_text(encoding="utf-8"))
     properties: dict[str, Any] = schema["components"]["schemas"]["Input"]["properties"]
     return properties
 

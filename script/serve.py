@@ -95,7 +95,7 @@ def started(
         folder = Path(name)
         (folder / "tmp").mkdir()
         (folder / ".cog").mkdir()  # without the schema in it, the server lets any input through
-        shutil.copy(ROOT / "docs" / "schema" / f"{model}.openapi.json", folder / ".cog" / "openapi_schema.json")
+        shutil.copy(ROOT / "schema" / f"{model}.openapi.json", folder / ".cog" / "openapi_schema.json")
         variables = {
             **os.environ,
             "COG_PREDICT_TYPE_STUB": f"{face or ROOT / f'predict_{model}.py'}:Predictor",

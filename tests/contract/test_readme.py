@@ -18,8 +18,8 @@ def allowed(about: dict[str, Any]) -> str:
 
 
 def table(model: str) -> str:
-    generated = json.loads((ROOT / "docs" / "schema" / f"{model}.openapi.json").read_text(encoding="utf-8"))
-    documented = json.loads((ROOT / "docs" / "schema" / f"{model}.documented.json").read_text(encoding="utf-8"))
+    generated = json.loads((ROOT / "schema" / f"{model}.openapi.json").read_text(encoding="utf-8"))
+    documented = json.loads((ROOT / "schema" / f"{model}.documented.json").read_text(encoding="utf-8"))
     rows = ["| input | type | default | allowed | description |", "| --- | --- | --- | --- | --- |"]
     for name in generated["components"]["schemas"]["Input"]["properties"]:
         about = documented["properties"][name]

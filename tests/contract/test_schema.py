@@ -1,6 +1,6 @@
 """The face, the documented schema and the committed generated schema are one.
 
-docs/schema/NAME.documented.json is the API as it was always documented; docs/schema/NAME.openapi.json is what Cog's
+schema/NAME.documented.json is the API as it was always documented; schema/NAME.openapi.json is what Cog's
 generator makes of the face, which the server validates requests with.
 """
 
@@ -18,11 +18,11 @@ from tests.contract.schema_of import as_documented, input_schemas, output_schema
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODELS = [path.stem.removeprefix("predict_") for path in sorted(ROOT.glob("predict_*.py"))]
-ADVICE = "change predict_{0}.py back, or docs/schema/{0}.openapi.json with it (`cog build` writes it to .cog/)"
+ADVICE = "change predict_{0}.py back, or schema/{0}.openapi.json with it (`cog build` writes it to .cog/)"
 
 
 def committed(model: str, kind: str) -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads((ROOT / "docs" / "schema" / f"{model}.{kind}.json").read_text(encoding="utf-8"))
+    schema: dict[str, Any] = json.loads((ROOT / "schema" / f"{model}.{kind}.json").read_text(encoding="utf-8"))
     return schema
 
 

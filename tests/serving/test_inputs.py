@@ -62,7 +62,7 @@ def limits(model: str) -> Iterator[tuple[str, str, float]]:
 
 
 def choices(model: str) -> dict[str, list[str]]:
-    schema = json.loads((ROOT / "docs" / "schema" / f"{model}.openapi.json").read_text(encoding="utf-8"))
+    schema = json.loads((ROOT / "schema" / f"{model}.openapi.json").read_text(encoding="utf-8"))
     schemas = schema["components"]["schemas"]
     return {name: schemas[name]["enum"] for name in input_schema(model) if name in schemas}
 
