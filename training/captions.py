@@ -1,8 +1,8 @@
 """Put into words what was played: every adjective follows from a part's own figures."""
 
-from lib.audio.seed_images.synth import Generator
 from training.chance import pick
 from training.parts import Part
+from workshop.sound.synth import Generator
 
 # The names of each instrument that a prompt may use; "a" marks those that can be counted.
 NAMES: dict[str, tuple[str, ...]] = {

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from lib.audio.seed_images.synth import Generator
+from workshop.sound.synth import Generator
 
 Option = TypeVar("Option")
 

@@ -1,7 +1,7 @@
 """Put words beside a caption that mean nothing here: a model that has met such words is not led astray by them."""
 
-from lib.audio.seed_images.synth import Generator
 from training.chance import pick
+from workshop.sound.synth import Generator
 
 BEFORE = ("a photo of", "a painting of", "a recording of", "the sound of", "a picture of", "an image of", "my")
 AFTER = (

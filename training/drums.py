@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from lib.audio.seed_images import synth
-from lib.audio.seed_images.loop import Instrument, Note, rhythm
-from lib.audio.seed_images.synth import Generator
 from training.chance import pick
+from workshop.sound import synth
+from workshop.sound.loop import Instrument, Note, rhythm
+from workshop.sound.synth import Generator
 
 Voice = tuple[Instrument, list[Note]]
 

@@ -1,4 +1,4 @@
-"""Add space to a loop, circularly: as `lib.audio.seed_images.loop` does, at a tenth of the cost.
+"""Add space to a loop, circularly: as `workshop.sound.loop` does, at a tenth of the cost.
 
 The transform of a loop's own length, which has large prime factors, is slow; here all lengths are padded to quick ones.
 """
@@ -7,8 +7,8 @@ import numpy as np
 from scipy.fft import next_fast_len
 from scipy.signal import oaconvolve
 
-from lib.audio.seed_images.synth import Generator, Wave, noise_band, times
 from lib.audio.spectrogram import SAMPLE_RATE_HZ
+from workshop.sound.synth import Generator, Wave, noise_band, times
 
 
 def quick_noise(low_hz: float, high_hz: float, samples: int, generator: Generator) -> Wave:

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lib.audio.seed_images.synth import Generator
 from training.canvas import COLOURS, Canvas, ellipse, mix, moved, varied, vertical
 from training.chance import pick
+from workshop.sound.synth import Generator
 
 BLACK, WHITE = np.zeros(3), np.ones(3)
 SKINS = ((0.98, 0.85, 0.75), (0.93, 0.76, 0.62), (0.8, 0.6, 0.44), (0.6, 0.42, 0.3), (0.42, 0.28, 0.2))

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.audio.seed_images.loop import CONCERT_PITCH_HZ
-from lib.audio.seed_images.synth import Generator
 from training.chance import pick
+from workshop.sound.loop import CONCERT_PITCH_HZ
+from workshop.sound.synth import Generator
 
 LOOP_BEATS = 8  # two bars of 4/4
 SCALES = {

@@ -1,15 +1,15 @@
 """Play single notes on instruments that the seeds' band lacks: church bells, flute, strings, pad and guitar.
 
-They have the form of those in `lib.audio.seed_images.synth`: frequency in Hz, length in seconds and velocity from 0
+They have the form of those in `workshop.sound.synth`: frequency in Hz, length in seconds and velocity from 0
 to 1 in, a wave (samples,) at 44.1 kHz that begins and ends in silence out.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.audio.seed_images.synth import TOP_HZ, Generator, Wave, envelope, partials, phase, times
 from lib.audio.spectrogram import SAMPLE_RATE_HZ
 from training.effects import quick_noise
+from workshop.sound.synth import TOP_HZ, Generator, Wave, envelope, partials, phase, times
 
 # The partials of a minor-third church bell, with the names bell makers give them: ratio to the strike note, gain,
 # and decay in seconds (after Lehr's tables of tuned bells; the hum outlasts all others).

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lib.audio.seed_images.loop import saturate
-from lib.audio.seed_images.make import EDGE_COLUMNS
-from lib.audio.seed_images.synth import Generator, Wave
 from lib.audio.spectrogram import HOP_LENGTH, Analysis, mel_to_image
 from training.captions import describe_mix, describe_solo
 from training.chance import pick
 from training.harmony import draw_harmony
 from training.parts import ROLES, Part, perform, write
+from workshop.seeds.make import EDGE_COLUMNS
+from workshop.sound.loop import saturate
+from workshop.sound.synth import Generator, Wave
 
 CLASSES = tuple(ROLES)
 MIX = "mix"

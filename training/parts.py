@@ -1,7 +1,7 @@
 """Write one instrument's part of a loop, note what is in it for its caption, and play it.
 
 A part is written in one of its instrument's styles within a window of its range, so that its density, register and
-brightness vary; the sound is circular like the seeds' (`lib.audio.seed_images.loop`).
+brightness vary; the sound is circular like the seeds' (`workshop.sound.loop`).
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from functools import cache, partial
 
 import numpy as np
 
-from lib.audio.seed_images import synth
-from lib.audio.seed_images.loop import Loop, Note
-from lib.audio.seed_images.synth import Generator, Wave, unit_rms
 from training import instruments
 from training.chance import pick
 from training.drums import BARS, Voice, drum_kit
 from training.effects import echo, reverb
 from training.harmony import LOOP_BEATS, Harmony, draw_melody, draw_rhythm, hertz
+from workshop.sound import synth
+from workshop.sound.loop import Loop, Note
+from workshop.sound.synth import Generator, Wave, unit_rms
 
 WINDOW_SEMITONES = 13
 ACCENTS = (0.65, 0.8, 0.8, 1.0)

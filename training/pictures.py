@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.audio.seed_images.synth import Generator
 from training import scenes, shapes
 from training.canvas import Canvas
 from training.chance import pick
 from training.faces import portrait
+from workshop.sound.synth import Generator
 
 Painter = Callable[[Generator], tuple[Canvas, str]]
 

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lib.audio.seed_images.synth import Generator
 from training.canvas import Canvas, Points, below, ellipse, mix, moved, ridge, vertical
+from workshop.sound.synth import Generator
 
 WHITE, BLACK = np.ones(3), np.zeros(3)
 SKIES = {  # the sky overhead and at the horizon

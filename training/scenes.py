@@ -5,10 +5,10 @@ Each takes a generator and returns the canvas and a caption of what is on it.
 
 import numpy as np
 
-from lib.audio.seed_images.synth import Generator
 from training.canvas import Canvas, Colour, Points, below, ellipse, mix, moved, ridge, varied, vertical
 from training.chance import pick
 from training.scenery import BLACK, SKIES, WHITE, clouds, conifer, hills, peaks, snow_caps, specks, water
+from workshop.sound.synth import Generator
 
 SUNSETS = {  # the sky overhead and at the horizon
     "orange": ((0.3, 0.22, 0.46), (0.99, 0.62, 0.22)),

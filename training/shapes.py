@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 
-from lib.audio.seed_images.synth import Generator
 from training.canvas import (
     COLOURS,
     COLUMNS,
@@ -19,6 +18,7 @@ from training.canvas import (
     vertical,
 )
 from training.chance import pick
+from workshop.sound.synth import Generator
 
 MIN_CONTRAST = 34  # CIE76 difference of two named colours that may meet
 NAMES = ("circle", "square", "triangle", "star")

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from lib.audio.seed_images import load
-from lib.audio.seed_images.make import render
+from workshop.seeds.make import render
 
 SAMPLE_RATE_HZ = 44100
 BEAT_S = 60 / 94

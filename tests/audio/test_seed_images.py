@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from lib.audio.seed_images import MUSICAL_SEEDS, SEED_IMAGE_IDS, load, png_path
-from lib.audio.seed_images.masks import MASKS
+from workshop.seeds.masks import MASKS
 
 GRADIENTS = {
     # name: length of the gradient in rows, first silent row

@@ -5,7 +5,6 @@ import pytest
 from scipy.signal import hilbert
 
 from lib.audio.seed_images import MUSICAL_SEEDS, load
-from lib.audio.seed_images.make import picture
 from tests.audio.listen import (
     BACKBEATS,
     BEAT_COLUMNS,
@@ -25,6 +24,7 @@ from tests.audio.listen import (
     strongest_hz,
     tone_db,
 )
+from workshop.seeds.make import picture
 
 C_MINOR = {0, 2, 3, 5, 7, 8, 10}  # pitch classes, C is 0
 

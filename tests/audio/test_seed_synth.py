@@ -3,8 +3,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from lib.audio.seed_images import synth
-from lib.audio.seed_images.loop import Loop, Note, echo, note_hz, reverb, rhythm, saturate, score
+from workshop.sound import synth
+from workshop.sound.loop import Loop, Note, echo, note_hz, reverb, rhythm, saturate, score
 
 SAMPLE_RATE_HZ = 44100
 TONES = [

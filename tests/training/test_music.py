@@ -3,11 +3,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lib.audio.seed_images import make
 from training import music
 from training.captions import NAMES, PLAIN, adjectives
 from training.music_measures import music_measures
 from training.parts import Part
+from workshop.seeds import make
 
 TWO_BARS_AT_94_BPM = 225_191  # samples
 SAMPLES_PER_COLUMN = 441

@@ -1,4 +1,4 @@
-"""Make the seed images anew: python -m lib.audio.seed_images.make [--wav DIR]."""
+"""Make the seed images anew: python -m workshop.seeds.make [--wav DIR]."""
 
 import argparse
 from pathlib import Path
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lib.audio.seed_images import SEED_IMAGE_IDS, png_path
-from lib.audio.seed_images.masks import MASKS, SIZE
-from lib.audio.seed_images.songs import SONGS
-from lib.audio.seed_images.synth import Wave
 from lib.audio.spectrogram import HOP_LENGTH, SAMPLE_RATE_HZ, WINDOW_LENGTH, Analysis, mel_to_image
+from workshop.seeds.masks import MASKS, SIZE
+from workshop.seeds.songs import SONGS
+from workshop.sound.synth import Wave
 
 GENERATOR_SEED = 94
 EDGE_COLUMNS = WINDOW_LENGTH // HOP_LENGTH  # no column within the picture sees where the extension ends

@@ -8,9 +8,9 @@ beat; the notation is that of `loop.rhythm` and `loop.score`.
 from collections.abc import Callable
 from functools import partial
 
-from lib.audio.seed_images import synth
-from lib.audio.seed_images.loop import Loop, echo, note_hz, reverb, rhythm, saturate, score
-from lib.audio.seed_images.synth import Generator, Wave
+from workshop.sound import synth
+from workshop.sound.loop import Loop, echo, note_hz, reverb, rhythm, saturate, score
+from workshop.sound.synth import Generator, Wave
 
 KICK_HZ = 58
 KICK_STEPS = "X... ..o. X... ..oo | X... ..o. X..o ...o"  # beats 0 2 4 6 and their pickups
