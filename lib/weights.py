@@ -4,7 +4,7 @@ The full weights lie in `weights/NAME`, in the layout of the Hugging Face hub; t
 with the environment's WEIGHTS_DIR. Which weights a run takes is decided by the environment's WEIGHTS:
 
 - full: the full ones, downloaded first if they are missing (the containers say this);
-- small: those of the small model that comes with the repository (training/ made it);
+- small: those of the small model that comes with the repository (workshop/ made it);
 - unset: the full ones if they are there, else the small model's.
 """
 

@@ -8,9 +8,10 @@ beat; the notation is that of `loop.rhythm` and `loop.score`.
 from collections.abc import Callable
 from functools import partial
 
+from workshop.chance import Generator
 from workshop.sound import synth
 from workshop.sound.loop import Loop, echo, note_hz, reverb, rhythm, saturate, score
-from workshop.sound.synth import Generator, Wave
+from workshop.sound.synth import Wave
 
 KICK_HZ = 58
 KICK_STEPS = "X... ..o. X... ..oo | X... ..o. X..o ...o"  # beats 0 2 4 6 and their pickups

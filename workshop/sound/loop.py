@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lib.audio.spectrogram import SAMPLE_RATE_HZ
-from workshop.sound.synth import Generator, Wave, noise_band, times
+from workshop.chance import Generator
+from workshop.sound.synth import Wave, noise_band, times
 
 Instrument = Callable[[float, float, float], Wave]
 

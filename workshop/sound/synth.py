@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
 from lib.audio.spectrogram import SAMPLE_RATE_HZ
+from workshop.chance import Generator
 
 Wave = NDArray[np.float64]
-Generator = np.random.Generator
 
 TOP_HZ = 10_000  # no partial above: the picture does not show it
 
