@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lib.animation import keyframes, prompts
 from lib.animation.color import COLOR_COHERENCE, ColorMatcher, add_noise
-from lib.animation.expressions import Values
+from lib.animation.operations import Values
 from lib.animation.prompts import Prompts
 from lib.animation.warp import warp
 from lib.device import MAX_SEED, generator, unit_noise
