@@ -41,11 +41,10 @@ class Expression:
             "e": np.float64(np.e),
         }
         with np.errstate(all="ignore"):
-            value = self._evaluate(variables)
-            good = np.abs(value) <= MAX_VALUE  # not so where a value is NaN
-        values = np.full(frames.shape, value)
+            values = np.full(frames.shape, self._evaluate(variables))
+            good = np.abs(values) <= MAX_VALUE  # not so where a value is NaN
         if not good.all():
-            n = np.argmin(good)  # the first
+            n = good.argmin()  # the first
             allowed = f"from {-MAX_VALUE:.0f} to {MAX_VALUE:.0f}"
             raise UserError(f"its value is {float(values[n])} at frame {frames[n]}, but must be {allowed}")
         return values
@@ -54,9 +53,8 @@ class Expression:
         values: list[Values | np.float64] = []
         for step in self.steps:
             if isinstance(step, Operation):
-                operands = values[-step.takes :]
-                del values[-step.takes :]
-                values.append(step.function(*operands))
+                function, takes = step
+                values[-takes:] = [function(*values[-takes:])]
             else:
                 values.append(variables[step] if isinstance(step, str) else step)
         (value,) = values

@@ -142,7 +142,7 @@ def _row(name: str, keyframe: Keyframe, end: int, max_frames: int, seed: int, ab
 
 def _check_above(frames: NDArray[np.int64], values: Values, above: float | None) -> None:
     if above is not None and (values <= above).any():
-        n = np.argmax(values <= above)  # the first
+        n = (values <= above).argmax()  # the first
         raise UserError(f"its value is {values[n]} at frame {frames[n]}, but must be above {above:g}")
 
 

@@ -78,7 +78,7 @@ class Chain:
         """Compare the values, one more than there are comparisons."""
         pairs = zip(self.comparisons, itertools.pairwise(values), strict=True)
         true = functools.reduce(operator.and_, [compare(left, right) for compare, (left, right) in pairs])
-        number: Values | np.float64 = true * np.float64(1)
+        number: Values | np.float64 = true.astype(np.float64)
         return number
 
 

@@ -36,7 +36,7 @@ def test_predict_says_every_mistake_before_it_loads_anything(tmp_path: Path) -> 
     assert ended.returncode == 1
     assert ended.stdout == ""
     assert "fps is 2.5, but must be a whole number from 10 to 60" in ended.stderr
-    assert "zoom, keyframe 0: 'foo' at character 4" in ended.stderr
+    assert "zoom, keyframe 0: character 4: 'foo'" in ended.stderr
     assert "seed is 'x'" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "new").exists()
