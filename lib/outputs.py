@@ -1,10 +1,29 @@
-"""The folder of a run's output files."""
+"""Files that are there whole or not at all, and the folder of a run's output files."""
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Lend a name beside `path` to write a file under; it becomes `path` when the block ends, and not before.
+
+    Whatever is raised in the block, a cancellation included, leaves no file, and an earlier one at `path` as it was.
+    The name has the ending of `path`, since libraries read the format from it.
+
+    Raises:
+        OSError: there is no such folder, or it takes no file of that name.
+    """
+    unfinished = path.with_name(f".{uuid.uuid4().hex}.unfinished{path.suffix}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 class Outputs:

@@ -1,7 +1,6 @@
 """From a waveform or an image to a file, never half written."""
 
 import io
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from lib.audio import spectrogram
 from lib.audio.spectrogram import Image, grey_levels
+from lib.outputs import whole
 
 LOUDNESS_DB = -12.0  # the root mean square of a clip before its peaks are limited, relative to full scale
 PEAK_DB = -0.1  # the peak of a finished clip, relative to full scale
@@ -82,7 +82,8 @@ def write_wav(path: Path, waveform: Tensor) -> None:
     pcm = np.rint(samples * np.iinfo(np.int16).max).astype(np.int16)  # libsndfile's own conversion rounds down
     content = io.BytesIO()
     soundfile.write(content, pcm, spectrogram.SAMPLE_RATE_HZ, subtype="PCM_16", format="WAV")
-    write_whole(path, content.getvalue())
+    with whole(path) as unfinished:
+        unfinished.write_bytes(content.getvalue())
 
 
 def write_png(path: Path, image: Image, metadata: Mapping[str, str]) -> None:
@@ -100,14 +101,5 @@ def write_png(path: Path, image: Image, metadata: Mapping[str, str]) -> None:
         text.add_text(key, value)
     content = io.BytesIO()
     Pillow.fromarray(levels).convert("RGB").save(content, format="PNG", pnginfo=text)
-    write_whole(path, content.getvalue())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under another name beside it and rename it, so that it is there as a whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as unfinished:
+        unfinished.write_bytes(content.getvalue())

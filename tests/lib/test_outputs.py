@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.outputs import Outputs
+from lib.outputs import Outputs, whole
 
 
 @pytest.fixture
@@ -40,3 +40,27 @@ def test_files_that_someone_took_away_do_no_harm(outputs: Outputs) -> None:
     with outputs.fresh() as folder:
         pass
     assert folder.exists()
+
+
+def test_a_file_is_there_when_it_is_whole(tmp_path: Path) -> None:
+    with whole(tmp_path / "clip.wav") as unfinished:
+        unfinished.write_bytes(b"half")
+        assert (unfinished.parent, unfinished.suffix) == (tmp_path, ".wav")
+        assert not (tmp_path / "clip.wav").exists()
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("clip.wav", b"half")]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])
+def test_what_fails_on_the_way_leaves_the_earlier_file(tmp_path: Path, error: type[BaseException]) -> None:
+    (tmp_path / "clip.wav").write_bytes(b"earlier")
+    with pytest.raises(error), whole(tmp_path / "clip.wav") as unfinished:
+        unfinished.write_bytes(b"half")
+        raise error
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("clip.wav", b"earlier")]
+
+
+def test_two_may_write_the_same_file(tmp_path: Path) -> None:
+    with whole(tmp_path / "clip.wav") as first, whole(tmp_path / "clip.wav") as second:
+        second.write_bytes(b"second")
+        first.write_bytes(b"first")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("clip.wav", b"first")]
