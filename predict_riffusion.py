@@ -95,7 +95,7 @@ class Predictor(BaseRunner):
                 with stages.measure("sound"):
                     waveform = self.synthesis(image_to_mel(image), generator(request.seed))
                     output = Output(audio=Path(folder / "audio.wav"), spectrogram=Path(folder / "spectrogram.png"))
-                    write_wav(output.audio, level(waveform))
+                    write_wav(output.audio, level(waveform), request.described())
                     write_png(output.spectrogram, image, request.described())
         self.record_metric("seed", request.seed)
         self.record_metric("steps", request.steps)

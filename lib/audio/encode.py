@@ -1,6 +1,7 @@
 """From a waveform or an image to a file, never half written."""
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -67,8 +68,11 @@ def amplitude(level_db: float) -> float:
     return float(10 ** (level_db / 20))
 
 
-def write_wav(path: Path, waveform: Tensor) -> None:
-    """Write a waveform (1, samples) as a 44.1 kHz mono WAV file of 16-bit PCM.
+def write_wav(path: Path, waveform: Tensor, metadata: Mapping[str, str]) -> None:
+    """Write a waveform (1, samples) as a 44.1 kHz mono WAV file of 16-bit PCM, the metadata as JSON in its comment.
+
+    The comment (RIFF's ICMT) lies behind the samples, so that the header is the plain one of 44 bytes, which simple
+    readers skip. libsndfile reads back comments of up to 2 kB, ffmpeg any.
 
     Raises:
         ValueError: there is more than one channel, or a sample is beyond full scale and would be cut.
@@ -81,7 +85,9 @@ def write_wav(path: Path, waveform: Tensor) -> None:
         raise ValueError("the waveform has samples beyond full scale")
     pcm = np.rint(samples * np.iinfo(np.int16).max).astype(np.int16)  # libsndfile's own conversion rounds down
     content = io.BytesIO()
-    soundfile.write(content, pcm, spectrogram.SAMPLE_RATE_HZ, subtype="PCM_16", format="WAV")
+    with soundfile.SoundFile(content, "w", spectrogram.SAMPLE_RATE_HZ, 1, "PCM_16", format="WAV") as file:
+        file.write(pcm)
+        file.comment = json.dumps(dict(metadata))  # in ASCII: RIFF knows of no encodings
     with whole(path) as unfinished:
         unfinished.write_bytes(content.getvalue())
 
