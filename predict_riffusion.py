@@ -13,9 +13,10 @@ from lib import weights
 from lib.audio.encode import level, write_png, write_wav
 from lib.audio.inverse import Synthesis
 from lib.audio.spectrogram import image_to_mel
-from lib.device import computing, draw_seed, generator, is_alive, release_threads
+from lib.device import MAX_SEED, computing, draw_seed, generator, is_alive, release_threads
 from lib.diffusion.models import load
 from lib.errors import logged
+from lib.inputs import check_integer
 from lib.outputs import Outputs
 from lib.progress import Stages
 from lib.riffusion import Request, Riffusion
@@ -32,6 +33,7 @@ class Predictor(BaseRunner):
     """Text to music by spectrogram diffusion."""
 
     def setup(self) -> None:
+        fixed_seed()  # a wrong one is told now, not by every prediction
         folder = weights.ensure("riffusion")
         models = load(folder)
         self.weights_kind = weights.kind(folder)
@@ -77,6 +79,7 @@ class Predictor(BaseRunner):
             ],
         ),
     ) -> Output:
+        fixed = fixed_seed()
         # As a decorator it would hide the defaults from the server, which sets them on this very function.
         with logged(), computing():
             request = Request.verified(
@@ -86,7 +89,7 @@ class Predictor(BaseRunner):
                 denoising=denoising,
                 num_inference_steps=num_inference_steps,
                 seed_image_id=seed_image_id,
-                seed=_seed(),
+                seed=draw_seed() if fixed is None else fixed,
             )
             print(f"Using seed: {request.seed}")
             stages = Stages(self.device)
@@ -105,9 +108,7 @@ class Predictor(BaseRunner):
         return output
 
 
-def _seed() -> object:
-    """Return the seed that the environment fixes (the documented inputs have none), or a fresh one."""
-    fixed = os.environ.get("RIFFUSION_SEED", "")
-    if fixed:
-        return int(fixed) if fixed.isdecimal() else fixed
-    return draw_seed()
+def fixed_seed() -> int | None:
+    """Return the seed that the environment fixes, if it does: the documented inputs have none."""
+    text = os.environ.get("RIFFUSION_SEED", "")
+    return check_integer("RIFFUSION_SEED", int(text) if text.isdecimal() else text, 0, MAX_SEED) if text else None
