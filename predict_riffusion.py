@@ -13,7 +13,7 @@ from lib import weights
 from lib.audio.encode import level, write_png, write_wav
 from lib.audio.inverse import Synthesis
 from lib.audio.spectrogram import image_to_mel
-from lib.device import MAX_SEED, computing, draw_seed, generator, is_alive, release_threads
+from lib.device import MAX_SEED, computing, draw_seed, generator, is_alive, limit_threads, release_threads
 from lib.diffusion.models import load
 from lib.errors import logged
 from lib.inputs import check_integer
@@ -34,6 +34,7 @@ class Predictor(BaseRunner):
 
     def setup(self) -> None:
         fixed_seed()  # a wrong one is told now, not by every prediction
+        limit_threads()
         folder = weights.ensure("riffusion")
         models = load(folder)
         self.weights_kind = weights.kind(folder)

@@ -1,11 +1,16 @@
 """Files that are there whole or not at all, and the folder of a run's output files."""
 
+import errno
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from lib.errors import UserError
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
@@ -38,11 +43,23 @@ class Outputs:
 
     @contextmanager
     def fresh(self) -> Iterator[Path]:
-        """Delete the last run's folder and make this run's; a run that fails or is cancelled leaves nothing."""
+        """Delete the last run's folder and make this run's; a run that fails or is cancelled leaves nothing.
+
+        Raises:
+            UserError: there is no room for the files, or no permission to write them.
+        """
         self.clear()
-        self._last = Path(tempfile.mkdtemp(prefix=f"{self._name}-"))
         try:
+            self._last = Path(tempfile.mkdtemp(prefix=f"{self._name}-"))
             yield self._last
+        except OSError as error:
+            self.clear()
+            if error.errno not in NO_ROOM:
+                raise
+            raise UserError(
+                f"No file can be written in {tempfile.gettempdir()}: {error.strerror}. "
+                "Make room there, or choose another folder with TMPDIR."
+            ) from error
         except BaseException:  # cancellation is one
             self.clear()
             raise

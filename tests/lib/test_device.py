@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import torch
 from lib.device import (
     MAX_SEED,
     computing,
+    cpu_count,
     draw_seed,
     generator,
     has_fast_attention,
@@ -57,6 +59,60 @@ def test_computing_is_without_gradients_and_leaves_no_threads_behind() -> None:
     for thread in threads:
         thread.join()
     assert counts == [(torch.get_num_threads() - 1, 0)] * 2
+
+
+V2 = "0::/kubepods/pod7/box\n"
+V1 = "5:memory:/docker/7\n4:cpu,cpuacct:/docker/7\n1:name=systemd:/docker/7\n0::/\n"
+V2_GROUP, V1_GROUP = "sys/fs/cgroup/kubepods/pod7", "sys/fs/cgroup/cpu/docker/7"
+CPUS = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "count"),
+    [
+        pytest.param("", {}, CPUS, id="no cgroups"),
+        pytest.param("0::/\n", {}, CPUS, id="a host"),
+        pytest.param(V2, {f"{V2_GROUP}/box/cpu.max": "max 100000\n"}, CPUS, id="v2, no quota"),
+        pytest.param(V2, {f"{V2_GROUP}/box/cpu.max": "100000 100000\n"}, 1, id="v2"),
+        pytest.param(V2, {f"{V2_GROUP}/cpu.max": "50000 50000\n"}, 1, id="v2, the group around it"),
+        pytest.param("0::/\n", {"sys/fs/cgroup/cpu.max": "150000 100000\n"}, 1, id="v2, in a container of 1.5 CPUs"),
+        pytest.param(V2, {f"{V2_GROUP}/box/cpu.max": "20000 100000\n"}, 1, id="v2, a fifth of a CPU"),
+        pytest.param(V2, {f"{V2_GROUP}/box/cpu.max": "6400000 100000\n"}, CPUS, id="v2, more than there are"),
+        pytest.param(V1, {f"{V1_GROUP}/cpu.cfs_quota_us": "-1\n"}, CPUS, id="v1, no quota"),
+        pytest.param(V1, {f"{V1_GROUP}/cpu.cfs_quota_us": "199999\n"}, min(CPUS, 1), id="v1"),
+        pytest.param(V1, {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000\n"}, 1, id="v1, in a container"),
+    ],
+)
+def test_as_many_threads_as_the_cgroup_has_cpus(tmp_path: Path, groups: str, files: dict[str, str], count: int) -> None:
+    for name, text in {"proc/self/cgroup": groups, **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        if name.endswith("quota_us"):
+            (tmp_path / name).with_name("cpu.cfs_period_us").write_text("100000\n")
+    assert cpu_count(tmp_path) == count
+
+
+def test_a_process_on_one_cpu_computes_on_one_thread_in_every_thread() -> None:
+    """In a process of its own: PyTorch counts before it is told, and anew in each thread, as Cog starts them."""
+    program = """
+import os, torch
+from concurrent.futures import ThreadPoolExecutor
+from lib.device import computing, limit_threads
+def used():
+    with computing():
+        (torch.ones(500, 500) @ torch.ones(500, 500)).sum()
+        return torch.get_num_threads()
+before = torch.get_num_threads()
+limit_threads()
+assert torch.get_num_threads() == min(before, len(os.sched_getaffinity(0)))
+os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
+limit_threads()
+with ThreadPoolExecutor(1) as pool:
+    print(used(), pool.submit(used).result())
+"""
+    root = Path(__file__).resolve().parents[2]
+    run = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    assert run.stdout.split() == ["1", "1"], run.stderr
 
 
 def test_the_device_that_is_picked_computes() -> None:
