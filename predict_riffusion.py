@@ -13,10 +13,10 @@ from lib import weights
 from lib.audio.encode import level, write_png, write_wav
 from lib.audio.inverse import Synthesis
 from lib.audio.spectrogram import image_to_mel
-from lib.device import MAX_SEED, computing, draw_seed, generator, is_alive, limit_threads, release_threads
+from lib.device import computing, draw_seed, generator, is_alive, limit_threads, release_threads
 from lib.diffusion.models import load
 from lib.errors import logged
-from lib.inputs import check_integer
+from lib.inputs import MAX_SEED, check_integer
 from lib.outputs import Outputs
 from lib.progress import Stages
 from lib.riffusion import Request, Riffusion

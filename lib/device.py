@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-MAX_SEED = 2**32 - 1
+from lib.inputs import MAX_SEED
+
 OMP_PAUSE_SOFT = 1
 
 

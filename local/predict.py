@@ -4,6 +4,7 @@ import argparse
 import importlib
 import itertools
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.inputs import check_integer
+from lib.inputs import MAX_SEED, check_integer
 from lib.outputs import whole
 from local.inputs import MODELS, Value, inputs_of, parsed
 from local.scratch import scratch
@@ -74,18 +75,17 @@ def fix_seed(model: str, inputs: dict[str, Value], option: int | None) -> int:
     Raises:
         UserError: it is given twice, or no seed.
     """
-    # Imported late, as all that brings PyTorch with it: a wrong command line should not take seconds.
-    from lib.device import MAX_SEED, draw_seed
-
     variable = f"{model.upper()}_SEED"
     if option is not None and inputs.get("seed") is not None:
         raise UserError("the seed is given twice, by --seed and by -i seed")
     if option is not None:
         seed = check_integer("--seed", option, 0, MAX_SEED)
-    elif "seed" in inputs:
-        seed = draw_seed() if inputs["seed"] is None else check_integer("seed", inputs["seed"], 0, MAX_SEED)
+    elif inputs.get("seed") is not None:
+        seed = check_integer("seed", inputs["seed"], 0, MAX_SEED)
+    elif "seed" in inputs or not os.environ.get(variable):
+        seed = secrets.randbelow(MAX_SEED + 1)
     else:
-        text = os.environ.get(variable) or str(draw_seed())
+        text = os.environ[variable]
         seed = check_integer(variable, int(text) if text.isdecimal() else text, 0, MAX_SEED)
     if "seed" in inputs:
         inputs["seed"] = seed
@@ -95,7 +95,10 @@ def fix_seed(model: str, inputs: dict[str, Value], option: int | None) -> int:
 
 
 def verify(model: str, inputs: dict[str, Value], seed: int) -> None:
-    """Raise the UserError of wrong inputs: the predictor would too, but only when it has loaded its weights."""
+    """Raise the UserError of wrong inputs: the predictor would too, but only when it has loaded its weights.
+
+    What the schema refuses is refused before: the import that is needed here takes seconds.
+    """
     importlib.import_module(f"lib.{model}").Request.verified(**{**inputs, "seed": seed})
 
 
@@ -151,4 +154,6 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
+        if sys.stdout.isatty():
+            print()  # below the line of progress
         sys.exit(130)

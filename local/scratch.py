@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lib.errors import UserError
+
 MARK = ".in-use"  # locked as long as the process lives that made the folder; the kernel lets go of it
 NEW_S = 60  # a mark as young as this may not be locked yet
 
@@ -25,12 +27,18 @@ def scratch(name: str) -> Iterator[Path]:
     """Lend a new folder in TMPDIR, called `name` and something, and delete it with all it holds on the way out.
 
     Folders of that name that killed processes left are deleted first.
+
+    Raises:
+        UserError: there is no room for it.
     """
-    root = Path(tempfile.gettempdir())
-    for mark in root.glob(f"{name}-*/{MARK}"):
-        if not _is_in_use(mark):
-            shutil.rmtree(mark.parent, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
+    try:
+        root = Path(tempfile.gettempdir())
+        for mark in root.glob(f"{name}-*/{MARK}"):
+            if not _is_in_use(mark):
+                shutil.rmtree(mark.parent, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
+    except OSError as error:
+        raise UserError(f"No temporary folder can be made: {error}. TMPDIR says where.") from error
     try:
         with (folder / MARK).open("w") as mark_file:
             fcntl.flock(mark_file, fcntl.LOCK_EX)
@@ -59,6 +67,7 @@ class Guard:
     """
 
     def __init__(self, process: subprocess.Popen[bytes], line: int) -> None:
+        self.pid = process.pid
         self._process = process
         self._line = line  # its stdin: that it ends when this process does needs no doing
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+from lib.errors import UserError
 from local.inputs import MODELS, ROOT, SCHEMA_SUFFIX
 from local.scratch import guarded, scratch
 
@@ -91,6 +92,7 @@ def started(
 
     Raises:
         NotServingError: nobody can listen on that port, or Cog's own folder is closed to us.
+        UserError: there is no room for its temporary folder.
     """
     share(COGLETS_FOLDER)
     port = _free_port(host, port)
@@ -183,7 +185,7 @@ def main() -> None:
             server.wait_until_ready()
             print(f"{arguments.model} is ready on {server.url}", flush=True)
             sys.exit(server.process.wait())
-    except NotServingError as error:
+    except (NotServingError, UserError) as error:
         sys.exit(f"script/serve: {error}")
 
 
