@@ -29,10 +29,10 @@ def main() -> None:
     try:
         inputs = parsed(arguments.input, inputs_of(model))
         seed = fix_seed(model, inputs, arguments.seed)
-        verify(model, inputs, seed)
-        make(folder)
         with scratch("predict") as own_folder:
-            tempfile.tempdir = str(own_folder)
+            tempfile.tempdir = str(own_folder)  # PyTorch leaves a folder there too
+            verify(model, inputs, seed)
+            make(folder)
             for path in save(run(model, inputs), folder, seed):
                 print(f"Wrote {path}")
     except UserError as error:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from lib.device import (
-    MAX_SEED,
     computing,
     cpu_count,
     draw_seed,
@@ -24,6 +23,7 @@ from lib.device import (
     unit_noise,
 )
 from lib.errors import UserError
+from lib.inputs import MAX_SEED
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SHAPE = (1, 4, 64, 64)  # the latents of a 512 x 512 picture
@@ -124,7 +124,9 @@ def test_the_device_that_is_picked_computes() -> None:
 
 
 @pytest.mark.parametrize(("capable", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_a_cpu_computes_in_bfloat16_only_where_it_can(monkeypatch, capable: bool, dtype: torch.dtype) -> None:
+def test_a_cpu_computes_in_bfloat16_only_where_it_can(
+    monkeypatch: pytest.MonkeyPatch, capable: bool, dtype: torch.dtype
+) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": capable})
     assert pick_dtype(CPU) == dtype
 
@@ -220,14 +222,17 @@ POISONED = "CUDA error: an illegal memory access was encountered"
         pytest.param(RuntimeError("CUDA driver initialization failed"), False, id="lost"),
     ],
 )
-def test_a_gpu_is_alive_until_a_query_fails(monkeypatch, answer: bool | Exception, alive: bool) -> None:
+def test_a_gpu_is_alive_until_a_query_fails(
+    monkeypatch: pytest.MonkeyPatch, answer: bool | Exception, alive: bool
+) -> None:
     monkeypatch.setattr("torch.cuda.current_stream", lambda _device: Stream(answer))
     assert is_alive(CUDA) == alive
 
 
 @needs_gpu
+@pytest.mark.limits
 def test_a_busy_gpu_is_alive_and_says_so_at_once() -> None:
-    torch.cuda._sleep(2_000_000_000)  # about a second of waiting on the device
+    torch.cuda._sleep(2_000_000_000)  # type: ignore[no-untyped-call]  # about a second of waiting on the device
     started_s = time.perf_counter()
     assert is_alive(CUDA)
     assert time.perf_counter() - started_s < 0.1
