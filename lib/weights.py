@@ -93,7 +93,7 @@ def ensure(name: str) -> Path:
         raise invalid("WEIGHTS", wanted, "full, small or unset")
     folder = full_folder(name)
     if wanted != "small":
-        _check_readable(folder)
+        check_readable(folder)
     if wanted == "small" or (not wanted and not folder.exists()):
         unfinished = " resumes the download of" if _unfinished(folder).exists() else " gets"
         print(f"Weights: the small model's; script/weights {name}{unfinished} the full ones")
@@ -127,7 +127,7 @@ def download(name: str, fetch: Fetch = snapshot_download) -> Path:
     """
     source, folder = SOURCES[name], full_folder(name)
     unfinished = _unfinished(folder)
-    _check_readable(unfinished)
+    check_readable(unfinished)
     print(f"Downloading {source.repository}, about {source.size_gb} GB, to {folder}", flush=True)
     try:
         try:
@@ -203,7 +203,7 @@ def _unfinished(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.unfinished")
 
 
-def _check_readable(folder: Path) -> None:
+def check_readable(folder: Path) -> None:
     """Raise a UserError if this user may not read a folder of weights, which need not be there."""
     for parent in reversed(folder.parents):
         if parent.exists() and not os.access(parent, os.X_OK, effective_ids=True):

@@ -17,7 +17,7 @@ from lib.errors import UserError
 from lib.inputs import MAX_SEED, check_integer
 from lib.outputs import whole
 from local.inputs import MODELS, Value, inputs_of, parsed
-from local.scratch import scratch
+from local.scratch import guarded, scratch
 
 COLUMNS, INDENT = 110, " " * 6
 
@@ -29,7 +29,7 @@ def main() -> None:
     try:
         inputs = parsed(arguments.input, inputs_of(model))
         seed = fix_seed(model, inputs, arguments.seed)
-        with scratch("predict") as own_folder:
+        with scratch("predict") as own_folder, guarded(own_folder):
             tempfile.tempdir = str(own_folder)  # PyTorch leaves a folder there too
             verify(model, inputs, seed)
             make(folder)

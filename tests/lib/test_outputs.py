@@ -1,7 +1,13 @@
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from lib.animation.video import write_mp4
+from lib.errors import UserError
 from lib.outputs import Outputs, whole
 
 
@@ -31,6 +37,38 @@ def test_a_failed_or_cancelled_run_leaves_nothing(outputs: Outputs, tmp_path: Pa
         (folder / "audio.wav").touch()
         raise error
     assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """Let writes fail midway, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def write_video(path: Path) -> None:
+    generator = np.random.default_rng(0)
+    frames = (generator.integers(0, 256, (64, 64, 3)).astype(np.uint8) for _ in range(20))
+    write_mp4(path, frames, 15, {})
+
+
+@pytest.mark.parametrize("write", [write_video, lambda path: path.write_bytes(bytes(10_000))], ids=["mp4", "file"])
+def test_no_room_is_one_sentence(outputs: Outputs, tmp_path: Path, write: Callable[[Path], object]) -> None:
+    with files_of_at_most(1000), pytest.raises(UserError) as error, outputs.fresh() as folder:
+        write(folder / "file.mp4")
+    assert str(error.value) == (
+        f"No file can be written in {tmp_path}: File too large. Make room there, or choose another folder with TMPDIR."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_of_the_system_stay_what_they_are(outputs: Outputs) -> None:
+    with pytest.raises(FileNotFoundError), outputs.fresh() as folder:
+        (folder / "missing" / "file").touch()
 
 
 def test_files_that_someone_took_away_do_no_harm(outputs: Outputs) -> None:
