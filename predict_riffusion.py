@@ -33,7 +33,7 @@ class Predictor(BaseRunner):
     """Text to music by spectrogram diffusion."""
 
     def setup(self) -> None:
-        fixed_seed()  # a wrong one is told now, not by every prediction
+        _seed()  # a wrong one is told now, not by every prediction
         limit_threads()
         folder = weights.ensure("riffusion")
         models = load(folder)
@@ -80,7 +80,6 @@ class Predictor(BaseRunner):
             ],
         ),
     ) -> Output:
-        fixed = fixed_seed()
         # As a decorator it would hide the defaults from the server, which sets them on this very function.
         with logged(), computing():
             request = Request.verified(
@@ -90,7 +89,7 @@ class Predictor(BaseRunner):
                 denoising=denoising,
                 num_inference_steps=num_inference_steps,
                 seed_image_id=seed_image_id,
-                seed=draw_seed() if fixed is None else fixed,
+                seed=_seed(),
             )
             print(f"Using seed: {request.seed}")
             stages = Stages(self.device)
@@ -109,7 +108,9 @@ class Predictor(BaseRunner):
         return output
 
 
-def fixed_seed() -> int | None:
-    """Return the seed that the environment fixes, if it does: the documented inputs have none."""
-    text = os.environ.get("RIFFUSION_SEED", "")
-    return check_integer("RIFFUSION_SEED", int(text) if text.isdecimal() else text, 0, MAX_SEED) if text else None
+def _seed() -> int:
+    """Return the seed that the environment fixes, or a fresh one: the documented inputs have none."""
+    fixed = os.environ.get("RIFFUSION_SEED", "")
+    if not fixed:
+        return draw_seed()
+    return check_integer("RIFFUSION_SEED", int(fixed) if fixed.isdecimal() else fixed, 0, MAX_SEED)
