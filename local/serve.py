@@ -195,7 +195,7 @@ def _log(everything: bool) -> Iterator[IO[bytes] | None]:
     if everything:
         yield None
         return
-    far_end, near_end = os.pipe()
+    near_end, far_end = os.pipe()
     with os.fdopen(near_end, "rb") as lines:
         reader = threading.Thread(target=_show, args=[lines])
         reader.start()

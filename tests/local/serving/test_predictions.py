@@ -30,10 +30,8 @@ def check_that_nothing_is_left_and_the_next_one_works(client: Client) -> None:
     assert client.predict(**SHORT[client.model])["status"] == "succeeded"
 
 
-def test_webhooks_tell_the_start_the_logs_and_the_end(client: Client, receiver: Receiver) -> None:
-    events = ["start", "logs", "completed"]
-    inputs: dict[str, object] = {"num_inference_steps": 60} if client.model == "riffusion" else {}
-    client.start("told", receiver, events, **inputs)
+def test_webhooks_tell_the_start_the_logs_and_the_end(riffusion: Client, receiver: Receiver) -> None:
+    riffusion.start("told", receiver, ["start", "logs", "completed"], num_inference_steps=60)
     first, *between, last = [delivery.body for delivery in receiver.until_status("succeeded")]
     assert {body["id"] for body in (first, *between, last)} == {"told"}
     assert (first["status"], first["logs"]) == ("processing", "")
