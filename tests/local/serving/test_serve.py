@@ -93,7 +93,10 @@ def test_from_ready_to_sigterm_in_the_middle_of_a_prediction(tmp_path: Path, rec
 
         second = serve("deforum", "--port", str(port))
         assert (second.returncode, second.stdout) == (1, "")
-        assert second.stderr == f"script/serve: can't listen on 127.0.0.1:{port}: Address already in use\n"
+        assert (
+            second.stderr.splitlines(keepends=True)[-1]
+            == f"script/serve: can't listen on 127.0.0.1:{port}: Address already in use\n"
+        )
 
         client.start("interrupted", receiver, ["logs"], num_inference_steps=1000)
         receiver.until(lambda delivery: "%|" in delivery.body["logs"])
