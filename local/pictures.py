@@ -48,7 +48,7 @@ def main() -> None:
 def predict(model: str, folder: Path, *inputs: str) -> None:
     """Run script/predict with these inputs and the small model, so that the same examples come out."""
     options = [word for assignment in inputs for word in ("-i", assignment)]
-    command = [ROOT / "script" / "predict", model, *options, "--seed", str(SEED), "-o", folder]
+    command = [str(ROOT / "script" / "predict"), model, *options, "--seed", str(SEED), "-o", str(folder)]
     subprocess.run(command, check=True, env={**os.environ, "WEIGHTS": "small"})
 
 
