@@ -180,24 +180,30 @@ def main() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores one, a script's & another
             signal.signal(number, _exit)
     address = (arguments.model, arguments.host, arguments.port, arguments.upload_url)
+    ending = threading.Event()
     try:
-        with _log(arguments.log) as log, started(*address, log=log) as server:
-            server.wait_until_ready()
-            print(f"{arguments.model} is ready on {server.url}", flush=True)
-            sys.exit(server.process.wait())
+        with _log(arguments.log, ending) as log, started(*address, log=log) as server:
+            try:
+                server.wait_until_ready()
+                print(f"{arguments.model} is ready on {server.url}", flush=True)
+                status = server.process.wait()
+            except SystemExit:
+                ending.set()  # that what it was doing stays undone, is no news
+                raise
+        sys.exit(status)
     except (NotServingError, UserError) as error:
         sys.exit(f"script/serve: {error}")
 
 
 @contextmanager
-def _log(everything: bool) -> Iterator[IO[bytes] | None]:
-    """Lend the server something to log to: our own output, or a pipe from which we show what matters."""
+def _log(everything: bool, ending: threading.Event) -> Iterator[IO[bytes] | None]:
+    """Lend the server something to log to: our own output, or a pipe from which we show what matters until `ending`."""
     if everything:
         yield None
         return
     near_end, far_end = os.pipe()
     with os.fdopen(near_end, "rb") as lines:
-        reader = threading.Thread(target=_show, args=[lines])
+        reader = threading.Thread(target=_show, args=[lines, ending])
         reader.start()
         with os.fdopen(far_end, "wb") as log:
             try:
@@ -207,9 +213,10 @@ def _log(everything: bool) -> Iterator[IO[bytes] | None]:
                 reader.join()
 
 
-def _show(lines: IO[bytes]) -> None:
+def _show(lines: IO[bytes], ending: threading.Event) -> None:
     for line in lines:
-        if text := noteworthy(line.decode(errors="replace").rstrip()):
+        text = noteworthy(line.decode(errors="replace").rstrip())
+        if text and not ending.is_set():
             print(text, file=sys.stderr, flush=True)
 
 
