@@ -10,7 +10,10 @@ MODELS = ("riffusion", "deforum")
 BEGIN, END = "<!-- inputs: script/tables writes this -->", "<!-- /inputs -->"
 HEAD = ["| input | type | default | allowed | description |", "| --- | --- | --- | --- | --- |"]
 
+
 class About(TypedDict):
+    """One input as a schema describes it."""
+
     type: str
     description: str
     default: NotRequired[str | float]
