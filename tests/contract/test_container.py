@@ -101,7 +101,7 @@ def test_a_config_sets_only_variables_that_cog_allows(model: str) -> None:
         assert equals
         assert value
     assert "WEIGHTS=full" in config(model)["environment"]  # a container never falls back to the small model
-    assert "USER=cog" in config(model)["environment"]  # a user id without a name can run it: test_user.py
+    assert "USER=cog" in config(model)["environment"]  # a user id without a name can run it: test_locked_up.py
 
 
 def test_scripts_set_what_containers_do() -> None:
