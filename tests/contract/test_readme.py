@@ -1,5 +1,6 @@
 """What the pages say of files, inputs and versions is so."""
 
+import json
 import re
 import subprocess
 import sys
@@ -56,6 +57,17 @@ def test_the_first_screen_says_what_it_is_shows_it_and_starts_it() -> None:
     for model in MODELS:
         assert f"**{model}**" in screen
         assert f"script/predict {model} " in screen
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_has_to_copy_can_be_read(page: Path) -> None:
+    for language, block in re.findall(r"^```(sh|yaml|json)\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL):
+        if language == "sh":
+            subprocess.run(["/bin/bash", "-n"], input=block, text=True, check=True)
+        elif language == "yaml":
+            yaml.safe_load(block)
+        else:
+            json.loads(block)
 
 
 def test_every_script_has_its_line() -> None:
