@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lib.animation.operations import FUNCTIONS, VARIABLES
 from local.tables import MODELS, page_of, table, with_table
 from local.version import version
 
@@ -68,6 +69,12 @@ def test_what_a_page_has_to_copy_can_be_read(page: Path) -> None:
             yaml.safe_load(block)
         else:
             json.loads(block)
+
+
+def test_the_page_of_deforum_names_what_expressions_know() -> None:
+    known = text_of(page_of("deforum")).partition("Expressions know:")[2].partition("##")[0]
+    written = set(re.findall(r"[a-z_][a-z_0-9]*", " ".join(re.findall(r"`([^`]+)`", known))))
+    assert written - {"condition", "a", "b"} == {*VARIABLES, *FUNCTIONS}
 
 
 def test_every_script_has_its_line() -> None:
