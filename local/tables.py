@@ -1,25 +1,12 @@
 """Write the tables of inputs in docs/ from the schemas: `script/tables`."""
 
-import json
 import re
 from pathlib import Path
-from typing import NotRequired, TypedDict, cast
 
-ROOT = Path(__file__).resolve().parent.parent
-MODELS = ("riffusion", "deforum")
+from local.inputs import MODELS, ROOT, Input, inputs_of
+
 BEGIN, END = "<!-- inputs: script/tables writes this -->", "<!-- /inputs -->"
-HEAD = ["| input | type | default | allowed | description |", "| --- | --- | --- | --- | --- |"]
-
-
-class About(TypedDict):
-    """One input as a schema describes it."""
-
-    type: str
-    description: str
-    default: NotRequired[str | float]
-    enum: NotRequired[list[str]]
-    minimum: NotRequired[float]
-    maximum: NotRequired[float]
+HEAD = ["| input | takes | default | description |", "| --- | --- | --- | --- |"]
 
 
 def main() -> None:
@@ -40,39 +27,25 @@ def with_table(text: str, table: str) -> str:
     Raises:
         ValueError: the page has no such marks, or several.
     """
-    replaced, count = re.subn(
-        f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n{table}\n{END}", text, flags=re.S
-    )
+    place = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    replaced, count = place.subn(lambda _: f"{BEGIN}\n{table}\n{END}", text)
     if count != 1:
         raise ValueError(f"the page has {count} places for a table, but must have one, between {BEGIN} and {END}")
     return replaced
 
 
 def table(model: str) -> str:
-    """Return the inputs of `model` as a Markdown table: documented words and values, in the order of its predictor."""
-    generated = json.loads((ROOT / "schema" / f"{model}.openapi.json").read_text(encoding="utf-8"))
-    documented = json.loads((ROOT / "schema" / f"{model}.documented.json").read_text(encoding="utf-8"))
-    properties = cast(dict[str, About], documented["properties"])
-    return "\n".join(
-        [*HEAD, *(row(name, properties[name]) for name in generated["components"]["schemas"]["Input"]["properties"])]
-    )
+    """Return the inputs of `model` as a Markdown table, in the order of its predictor."""
+    return "\n".join([*HEAD, *map(row, inputs_of(model).values())])
 
 
-def row(name: str, about: About) -> str:
+def row(one: Input) -> str:
     """Return one input's row."""
-    default = f"`{about['default']}`" if "default" in about else ""
+    takes = ", ".join(f"`{choice}`" for choice in one.choices) or one.allowed
+    default = "" if one.default is None else f"`{one.default}`"
     # What Cog writes where a list of choices has no description says nothing.
-    description = "" if about["description"] == "An enumeration." else about["description"].replace("|", "\\|")
-    return f"| `{name}` | {about['type']} | {default} | {allowed(about)} | {description} |"
-
-
-def allowed(about: About) -> str:
-    """Say which values an input takes, nothing if its type says all."""
-    if "enum" in about:
-        return ", ".join(f"`{choice}`" for choice in about["enum"])
-    if "minimum" not in about:
-        return ""
-    return f"{about['minimum']} to {about['maximum']}" if "maximum" in about else f"{about['minimum']} or more"
+    description = "" if one.description == "An enumeration." else one.description.replace("|", "\\|")
+    return f"| `{one.name}` | {takes} | {default} | {description} |"
 
 
 if __name__ == "__main__":

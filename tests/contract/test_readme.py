@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from lib.animation.operations import FUNCTIONS, VARIABLES
-from local.tables import MODELS, page_of, table, with_table
+from local.inputs import MODELS
+from local.tables import page_of, table, with_table
 from local.version import version
 
 ROOT = Path(__file__).resolve().parent.parent.parent

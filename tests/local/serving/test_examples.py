@@ -10,8 +10,9 @@ import pytest
 import soundfile
 from PIL import Image
 
-from local.serve import ROOT
-from tests.local.serving.client import LIMIT_S, Client
+from local.inputs import ROOT
+from tests.local.processes import LIMIT_S
+from tests.local.serving.client import Client
 
 EXAMPLES = ROOT / "examples" / "cog-server"
 NODE = shutil.which("node") or str(Path(sys.executable).with_name("node"))
