@@ -18,6 +18,7 @@ from lib.inputs import MAX_SEED, check_integer
 from lib.outputs import whole
 from local.inputs import MODELS, Value, inputs_of, parsed
 from local.scratch import guarded, scratch
+from local.version import version
 
 COLUMNS, INDENT = 110, " " * 6
 
@@ -45,6 +46,7 @@ def _command_line() -> argparse.ArgumentParser:
         description="Run one prediction without Docker.",
         epilog="script/predict MODEL --help lists a model's inputs.",
     )
+    parser.add_argument("--version", action="version", version=version())
     models = parser.add_subparsers(dest="model", metavar="MODEL", required=True, help=" or ".join(MODELS))
     for model in MODELS:
         one = models.add_parser(

@@ -21,6 +21,7 @@ from typing import IO, Any
 from lib.errors import UserError
 from local.inputs import MODELS, ROOT, SCHEMA_SUFFIX
 from local.scratch import guarded, scratch
+from local.version import version
 
 COGLETS_FOLDER = Path("/tmp/coglet")  # noqa: S108 - Cog 0.23.1 has it there, wherever TMPDIR is
 POLL_S = 0.1
@@ -170,6 +171,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def main() -> None:
     """Parse the command line, serve until a signal comes or the server ends."""
     parser = argparse.ArgumentParser(prog="script/serve", description="Serve a model over HTTP without Docker.")
+    parser.add_argument("--version", action="version", version=version())
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("--port", type=_port, default=0, help="where to listen (default: a free port)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOUNDATION = {"device", "errors", "inputs", "outputs", "progress", "weights"}
+FOUNDATION = {"device", "errors", "inputs", "outputs", "probe", "progress", "weights"}
 STORIES = {"deforum", "riffusion"}
 
 # What the modules of each room may import from the others.

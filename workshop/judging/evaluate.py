@@ -303,7 +303,8 @@ def report_on(domain: str, write: bool) -> str:
         )
     if write:
         sheet(made).save(SHEETS / f"small-{domain}.png", optimize=True)
-        text.append(f"![samples](../docs/pictures/small-{domain}.png)\n\nA column for each class, in the order above.")
+        picture = f"../../docs/pictures/small-{domain}.png"
+        text.append(f"![samples]({picture})\n\nA column for each class, in the order above.")
     return "\n\n".join(text)
 
 
