@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import resource
 import subprocess
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ def command(name: str, *arguments: object) -> list[str]:
 def script(
     name: str, *arguments: object, cwd: Path = ROOT, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    ended = subprocess.run(
         command(name, *arguments),
         cwd=cwd,
         env={**os.environ, **(environment or {})},
@@ -39,6 +40,9 @@ def script(
         timeout=LIMIT_S,
         check=False,
     )
+    # What script/setup says where the requirements have just changed is none of theirs.
+    ended.stderr = re.sub("^Making the environment.*\n", "", ended.stderr)
+    return ended
 
 
 def names(folder: Path) -> list[str]:
