@@ -33,8 +33,8 @@ from lib import deforum, riffusion
 from lib.animation.video import write_mp4
 from lib.audio.seed_images import load as load_seed_image
 from lib.device import pick_device, pick_dtype, synchronize
-from lib.diffusion.img2img import GUIDANCE_SCALE, decode, denoise, encode
 from lib.diffusion.models import Models, load
+from lib.diffusion.pipeline import GUIDANCE_SCALE, decode, denoise, encode
 from lib.diffusion.prompt_weights import PromptEncoder
 from lib.diffusion.samplers import BETAS, SAMPLERS, Sampler
 from lib.progress import Stages

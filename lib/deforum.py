@@ -19,8 +19,9 @@ from lib.animation.operations import Values
 from lib.animation.prompts import Prompts
 from lib.animation.warp import warp
 from lib.device import generator, unit_noise
-from lib.diffusion.img2img import decode, denoise, encode
+from lib.diffusion.pipeline import decode, denoise, encode
 from lib.diffusion.models import Models
+from lib.diffusion.pipeline import decode, denoise, encode
 from lib.diffusion.prompt_weights import PromptEncoder
 from lib.diffusion.samplers import SAMPLERS, Sampler
 from lib.errors import Problems

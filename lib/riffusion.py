@@ -14,9 +14,9 @@ from torch import Tensor
 from lib.audio.seed_images import SEED_IMAGE_IDS, load
 from lib.device import generator, unit_noise
 from lib.diffusion import prompt_weights
-from lib.diffusion.img2img import LatentDistribution, decode, denoise, encode, to_model_range
 from lib.diffusion.interpolate import lerp, slerp
 from lib.diffusion.models import Models
+from lib.diffusion.pipeline import LatentDistribution, decode, denoise, encode, to_model_range
 from lib.diffusion.prompt_weights import PromptEncoder
 from lib.diffusion.samplers import MAX_STEPS, Sampler
 from lib.errors import Problems

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lib.diffusion.img2img import to_model_range
+from lib.diffusion.pipeline import to_model_range
 from lib.errors import invalid
 
 LEVELS = 256  # of a uint8 channel

@@ -16,7 +16,7 @@ import torch
 from lib.animation.color import COLOR_COHERENCE, ColorMatcher, add_noise
 from lib.animation.warp import warp
 from lib.deforum import SIZE_PX, Deforum, Request, evaluations
-from lib.diffusion import img2img
+from lib.diffusion import pipeline
 from lib.diffusion.models import Models
 from lib.diffusion.models import load as load_models
 from lib.diffusion.prompt_weights import PromptEncoder
@@ -75,7 +75,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[Any, ...]]]:
     calls: dict[str, list[tuple[Any, ...]]] = {"encode": [], "denoise": []}
 
     def listen(name: str) -> None:
-        real = getattr(img2img, name)
+        real = getattr(pipeline, name)
 
         def listening(*args: Any) -> Any:
             result = real(*args)

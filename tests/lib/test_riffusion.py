@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lib.audio.seed_images import SEED_IMAGE_IDS, load
-from lib.diffusion import img2img
+from lib.diffusion import pipeline
 from lib.diffusion.models import Models
 from lib.diffusion.models import load as load_models
 from lib.diffusion.samplers import Sampler
@@ -132,7 +132,7 @@ def starts(monkeypatch) -> list[torch.Tensor]:
 def test_denoising_goes_from_the_seed_image_away(models: Models, generate, starts: list[torch.Tensor]) -> None:
     """The more denoising, the less the clip's latents resemble the seed image's."""
     seed_picture = np.repeat(load("vibes")[:, :, None], 3, axis=2)
-    seed_latents = img2img.encode(models, img2img.to_model_range(seed_picture)).mean
+    seed_latents = pipeline.encode(models, pipeline.to_model_range(seed_picture)).mean
     likenesses = []
     for denoising in (0.2, 0.6, 1.0):
         generate(denoising=denoising, num_inference_steps=50)
@@ -147,7 +147,7 @@ def test_noise_is_added_at_the_timestep_where_the_sampler_starts(models: Models,
     source = torch.Generator().manual_seed(7)  # the latents first, then the noise, from the one generator
     latent_noise, step_noise = (torch.randn(models.latent_shape(512, 512), generator=source) for _ in range(2))
     seed_picture = np.repeat(load("vibes")[:, :, None], 3, axis=2)
-    latents = img2img.encode(models, img2img.to_model_range(seed_picture)).sample(latent_noise)
+    latents = pipeline.encode(models, pipeline.to_model_range(seed_picture)).sample(latent_noise)
     timestep = (37 - 1) * 20 + 1  # 37 steps of 50 to go, in a leading schedule of stride 20 and offset 1
     abar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)[timestep]
     torch.testing.assert_close(starts[0], (abar.sqrt() * latents + (1 - abar).sqrt() * step_noise).float())

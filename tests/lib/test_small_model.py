@@ -12,7 +12,7 @@ from lib.audio.inverse import Synthesis
 from lib.audio.seed_images import load as load_seed_image
 from lib.audio.spectrogram import HOP_LENGTH, Analysis, image_to_mel, mel_to_image
 from lib.device import generator
-from lib.diffusion import img2img
+from lib.diffusion import pipeline
 from lib.diffusion.models import Models, load
 from lib.progress import Stages
 from lib.weights import SMALL
@@ -97,7 +97,7 @@ def test_denoising_goes_from_the_seed_image_to_the_prompt(clip) -> None:
 def test_guidance_brings_a_clip_nearer_to_its_prompt(clip, musician, monkeypatch) -> None:
     guided = clip("a synth pad", seed=4)
     request = riffusion.Request.verified(prompt_a="a synth pad", seed=4, **CLIP)
-    monkeypatch.setattr(img2img, "GUIDANCE_SCALE", 0.0)  # the unconditional model alone
+    monkeypatch.setattr(pipeline, "GUIDANCE_SCALE", 0.0)  # the unconditional model alone
     unguided = musician.generate(request, Stages(torch.device("cpu")))
     assert liveliness(guided) < 0.5 * liveliness(unguided)
 

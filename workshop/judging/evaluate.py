@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from lib.deforum import Deforum
 from lib.deforum import Request as DeforumRequest
-from lib.diffusion.img2img import decode, encode, to_model_range
 from lib.diffusion.models import Models, load
+from lib.diffusion.pipeline import decode, encode, to_model_range
 from lib.progress import Stages
 from lib.riffusion import Request as RiffusionRequest
 from lib.riffusion import Riffusion

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib import deforum, riffusion
-from lib.diffusion.img2img import GUIDANCE_SCALE, denoise
 from lib.diffusion.models import Models, load
+from lib.diffusion.pipeline import GUIDANCE_SCALE, denoise
 from lib.diffusion.prompt_weights import PromptEncoder
 from lib.diffusion.samplers import ANCESTRAL, BETAS, SAMPLERS, SECOND_ORDER, Sampler
 from tests.lib.diffusion.compare import relative_error

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.diffusion.img2img import GUIDANCE_SCALE, LatentDistribution, decode, denoise, encode, to_model_range
 from lib.diffusion.models import Models
+from lib.diffusion.pipeline import GUIDANCE_SCALE, LatentDistribution, decode, denoise, encode, to_model_range
 from lib.diffusion.prompt_weights import PromptEncoder
 from lib.diffusion.samplers import Sampler
 
