@@ -15,6 +15,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from lib.audio.inverse import Synthesis
 from lib.audio.seed_images import MUSICAL_SEEDS, load
@@ -69,6 +70,7 @@ def test_a_clip_is_a_wav_and_its_spectrogram(predictor: Predictor, output_root: 
     assert len(sound) == 225351  # 5.11 s
     assert 20 * np.log10(np.abs(sound).max()) == pytest.approx(-0.1, abs=0.001)
     with Image.open(output.spectrogram) as picture:
+        assert isinstance(picture, PngImageFile)
         assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (512, 512))
         assert picture.text["prompt_a"] == "funky synth solo"
         assert picture.text["seed_image_id"] == "vibes"

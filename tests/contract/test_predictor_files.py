@@ -30,8 +30,12 @@ def methods(path: Path) -> dict[str, ast.FunctionDef]:
 def inputs(path: Path) -> dict[str, tuple[str, ast.Call]]:
     """Return the annotation and the Input(...) of each input."""
     arguments = methods(path)["run"].args
-    pairs = zip(arguments.args[1:], arguments.defaults, strict=True)
-    return {argument.arg: (ast.unparse(argument.annotation), default) for argument, default in pairs}
+    found = {}
+    for argument, default in zip(arguments.args[1:], arguments.defaults, strict=True):
+        assert argument.annotation, argument.arg
+        assert isinstance(default, ast.Call), argument.arg
+        found[argument.arg] = ast.unparse(argument.annotation), default
+    return found
 
 
 def option_tokens(path: Path, option: ast.keyword) -> list[tokenize.TokenInfo]:
@@ -64,7 +68,6 @@ def test_every_argument_is_an_input_with_keywords_that_cog_reads(path: Path) -> 
     arguments = methods(path)["run"].args
     assert not (arguments.posonlyargs or arguments.kwonlyargs or arguments.vararg or arguments.kwarg)
     for name, (_, call) in inputs(path).items():
-        assert isinstance(call, ast.Call), name
         assert ast.unparse(call.func) == "Input", name
         assert not call.args, name
         assert {option.arg for option in call.keywords} <= OPTIONS, name

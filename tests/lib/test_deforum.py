@@ -76,7 +76,7 @@ def heard(models: Models) -> Iterator[Heard]:
     heard = Heard([], [])
 
     def listen(_unet: torch.nn.Module, args: tuple[Tensor, Tensor], options: dict[str, Tensor]) -> None:
-        unconditional, embedding = options["encoder_hidden_states"].split(1)
+        unconditional, embedding = options["encoder_hidden_states"].chunk(2)
         heard.evaluations.append(Evaluation(args[0][:1].clone(), float(args[1]), unconditional, embedding))
 
     hooks = [

@@ -68,7 +68,8 @@ def test_bad_input_is_named_with_its_value_and_what_is_allowed(name: str, value:
 
 
 def test_the_bounds_themselves_are_allowed() -> None:
-    for bounds in ({"max_frames": 100, "fps": 10, "seed": 0}, {"max_frames": 1000, "fps": 60, "seed": 2**32 - 1}):
+    lowest: dict[str, Any] = {"max_frames": 100, "fps": 10, "seed": 0}
+    for bounds in (lowest, {"max_frames": 1000, "fps": 60, "seed": 2**32 - 1}):
         assert request(**bounds).inputs == replace(DEFAULTS, **bounds)
     described = request(max_frames=100.0, fps=20.0).described()  # JSON has one kind of number
     assert [repr(described[name]) for name in ("max_frames", "fps")] == ["100", "20"]

@@ -107,7 +107,8 @@ def pseudo_multistep(model: Model, x: Array, t: int, following: int, epsilons: l
             return latest[0]  # a single step has no second timestep for the corrector
         return (latest[0] + model(transfer(x, t, following, latest[0]), following)) / 2
     weights = {2: (3, -1), 3: (23, -16, 5), 4: (55, -59, 37, -9)}[len(latest)]
-    return np.average(latest, axis=0, weights=weights)
+    blended: Array = np.average(latest, axis=0, weights=weights)
+    return blended
 
 
 def transfer(x: Array, t: int, target: int, epsilon: Array) -> Array:

@@ -136,7 +136,7 @@ def test_bfloat16_costs_no_more_than_it_costs_the_plain_loop(
     assert 0 < ours < 1.5 * plain_ones
 
 
-class Transfers(TorchDispatchMode):
+class Transfers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own class has no types
     """Count the tensors that are copied from the CPU to the meta device, by their shape.
 
     A meta tensor has no values: whatever would read one raises, so a run on it proves that nothing is read back. But
@@ -144,7 +144,7 @@ class Transfers(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.shapes: Counter[tuple[int, ...]] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
