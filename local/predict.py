@@ -99,9 +99,9 @@ def fix_seed(model: str, inputs: dict[str, Value], option: int | None) -> int:
 def verify(model: str, inputs: dict[str, Value], seed: int) -> None:
     """Raise the UserError of wrong inputs: the predictor would too, but only when it has loaded its weights.
 
-    What the schema refuses is refused before: the import that is needed here takes seconds.
+    What the schema refuses is refused before.
     """
-    importlib.import_module(f"lib.{model}").Request.verified(**{**inputs, "seed": seed})
+    importlib.import_module(f"lib.{model}_request").Inputs(**{**inputs, "seed": seed}).request()
 
 
 def make(folder: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOUNDATION = {"device", "errors", "inputs", "outputs", "probe", "progress", "weights"}
-STORIES = {"deforum", "riffusion"}
+STORIES = {"deforum", "deforum_request", "riffusion", "riffusion_request"}
 
 # What the modules of each room may import from the others.
 ALLOWED = {

@@ -53,7 +53,8 @@ def tracked(folder: str) -> list[str]:
 
 
 def pins() -> dict[str, str]:
-    return dict(match.groups() for line in lines("requirements.txt") if (match := PINNED.fullmatch(line)))
+    matches = (PINNED.fullmatch(line) for line in lines("requirements.txt"))
+    return {match[1]: match[2] for match in matches if match}
 
 
 def test_every_model_has_a_config() -> None:
@@ -114,7 +115,7 @@ def test_scripts_set_what_containers_do() -> None:
     assert set(tuned) <= set(ended.stdout.splitlines())
 
 
-def test_the_models_differ_in_name_and_face_alone() -> None:
+def test_the_models_differ_in_name_and_predictor_alone() -> None:
     riffusion, deforum = config("riffusion"), config("deforum")
     for key in ("image", "run"):
         assert riffusion.pop(key) != deforum.pop(key)
@@ -204,12 +205,13 @@ files = [output.audio, output.spectrogram]
     "deforum": """
 from itertools import islice
 from lib.animation.video import write_mp4
-from lib.deforum import Request
+from lib.deforum_request import Inputs
 from lib.progress import Stages
 files = [Path("animation.mp4").absolute()]
 with torch.inference_mode():
-    story = predictor.deforum.frames(Request.verified(**{**inputs, "seed": 0}), Stages(predictor.device))
-    write_mp4(files[0], islice(story, 2), inputs["fps"], {})
+    request = Inputs(**{**inputs, "seed": 0}).request()
+    frames = predictor.deforum.frames(request, Stages(predictor.models.device))
+    write_mp4(files[0], islice(frames, 2), inputs["fps"], {})
 """,
 }
 PROGRAM = """
