@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
@@ -15,10 +14,6 @@ from torch import Tensor
 from lib.audio import spectrogram
 from lib.audio.spectrogram import Image, grey_levels
 from lib.outputs import whole
-
-LOUDNESS_DB = -12.0  # the root mean square of a clip before its peaks are limited, relative to full scale
-PEAK_DB = -0.1  # the peak of a finished clip, relative to full scale
-KNEE = 0.7  # the limiter leaves what is below as it is
 
 PARAMETERS = {
     "sample_rate_hz": str(spectrogram.SAMPLE_RATE_HZ),
@@ -31,41 +26,6 @@ PARAMETERS = {
     "power": str(spectrogram.POWER),
     "max_amplitude": str(spectrogram.MAX_AMPLITUDE),
 }
-
-
-def level(waveform: Tensor) -> Tensor:
-    """Bring a waveform (channel, samples) to the loudness of a finished clip, its peak to -0.1 dBFS exactly.
-
-    Silence stays silence. The crest of music is 15 to 23 dB, so at -12 dBFS its peaks lie above full scale: they
-    are bent, where the original cut them off.
-
-    Raises:
-        ValueError: a sample is not finite.
-    """
-    if not waveform.isfinite().all():
-        raise ValueError("the waveform has samples that are not finite")
-    if not waveform.any():
-        return torch.zeros_like(waveform)
-    sound = waveform.double()
-    sound = sound / sound.abs().max()
-    sound = limit(sound * (amplitude(LOUDNESS_DB) / sound.square().mean().sqrt()))
-    return (sound * (amplitude(PEAK_DB) / sound.abs().max())).to(waveform.dtype)
-
-
-def limit(waveform: Tensor) -> Tensor:
-    """Bend a waveform smoothly into -1 to 1, so that even the highest peaks keep their order.
-
-    It is linear up to the knee, and from there x / sqrt(1 + x^2), whose slope and curvature join on.
-    """
-    size = waveform.abs()
-    beyond = (size - KNEE) / (1 - KNEE)
-    bent = KNEE + (1 - KNEE) * beyond / torch.sqrt(1 + beyond.square())
-    return torch.where(size <= KNEE, waveform, bent.copysign(waveform))
-
-
-def amplitude(level_db: float) -> float:
-    """Return the amplitude of a level in dB relative to full scale."""
-    return float(10 ** (level_db / 20))
 
 
 def write_wav(path: Path, waveform: Tensor, metadata: Mapping[str, str]) -> None:
