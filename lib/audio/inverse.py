@@ -142,9 +142,7 @@ class Target:
         return spectrum * gain.mul_(wanted).div_(magnitude.add_(MIN_MAGNITUDE))
 
 
-def refine(
-    spectrum: Tensor, circle: Circle, finer: Circle, target: Target, iterations: int, momentum: float
-) -> Tensor:
+def refine(spectrum: Tensor, circle: Circle, finer: Circle, target: Target, iterations: int, momentum: float) -> Tensor:
     """Return the spectrum on the finer circle that some iterations make of a spectrum on a circle.
 
     The momentum is applied to the sound: the transform is linear, and sound is smaller than spectra. A stage begins

@@ -53,8 +53,8 @@ def level(waveform: Tensor) -> Tensor:
 def limit(waveform: Tensor) -> Tensor:
     """Turn a waveform (channel, samples) down round its peaks, so that none is beyond full scale.
 
-    The gain of each sample is what the loudest within 5 ms needs, smoothed by a Hann window of 10 ms. A window's mean of
-    such minima is never above what the sample at its centre needs. All channels have the same gain.
+    The gain of each sample is what the loudest within 5 ms needs, smoothed by a Hann window of 10 ms. The mean of such
+    minima in a window is never above what the sample at its centre needs. All channels have the same gain.
     """
     samples = waveform.shape[1]
     reach = min(round(LOOK_AHEAD_S * SAMPLE_RATE_HZ), (samples - 1) // 2)
@@ -64,7 +64,8 @@ def limit(waveform: Tensor) -> Tensor:
     kernel = gain.new_zeros(samples)
     kernel[: len(window)] = window / window.sum()
     spectrum = torch.fft.rfft(gain) * torch.fft.rfft(kernel.roll(-reach))
-    return waveform * torch.fft.irfft(spectrum, samples)
+    smoothed: Tensor = torch.fft.irfft(spectrum, samples)
+    return waveform * smoothed
 
 
 def largest_around(values: Tensor, reach: int) -> Tensor:

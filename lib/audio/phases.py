@@ -53,7 +53,7 @@ def start_phases(mel: Tensor, step: int, grid: Grid, generator: torch.Generator)
 
 
 def advance_peaks(mel: Tensor, step: int, turns: Tensor) -> Tensor:
-    """Return the phases (channel, frame, 512), in turns at each frame's centre, from those of the first, (channel, 512)."""
+    """Return phases (channel, frame, 512), in turns at each frame's centre; turns (channel, 512) are the first ones."""
     mels = torch.arange(MEL_COUNT, device=mel.device)
     peak = mels + uphill(mel)
     for _ in range(PEAK_DOUBLINGS):

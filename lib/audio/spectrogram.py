@@ -103,17 +103,19 @@ class Analysis:
         self.to_mel = BandedProduct(mel_filters(), 32, self.device)
 
     @torch.no_grad()
-    def __call__(self, waveform: Tensor) -> Tensor:
+    def __call__(self, waveform: Tensor, looped: bool = False) -> Tensor:
         """Return the mel amplitudes (channel, 512, samples // 441 + 1) of a waveform (channel, samples).
 
-        Column t is centred on sample 441 t; the ends are reflected.
+        Column t is centred on sample 441 t. The ends are reflected, as the original's are; of a waveform that is looped
+        they join each other, as those of `Synthesis` do.
 
         Raises:
-            ValueError: the waveform is not of two dimensions, or too short to be reflected.
+            ValueError: the waveform is not of two dimensions, or shorter than half a window.
         """
         if waveform.ndim != 2 or waveform.shape[1] <= WINDOW_LENGTH // 2:
             raise ValueError(f"a waveform is (channel, more than 2205 samples), not {tuple(waveform.shape)}")
-        padded = F.pad(waveform.to(self.device, torch.float32), (WINDOW_LENGTH // 2,) * 2, mode="reflect")
+        ends = "circular" if looped else "reflect"
+        padded = F.pad(waveform.to(self.device, torch.float32), (WINDOW_LENGTH // 2,) * 2, mode=ends)
         frames = padded.unfold(1, WINDOW_LENGTH, HOP_LENGTH).flatten(0, 1)
         steps = [self._mel(step) for step in torch.split(frames, FRAMES_PER_STEP)]
         return torch.cat(steps).view(len(waveform), -1, MEL_COUNT).transpose(1, 2).contiguous()

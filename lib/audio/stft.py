@@ -64,7 +64,8 @@ class Circle:
         wrapped = torch.cat([sound, sound[:, :INNER_WINDOW]], dim=1)
         frames = wrapped.unfold(1, INNER_WINDOW, INNER_HOP * self.step)[:, : self.frame_count]
         torch.mul(frames, self.grid.window, out=self._padded[..., :INNER_WINDOW])
-        return torch.fft.rfft(self._padded)[..., : self.grid.bin_count]
+        spectrum: Tensor = torch.fft.rfft(self._padded)
+        return spectrum[..., : self.grid.bin_count]
 
     def sound(self, spectrum: Tensor) -> Tensor:
         """Return the sound (channel, columns * 210) whose windowed frames are nearest to a spectrum.
@@ -101,7 +102,8 @@ class Circle:
 
 def inverse(spectrum: Tensor, window: Tensor, fft_length: int) -> Tensor:
     """Return the windowed frames (channel, frame, samples) of a spectrum, at the window's rate."""
-    return torch.fft.irfft(spectrum, fft_length)[..., : len(window)] * window
+    frames: Tensor = torch.fft.irfft(spectrum, fft_length)[..., : len(window)]
+    return frames * window
 
 
 def centred_hann(length: int) -> Tensor:
@@ -121,5 +123,5 @@ def grid_filters(fft_length: int) -> Tensor:
     position = torch.arange(BIN_COUNT, dtype=torch.float64) * bins_each
     below = position.long()
     above_share = (position - below)[:, None]
-    result = filters.new_zeros(int(below[-1]) + 2, MEL_COUNT)
+    result: Tensor = filters.new_zeros(int(below[-1]) + 2, MEL_COUNT)
     return result.index_add_(0, below, filters * (1 - above_share)).index_add_(0, below + 1, filters * above_share)

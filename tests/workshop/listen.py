@@ -8,7 +8,8 @@ from lib.audio.seed_images import load
 from workshop.seeds.make import render
 
 SAMPLE_RATE_HZ = 44100
-BEAT_S = 60 / 94
+CLIP_SAMPLES = 225351
+BEAT_S = CLIP_SAMPLES / 8 / SAMPLE_RATE_HZ
 BEAT_COLUMNS = 100 * BEAT_S
 BEATS = np.arange(8)
 EIGHTHS = np.arange(16) / 2

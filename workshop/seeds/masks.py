@@ -16,7 +16,7 @@ GRADIENT_START_ROW = 4
 GRADIENT_TOP_LEVEL = 165
 DARK_EXPONENT = 4.763  # takes the top level from 165 down to 32
 
-# Beats 1, 3, 5 and 7 at 94 BPM, within a column, and the two halves of a line where the loop is cut.
+# Beats 1, 3, 5 and 7 at 93.93 BPM, within half a column, and the two halves of a line where the loop is cut.
 BEAT_LINE_COLUMNS = (1.0, 64.0, 191.6, 319.6, 446.8, 509.0)
 BEAT_LINE_LEVEL = 203
 BEAT_LINE_WIDTH = 11.5  # columns between the two sides at half depth

@@ -9,12 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.audio.spectrogram import SAMPLE_RATE_HZ
+from lib.audio.spectrogram import HOP_LENGTH, SAMPLE_RATE_HZ
 from workshop.chance import Generator
 from workshop.sound.synth import Wave, noise_band, times
 
 Instrument = Callable[[float, float, float], Wave]
 
+CLIP_SAMPLES = 511 * HOP_LENGTH  # 225351: what a picture of 512 columns lasts, 5.11 s
+BEATS = 8
+TEMPO_BPM = 60 * BEATS * SAMPLE_RATE_HZ / CLIP_SAMPLES  # 93.93: two bars of 4/4 are exactly a clip
 CONCERT_PITCH_HZ = 440.0
 SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 VELOCITIES = {"!": 1.0, "": 0.8, "?": 0.5}
@@ -64,7 +67,7 @@ def rhythm(steps: str, frequency_hz: float, beats: float, step_beats: float = 0.
 class Loop:
     """Hold the sound of a loop, (samples,), and place notes on its beats."""
 
-    def __init__(self, beats: int = 8, tempo_bpm: float = 94) -> None:
+    def __init__(self, beats: int = BEATS, tempo_bpm: float = TEMPO_BPM) -> None:
         self.beat_s = 60 / tempo_bpm
         self.duration_s = beats * self.beat_s
         self.wave = np.zeros(times(self.duration_s).size)
