@@ -9,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from lib.audio.phases import hz_of_mel
 from lib.audio.seed_images import SEED_IMAGE_IDS, png_path
 from lib.audio.spectrogram import (
     BIN_COUNT,
     FFT_LENGTH,
     HOP_LENGTH,
+    MEL_COUNT,
     SAMPLE_RATE_HZ,
     WINDOW_LENGTH,
-    mel_filters,
     mel_to_image,
 )
 from workshop.seeds.masks import MASKS, SIZE
@@ -36,15 +37,24 @@ def render(name: str) -> Wave:
 def picture(wave: Wave) -> NDArray[np.uint8]:
     """Draw the first 512 columns, (512, 512), of a loop that has been playing and goes on.
 
-    It is `Analysis` in float64. In float32 the last bits, which another processor's FFT makes otherwise, turn the
-    rounding of many pale pixels; so only those turn whose level lies within a millionth of a half.
+    It is `Analysis` in float64, filters included: so another processor's last bits turn no level's rounding. Those of
+    float32 turn a few pixels in each picture.
     """
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW_LENGTH) / WINDOW_LENGTH)
     around = np.arange(WINDOW_LENGTH) - WINDOW_LENGTH // 2
     frames = wave[(np.arange(SIZE)[:, np.newaxis] * HOP_LENGTH + around) % wave.size] * window
     magnitude = np.abs(np.fft.rfft(frames, FFT_LENGTH)[:, :BIN_COUNT])
-    mel = magnitude @ mel_filters().double().numpy()
+    mel = magnitude @ filters()
     return mel_to_image(torch.from_numpy(mel.T[np.newaxis].copy()))
+
+
+def filters() -> NDArray[np.float64]:
+    """Return the triangular filters of `mel_filters`, (4001 bins, 512 mels), in float64."""
+    border_hz = hz_of_mel(torch.arange(MEL_COUNT + 2, dtype=torch.float64)).numpy()
+    low_hz, centre_hz, high_hz = border_hz[:-2], border_hz[1:-1], border_hz[2:]
+    bin_hz = np.arange(BIN_COUNT)[:, np.newaxis] * (SAMPLE_RATE_HZ / FFT_LENGTH)
+    rise, fall = (bin_hz - low_hz) / (centre_hz - low_hz), (high_hz - bin_hz) / (high_hz - centre_hz)
+    return np.clip(np.minimum(rise, fall), 0, None)
 
 
 def draw(name: str) -> NDArray[np.uint8]:

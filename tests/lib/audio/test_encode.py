@@ -11,7 +11,8 @@ import soundfile
 import torch
 from PIL import Image
 
-from lib.audio.encode import PARAMETERS, level, limit, write_png, write_wav
+from lib.audio.encode import PARAMETERS, write_png, write_wav
+from lib.audio.loudness import level
 
 PEAK = 10 ** (-0.1 / 20)
 
@@ -45,56 +46,6 @@ def files_of_at_most(size_bytes: int) -> Iterator[None]:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-# Levels
-
-
-@pytest.mark.parametrize("gain", [1e-30, 1e-3, 1, 1e6])
-def test_the_peak_is_0_1_db_below_full_scale_whatever_came_in(gain):
-    levelled = level(music_like(15) * gain)
-    assert levelled.dtype == torch.float32
-    assert float(levelled.abs().max()) == pytest.approx(PEAK, rel=1e-6)
-
-
-@pytest.mark.parametrize("crest_db", [15, 19, 23])
-def test_a_clip_is_as_loud_as_the_original_s(crest_db):
-    waveform = music_like(crest_db)
-    original = (waveform / rms(waveform) * 10 ** (-12 / 20)).clamp(-1, 1) * PEAK
-    assert in_db(rms(level(waveform))) == pytest.approx(in_db(rms(original)), abs=0.5)
-
-
-def test_no_sample_is_cut_off():
-    levelled = level(music_like(19))[0]
-    at_peak = (levelled.abs() > PEAK * (1 - 1e-6)).sum()
-    assert int(at_peak) == 1
-
-
-def test_the_limiter_is_smooth_odd_and_rising_and_leaves_quiet_samples():
-    x = torch.linspace(-3, 3, 60001, dtype=torch.float64)
-    y = limit(x)
-    slope = y.diff() / x.diff()
-    assert torch.equal(y[x.abs() <= 0.7], x[x.abs() <= 0.7])
-    torch.testing.assert_close(y, -y.flip(0))
-    assert y.abs().max() < 1
-    assert slope.min() > 0
-    assert slope.diff().abs().max() < 1e-3
-
-
-def test_a_clip_without_peaks_is_not_bent():
-    waveform = torch.sin(torch.arange(44100) * 0.05)[None]
-    torch.testing.assert_close(level(waveform), waveform / waveform.abs().max() * PEAK)
-
-
-@pytest.mark.parametrize("samples", [0, 1000])
-def test_silence_stays_silence(samples):
-    assert torch.equal(level(torch.zeros(1, samples)), torch.zeros(1, samples))
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_samples_that_are_not_finite_are_a_bug(bad):
-    with pytest.raises(ValueError, match="not finite"):
-        level(torch.tensor([[0.0, bad]]))
 
 
 # WAV
