@@ -1,49 +1,100 @@
-"""Compare image -> sound and sound -> image with the original's way: how fast, and how true.
+"""Compare image -> sound and sound -> image with the original's way: how fast, how true, and what one hears of it.
 
-Run: script/bench spectrogram [--write]. It takes two to five minutes.
+Run: script/bench spectrogram [--write] [--original today|2022]. It takes five minutes, with that of 2022 half an hour.
 """
 
 import argparse
-from dataclasses import astuple
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 
+import numpy as np
 import report
+import spectrogram_hearing as hearing
 import torch
+from spectrogram_hearing import Sound
 from spectrogram_metrics import Original, distance
 from torch import Tensor
 
 from lib.audio.inverse import Synthesis
+from lib.audio.loudness import level
 from lib.audio.seed_images import MUSICAL_SEEDS, load
-from lib.audio.spectrogram import Analysis, image_to_mel
+from lib.audio.spectrogram import Analysis, image_to_mel, mel_to_image
+from workshop.seeds.make import render
 
 METRICS = {"a": "spectral convergence", "b": "error in grey levels", "c": "log-spectral distance, dB"}
+TONE_HZ = 3000
 
 
-def synthesise(mel: Tensor) -> Tensor:
-    """Return the project's sound, always from the same phases."""
-    return synthesis(mel, torch.Generator().manual_seed(0))
+@dataclass(frozen=True)
+class Way:
+    """Convert in one way, the original's or this project's."""
+
+    synthesise: Callable[[Tensor], Tensor]
+    analyse: Callable[[Tensor], Tensor]  # by the ends that synthesise has
+
+    def again(self, sound: Sound) -> Sound:
+        """Draw a sound, and return what its picture sounds like."""
+        mel = self.analyse(torch.from_numpy(sound).float()[np.newaxis])
+        return samples(self.synthesise(image_to_mel(mel_to_image(mel))))
 
 
-def seconds(threads: int) -> tuple[list[float], list[float]]:
-    """Return the median seconds (original, project) of image -> sound, and of sound -> image."""
-    torch.set_num_threads(threads)
-    for warm_up in (original.analyse, analysis):
-        warm_up(sounds[0])
-    return (
-        report.median_seconds([original.synthesise, synthesise], mels),
-        report.median_seconds([original.analyse, analysis], sounds * 4),
-    )
+@dataclass(frozen=True)
+class Clips:
+    """What a way makes of the seeds, and the CPU seconds that each takes on one thread."""
+
+    sounds: Sequence[Tensor]
+    cpu_s: Sequence[float]
 
 
-def quality() -> dict[str, tuple[float, float]]:
-    """Return each metric (original, project), the mean of the seeds."""
-    means = [
-        torch.tensor([astuple(distance(mel, original.analyse(way(mel)))) for mel in mels]).mean(dim=0).tolist()
-        for way in (original.synthesise, synthesise)
-    ]
-    return dict(zip(METRICS, zip(*means, strict=True), strict=True))
+def samples(waveform: Tensor) -> Sound:
+    """Return a waveform (1, samples) as (samples,) in float64."""
+    return waveform[0].double().numpy()
 
 
-def largest_level_difference() -> float:
+def make_clips(ways: Sequence[Way], mels: Sequence[Tensor]) -> list[Clips]:
+    """Let the ways take turns at the seeds, so that a busy machine slows them alike."""
+    clips = [Clips([], []) for _ in ways]
+    torch.set_num_threads(1)
+    for mel in mels:
+        for way, its in zip(ways, clips, strict=True):
+            started_s = time.process_time()
+            sound = way.synthesise(mel)
+            its.cpu_s.append(time.process_time() - started_s)
+            its.sounds.append(sound)
+    return clips
+
+
+def quality(way: Way, mels: Sequence[Tensor], clips: Clips) -> dict[str, float]:
+    """Return each metric, the mean of the seeds."""
+    distances = [astuple(distance(mel, way.analyse(sound))) for mel, sound in zip(mels, clips.sounds, strict=True)]
+    return dict(zip(METRICS, np.mean(distances, axis=0).tolist(), strict=True))
+
+
+def heard(way: Way, clips: Clips) -> dict[str, float]:
+    """Return what one hears of a way: on noise, on clicks, on a tone, and on the seeds."""
+    truths = [render(name) for name in MUSICAL_SEEDS]
+    sounds = [samples(sound) for sound in clips.sounds]
+    pairs = list(zip(sounds, truths, strict=False))
+    click = way.again(hearing.clicks())
+    levelled = [samples(level(sound)) for sound in clips.sounds]
+    return {
+        "am_noise": hearing.treble_modulation(way.again(hearing.noise())),
+        "am_seeds": float(np.mean([hearing.treble_modulation(sound) for sound in sounds])),
+        "am_error": float(np.mean([hearing.modulation_error(*pair, hearing.FRAME_RATE_HZ) for pair in pairs])),
+        "am_error_beside": float(
+            np.mean([hearing.modulation_error(*pair, rate) for pair in pairs for rate in hearing.NEIGHBOUR_RATES_HZ])
+        ),
+        "pre_echo_db": hearing.pre_echo_db(click),
+        "width_ms": hearing.click_width_ms(click),
+        "tone_am": hearing.tone_modulation(way.again(hearing.tone(TONE_HZ)), TONE_HZ),
+        "seam_db": max(hearing.seam_db(sound) for sound in levelled),
+        "ends_db": max(hearing.ends_db(sound) for sound in levelled),
+        "splatter_db": max(hearing.splatter_db(sound) for sound in levelled),
+    }
+
+
+def largest_level_difference(original: Original, analysis: Analysis, sounds: Sequence[Tensor]) -> float:
     """Return the largest difference, in grey levels before rounding, between the two images of a sound.
 
     Amplitudes more than 100 dB below the loudest are left out: there both images are rounding noise of float32.
@@ -56,48 +107,102 @@ def largest_level_difference() -> float:
     return difference
 
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
-write = parser.parse_args().write
+def seconds_of(threads: int, calls: Sequence[Callable[[Tensor], Tensor]], inputs: Sequence[Tensor]) -> list[float]:
+    """Return each call's median seconds on so many threads."""
+    torch.set_num_threads(threads)
+    return report.median_seconds(calls, inputs)
 
-torch.manual_seed(0)  # the original draws from the global generator
-torch.set_num_threads(1)
-original, synthesis, analysis = Original(), Synthesis(), Analysis()
-mels = [image_to_mel(load(name)) for name in MUSICAL_SEEDS]
-sounds = [synthesise(mel) for mel in mels]
 
-metrics = quality()
-rows = []
-ratios = {}
-for threads in (1, 2):
-    for way, (slow_s, fast_s) in zip(("image -> sound", "sound -> image"), seconds(threads), strict=True):
+LABELS = {
+    "am_noise": "modulation at 50 Hz in 4 to 9.5 kHz, noise",
+    "am_seeds": "the same, the seeds",
+    "am_error": "the same, how far from the true sound's",
+    "am_error_beside": "how far at 37, 43, 57 and 63 Hz",
+    "pre_echo_db": "energy more than 5 ms before a click, dB",
+    "width_ms": "width of a click, ms",
+    "tone_am": "modulation of a tone of 3 kHz",
+    "seam_db": "above 11 kHz where a clip goes round, worst seed, dB",
+    "ends_db": "first or last sample, worst seed, dB",
+    "splatter_db": "above 11 kHz in a finished clip, worst seed, dB",
+}
+
+
+def table(rates: Sequence[Sequence[str]], metrics: Sequence[Mapping[str, float]], truth: Mapping[str, float]) -> str:
+    """Return the rows of times, of metrics and of what is heard, (original, project, true sound)."""
+    rows = [list(rate) for rate in rates]
+    for name, label in METRICS.items():
+        rows.append([f"{name}: {label}", *(f"{found[name]:.4f}" for found in metrics), ""])
+    for name, label in LABELS.items():
         rows.append(
-            [
-                f"{way}, {threads} {'thread' if threads == 1 else 'threads'}",
-                f"{slow_s:.3f} s",
-                f"{fast_s:.3f} s",
-                f"{slow_s / fast_s:.1f}",
-            ]
+            [label, *(f"{found[name]:.3f}" for found in metrics), f"{truth[name]:.3f}" if name in truth else ""]
         )
-        ratios[way, threads] = slow_s / fast_s
-for name, (reference, own) in metrics.items():
-    rows.append([f"{name}: {METRICS[name]}", f"{reference:.4f}", f"{own:.4f}", f"{reference / own:.2f}"])
+    return report.markdown_table(["", "original", "this project", "true sound"], rows)
 
-text = f"""## Spectrogram
+
+def main() -> None:
+    """Measure, print, and on request write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
+    parser.add_argument("--original", choices=("today", "2022"), default="today", help="whose torchaudio")
+    arguments = parser.parse_args()
+
+    torch.manual_seed(0)  # the original draws from the global generator
+    original, synthesis, analysis = Original(of_2022=arguments.original == "2022"), Synthesis(), Analysis()
+    theirs = Way(original.synthesise, original.analyse)
+    ours = Way(
+        lambda mel: synthesis(mel, torch.Generator().manual_seed(0)), lambda waveform: analysis(waveform, looped=True)
+    )
+    mels = [image_to_mel(load(name)) for name in MUSICAL_SEEDS]
+    ways = (theirs, ours)
+    clips = make_clips(ways, mels)
+    metrics = [quality(way, mels, its) | heard(way, its) for way, its in zip(ways, clips, strict=True)]
+    truths = [render(name) for name in MUSICAL_SEEDS]
+    truth = {
+        "am_noise": hearing.treble_modulation(hearing.noise()),
+        "am_seeds": float(np.mean([hearing.treble_modulation(sound) for sound in truths])),
+        "pre_echo_db": hearing.pre_echo_db(hearing.clicks()),
+        "width_ms": hearing.click_width_ms(hearing.clicks()),
+        "tone_am": hearing.tone_modulation(hearing.tone(TONE_HZ), TONE_HZ),
+    }
+
+    cpu_s = [float(np.median(its.cpu_s)) for its in clips]
+    rates = [["image -> sound, CPU time on 1 thread", *(f"{each:.3f} s" for each in cpu_s), ""]]
+    ratios = {"inverse_ratio_1t": cpu_s[0] / cpu_s[1]}
+    two_s = seconds_of(2, [way.synthesise for way in ways], mels[:2])
+    rates.append(["image -> sound, elapsed, 2 threads", *(f"{each:.3f} s" for each in two_s), ""])
+    ratios["inverse_ratio_2t"] = two_s[0] / two_s[1]
+    forward_s = seconds_of(1, [original.analyse, analysis], list(clips[1].sounds) * 4)
+    rates.append(["sound -> image, elapsed, 1 thread", *(f"{each:.3f} s" for each in forward_s), ""])
+
+    text = f"""## Spectrogram
 
 A clip of 512 columns, 5.11 s. Medians and means of the {len(mels)} musical seed images; {report.machine()}.
-The project's image -> sound keeps to one thread, whatever torch has.
+The original is riffusion's converter on {original.name}.
+Each way's sound is analysed with its own ends: reflected, and joined. The project's keeps to one thread, whatever torch
+has: its image -> sound takes 1/{ratios["inverse_ratio_1t"]:.0f} of the original's CPU time.
 
-{report.markdown_table(["", "original", "this project", "ratio"], rows)}
+{table(rates, metrics, truth)}
 """
-print(text)
-if write:
-    report.write_section("spectrogram", text)
-values = {
-    "inverse_ratio_1t": ratios["image -> sound", 1],
-    "inverse_ratio_2t": ratios["image -> sound", 2],
-    **{f"{name}{end}": value for name, pair in metrics.items() for end, value in zip(("_ref", ""), pair, strict=True)},
-    "forward_max_level_diff": largest_level_difference(),
-}
-order = ("inverse_ratio_1t", "inverse_ratio_2t", "a", "a_ref", "b", "b_ref", "c", "c_ref", "forward_max_level_diff")
-print(report.key_values({name: values[name] for name in order}))
+    print(text)
+    if arguments.write:
+        report.write_section("spectrogram", text)
+    reference, own = metrics
+    values = ratios | {
+        f"{name}{end}": found[name] for name in METRICS for end, found in (("", own), ("_ref", reference))
+    }
+    values |= {
+        "forward_max_level_diff": largest_level_difference(original, analysis, clips[1].sounds),
+        "am_noise": own["am_noise"],
+        "am_noise_ref": reference["am_noise"],
+        "am_seeds": own["am_seeds"],
+        "am_seeds_true": truth["am_seeds"],
+        "pre_echo_db": own["pre_echo_db"],
+        "pre_echo_ref": reference["pre_echo_db"],
+        **{name: own[name] for name in ("width_ms", "tone_am", "seam_db", "splatter_db")},
+        "cpu_s": cpu_s[1],
+    }
+    print(report.key_values(values))
+
+
+if __name__ == "__main__":
+    main()

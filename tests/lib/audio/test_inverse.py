@@ -1,0 +1,264 @@
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from bench import spectrogram_hearing as hearing
+from bench.spectrogram_metrics import distance
+from lib.audio.inverse import FAST, STANDARD, Quality, Synthesis
+from lib.audio.loudness import level
+from lib.audio.seed_images import MUSICAL_SEEDS, load
+from lib.audio.spectrogram import HOP_LENGTH, SAMPLE_RATE_HZ, Analysis, image_to_mel, mel_to_image
+
+analysis = Analysis()
+synthesis = Synthesis()
+fast = Synthesis(quality=FAST)
+rough = Synthesis(quality=Quality(4, 2, 1))
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def seconds(columns: int) -> torch.Tensor:
+    return torch.arange((columns - 1) * HOP_LENGTH, dtype=torch.float64) / SAMPLE_RATE_HZ
+
+
+def tone(hz: float, columns: int = 101) -> torch.Tensor:
+    return torch.sin(2 * torch.pi * hz * seconds(columns)).float()[None]
+
+
+def noise(columns: int = 101) -> torch.Tensor:
+    return torch.randn(1, (columns - 1) * HOP_LENGTH, generator=seeded(1))
+
+
+def clicks(columns: int = 101) -> torch.Tensor:
+    waveform = torch.zeros(1, (columns - 1) * HOP_LENGTH)
+    waveform[:, 10 * HOP_LENGTH :: 30 * HOP_LENGTH] = 1
+    return waveform
+
+
+def music(columns: int = 101) -> torch.Tensor:
+    """Three notes with six harmonics each that die away, a drum, and a little noise."""
+    time = seconds(columns)
+    waveform = 0.002 * noise(columns)[0].double()
+    for start_s, hz in ((0.0, 196.0), (0.25, 246.9), (0.5, 329.6)):
+        since = (time - start_s).clamp(min=0)
+        envelope = torch.where(time >= start_s, torch.exp(-4 * since), 0)
+        for harmonic in range(1, 7):
+            waveform += 0.2 / harmonic * envelope * torch.sin(2 * torch.pi * hz * harmonic * since)
+    waveform += torch.exp(-15 * (time % 0.5)) * torch.sin(2 * torch.pi * 55 * (time % 0.5))
+    return waveform.float()[None]
+
+
+def looped(waveform: torch.Tensor) -> torch.Tensor:
+    return analysis(waveform, looped=True)
+
+
+def spectral_convergence(mel: torch.Tensor, waveform: torch.Tensor) -> float:
+    return distance(mel, looped(waveform)).a
+
+
+def heard_again(sound: np.ndarray) -> np.ndarray:
+    """Draw a test sound of a clip's length, and return what the picture sounds like."""
+    picture = mel_to_image(looped(torch.from_numpy(sound)[None]))
+    return synthesis(image_to_mel(picture), seeded())[0].double().numpy()
+
+
+# How true it is
+
+
+@pytest.mark.parametrize(
+    ("waveform", "limit"),
+    [(tone(440), 0.05), (tone(3000), 0.05), (noise(), 0.05), (clicks(), 0.1), (music(), 0.05)],
+    ids=["tone 440", "tone 3000", "noise", "clicks", "music"],
+)
+def test_sound_returns_from_its_mel_amplitudes(waveform, limit):
+    mel = looped(waveform)
+    assert spectral_convergence(mel, synthesis(mel, seeded())) < limit
+
+
+@pytest.mark.parametrize("hz", [60, 440, 3000, 9000])
+def test_a_tone_keeps_its_pitch(hz):
+    waveform = synthesis(looped(tone(hz)), seeded())
+    spectrum = torch.fft.rfft(waveform[0] * torch.hann_window(waveform.shape[1])).abs()
+    heard_hz = int(spectrum.argmax()) * SAMPLE_RATE_HZ / waveform.shape[1]
+    assert heard_hz == pytest.approx(hz, rel=0.0015, abs=1)  # 2.6 cents, less than one can hear
+
+
+@pytest.mark.parametrize("hz", [60, 440, 3000])  # above, a mel is wider than a tone, and may spread it
+def test_a_tone_keeps_its_strength(hz):
+    waveform = synthesis(looped(tone(hz)), seeded())
+    assert float(waveform[0, 10000:30000].square().mean()) == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_click_keeps_its_time():
+    waveform = synthesis(looped(clicks(61)), seeded())[0]
+    loudest = int(waveform.abs()[: 25 * HOP_LENGTH].argmax())
+    assert abs(loudest - 10 * HOP_LENGTH) < HOP_LENGTH
+
+
+def test_more_iterations_come_nearer():
+    mel = looped(music())
+    qualities = (Quality(0, 0, 0), Quality(8, 0, 0), Quality(8, 8, 0), Quality(8, 8, 8), replace(STANDARD, fine=16))
+    errors = [spectral_convergence(mel, Synthesis(quality=quality)(mel, seeded())) for quality in qualities]
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.fixture(scope="module")
+def seed_clips() -> dict[str, torch.Tensor]:
+    return {name: synthesis(image_to_mel(load(name)), seeded()) for name in MUSICAL_SEEDS}
+
+
+def test_the_seeds_are_as_true_as_the_bench_says(seed_clips):
+    distances = [distance(image_to_mel(load(name)), looped(clip)) for name, clip in seed_clips.items()]
+    assert np.mean([found.a for found in distances]) < 0.044
+    assert np.mean([found.b for found in distances]) < 1.12
+    assert np.mean([found.c for found in distances]) < 0.86
+
+
+# What one hears
+
+
+def test_steady_noise_does_not_buzz():
+    again = heard_again(hearing.noise())
+    assert hearing.treble_modulation(again) < 0.02
+    pulsed = again * (1 + 0.1 * np.sin(2 * np.pi * 50 * np.arange(again.size) / SAMPLE_RATE_HZ))
+    assert hearing.treble_modulation(pulsed) > 0.08  # what one would hear, the measure finds
+
+
+def test_a_click_comes_when_it_comes():
+    again = heard_again(hearing.clicks())
+    assert hearing.pre_echo_db(again) < -25
+    assert hearing.click_width_ms(again) < 2
+
+
+def test_a_high_tone_is_steady():
+    assert hearing.tone_modulation(heard_again(hearing.tone(3000)), 3000) < 0.05
+
+
+@pytest.mark.parametrize("name", MUSICAL_SEEDS)
+def test_a_clip_starts_ends_and_goes_round_without_a_click(seed_clips, name):
+    clip = level(seed_clips[name])[0].double().numpy()
+    assert hearing.seam_db(clip) < -70
+    assert hearing.ends_db(clip) < -60
+
+
+@pytest.mark.parametrize("name", MUSICAL_SEEDS)
+def test_the_loop_has_no_gap(seed_clips, name):
+    """3 ms at the seam are not quieter than the quietest 3 ms of the 100 ms round it, but for the fades' own 1.5 ms."""
+    clip = level(seed_clips[name])[0].double()
+    around = torch.cat([clip[-2205:], clip[:2205]])
+    energies = around.square().unfold(0, 300, 15).mean(dim=1)
+    seam = around[2205 - 150 : 2205 + 150].square().mean()
+    assert seam > 0.1 * energies.min()
+
+
+def test_a_steady_tone_goes_on_through_the_seam():
+    clip = fast(looped(tone(440)), seeded())[0]
+    joined = torch.cat([clip[-4410:], clip[:4410]]).double()
+    at = torch.arange(len(joined), dtype=torch.float64) / SAMPLE_RATE_HZ
+    turns = torch.exp(-2j * torch.pi * 440 * at)
+    before, after = ((joined * turns)[part].mean() for part in (slice(500, 4000), slice(4820, 8320)))
+    assert float((after / before).abs()) == pytest.approx(1, abs=0.05)
+    assert abs(float((after / before).angle())) < 0.1
+
+
+# What comes out
+
+
+def test_a_clip_of_512_columns_lasts_5_110_seconds():
+    waveform = Synthesis(quality=Quality(1, 0, 0))(torch.rand(1, 512, 512), seeded())
+    assert waveform.shape == (1, 225351)
+    assert waveform.shape[1] / SAMPLE_RATE_HZ == pytest.approx(5.110, abs=5e-4)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 7, 8, 9, 100, 511, 512, 513, 1024])
+def test_every_width_is_finite_and_exactly_long(columns):
+    image = np.random.default_rng(columns).integers(0, 256, (512, columns)).astype(np.uint8)
+    waveform = rough(image_to_mel(image), seeded())
+    assert waveform.dtype == torch.float32
+    assert waveform.shape == (1, (columns - 1) * HOP_LENGTH)
+    assert waveform.isfinite().all()
+    assert columns == 1 or waveform.any()
+
+
+@settings(deadline=None, max_examples=25)
+@given(arrays(np.uint8, st.tuples(st.just(512), st.integers(1, 24)), fill=st.integers(0, 255)), st.integers(0, 4))
+def test_any_image_is_finite(image, iterations):
+    waveform = Synthesis(quality=Quality(iterations, iterations, iterations))(image_to_mel(image), seeded())
+    assert waveform.shape == (1, (image.shape[1] - 1) * HOP_LENGTH)
+    assert waveform.isfinite().all()
+
+
+def test_white_is_silence():
+    waveform = synthesis(image_to_mel(np.full((512, 60), 255, np.uint8)), seeded())
+    assert not waveform.any()
+
+
+def test_black_is_finite_and_sounds():
+    waveform = synthesis(image_to_mel(np.zeros((512, 60), np.uint8)), seeded())
+    assert waveform.isfinite().all()
+    assert waveform.any()
+
+
+@pytest.mark.parametrize("row", [0, 100, 511])
+def test_one_row_is_finite_and_sounds_at_its_frequency(row):
+    image = np.full((512, 60), 255, np.uint8)
+    image[row] = 0
+    waveform = synthesis(image_to_mel(image), seeded())
+    assert waveform.isfinite().all()
+    heard = analysis(waveform)[0].mean(dim=1)
+    assert abs(int(heard.argmax()) - (511 - row)) <= (2 if row < 500 else 12)  # low filters overlap far
+
+
+def test_two_channels_sound_as_each_alone():
+    mel = looped(torch.cat([music(), noise()]))
+    generator = seeded()
+    alone = torch.cat([synthesis(mel[:1], generator), synthesis(mel[1:], generator)])
+    assert torch.equal(synthesis(mel, seeded()), alone)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
+    mel = looped(music(51))
+    first = synthesis(mel, seeded(7))
+    assert torch.equal(first, synthesis(mel, seeded(7)))
+    assert torch.equal(first, Synthesis()(mel, seeded(7)))
+    assert not torch.allclose(first, synthesis(mel, seeded(8)), atol=1e-3)
+
+
+def test_it_works_on_one_thread_and_gives_the_others_back():
+    mel = looped(music(21))
+    torch.set_num_threads(2)
+    synthesis(mel, seeded())
+    assert torch.get_num_threads() == 2
+    with pytest.raises(TypeError):
+        Synthesis(quality=Quality(halved=1.5))(mel, seeded())
+    assert torch.get_num_threads() == 2
+
+
+def test_the_global_generator_is_left_alone():
+    before = torch.random.get_rng_state()
+    synthesis(looped(music(51)), seeded())
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_another_thread_hears_the_same():
+    mel = looped(music(51))
+    heard = []
+    thread = threading.Thread(target=lambda: heard.append(synthesis(mel.requires_grad_(), seeded())))
+    thread.start()
+    thread.join()
+    assert torch.equal(heard[0], synthesis(mel, seeded()))
+    assert not heard[0].requires_grad
+
+
+@pytest.mark.parametrize("shape", [(512, 4), (1, 511, 4), (1, 512, 0)])
+def test_mel_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match="mel amplitudes are"):
+        rough(torch.zeros(shape), seeded())
