@@ -73,7 +73,9 @@ def test_two_bars_at_94_bpm_loop(name):
 
 def test_a_picture_is_the_seeds_own_transform():
     wave = clips.play(clips.compose(1, "guitar"))
-    assert np.abs(clips.draw(wave).astype(int) - make.picture(wave)).max() <= 1  # of which one is drawn in float64
+    difference = np.abs(clips.draw(wave).astype(int) - make.picture(wave))
+    assert difference.mean() < 1e-3  # the rounding of float32, in what is nearly silent
+    assert difference.max() <= 2
 
 
 @pytest.mark.parametrize("seed", range(50))

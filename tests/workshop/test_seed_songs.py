@@ -166,7 +166,8 @@ def test_marim_plays_pure_tones_in_c_minor_from_260_to_940_hz():
     for beat, hz in zip(EIGHTHS, melody_hz, strict=True):
         assert pitch(hz) == pytest.approx(round(pitch(hz)), abs=0.15)
         assert round(pitch(hz)) % 12 in C_MINOR
-        assert tone_db("marim", 2 * hz, beat + 0.03, 0.44) < tone_db("marim", hz, beat + 0.03, 0.44) - 18
+        # Two marimbas may play an octave, but a tone that is not pure would have its twelfth as well.
+        assert tone_db("marim", 3 * hz, beat + 0.03, 0.44) < tone_db("marim", hz, beat + 0.03, 0.44) - 18
     assert tone_db("marim", 261.6, 0.5, 0.25) > tone_db("marim", 277.2, 0.5, 0.25) + 12
 
 

@@ -54,7 +54,8 @@ def filters() -> NDArray[np.float64]:
     low_hz, centre_hz, high_hz = border_hz[:-2], border_hz[1:-1], border_hz[2:]
     bin_hz = np.arange(BIN_COUNT)[:, np.newaxis] * (SAMPLE_RATE_HZ / FFT_LENGTH)
     rise, fall = (bin_hz - low_hz) / (centre_hz - low_hz), (high_hz - bin_hz) / (high_hz - centre_hz)
-    return np.clip(np.minimum(rise, fall), 0, None)
+    triangles: NDArray[np.float64] = np.clip(np.minimum(rise, fall), 0, None)
+    return triangles
 
 
 def draw(name: str) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
 """Compose the five musical seeds: two bars of 4/4 at 93.93 BPM each, which loop without a seam.
 
 A song takes a generator for its noises and returns one loop's sound, (225351,) at 44.1 kHz: exactly a clip. They share
-tempo and length so that clips made from the same seed, or from different ones, join. Sixteenths are written in groups of a
-beat; the notation is that of `loop.rhythm` and `loop.score`.
+tempo and length so that clips made from the same seed, or from different ones, join. Sixteenths are written in groups
+of a beat; the notation is that of `loop.rhythm` and `loop.score`.
 """
 
 from collections.abc import Callable
