@@ -179,7 +179,7 @@ def main() -> None:
 A clip of 512 columns, 5.11 s. Medians and means of the {len(mels)} musical seed images; {report.machine()}.
 The original is riffusion's converter on {original.name}.
 Each way's sound is analysed with its own ends: reflected, and joined. The project's keeps to one thread, whatever torch
-has: its image -> sound takes 1/{ratios["inverse_ratio_1t"]:.0f} of the original's CPU time.
+has. Its image -> sound takes 1/{ratios["inverse_ratio_1t"]:.0f} of the original's CPU time.
 
 {table(rates, metrics, truth)}
 """

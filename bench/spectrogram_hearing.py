@@ -47,11 +47,12 @@ def tone(frequency_hz: float) -> Sound:
 def modulation(sound: Sound, low_hz: float, high_hz: float, rate_hz: float) -> float:
     """Return how deeply a band is modulated at a rate, 0 to 1; it is heard on noise from about 0.06 on.
 
-    The band's envelope, without its first and last 0.2 s, is divided by its own part below 8 Hz.
+    The band's envelope, without its first and last 0.2 s, is divided by its own part below 8 Hz; where that is less
+    than a tenth of its mean, nothing is heard, and the tenth is taken.
     """
     envelope = np.abs(hilbert(band(sound, low_hz, high_hz)))
     slow = sosfiltfilt(butter(2, 8, "lowpass", fs=RATE_HZ, output="sos"), envelope)
-    ripple = inside(envelope / np.maximum(slow, 1e-9 * slow.max()) - 1)
+    ripple = inside(envelope / np.maximum(slow, 0.1 * slow.mean()) - 1)
     window = np.hanning(ripple.size)
     turns = np.exp(-2j * np.pi * rate_hz * np.arange(ripple.size) / RATE_HZ)
     return float(2 * abs(np.sum(window * ripple * turns)) / window.sum())

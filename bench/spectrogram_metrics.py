@@ -32,8 +32,10 @@ class Original:
             "norm": None,
             "mel_scale": "htk",
         }
-        way = "200 steps of SGD, as in 2022," if of_2022 else "InverseMelScale by least squares"
-        self.name = f"torchaudio {torchaudio.__version__}, {way} and GriffinLim, 32 iterations from random phases"
+        way = "InverseMelScale by 200 steps of SGD, as in 2022" if of_2022 else "InverseMelScale by least squares"
+        self.name = (
+            f"torchaudio {torchaudio.__version__}:\n{way}, GriffinLim of 32 iterations, momentum 0.99, random start"
+        )
         self.to_spectrum = transforms.Spectrogram(**stft, power=None)
         self.to_mel = transforms.MelScale(**mels)
         self.from_mel: Callable[[Tensor], Tensor] = self.descend if of_2022 else transforms.InverseMelScale(**mels)

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lib.audio.phases import start_phases
-from lib.audio.spectrogram import HOP_LENGTH, MEL_COUNT, SAMPLE_RATE_HZ
+from lib.audio.spectrogram import HOP_LENGTH, MEL_COUNT, SAMPLE_RATE_HZ, BandedProduct
 from lib.audio.stft import FIRST_COLUMN, INNER_HOP, INNER_RATE_HZ, WINDOW_COLUMNS, Circle, Grid
 
 
@@ -32,8 +32,8 @@ class Quality:
     """How often each stage refines the sound; the numbers may be 0."""
 
     halved: int = 40  # on every second column, bins of 9.4 Hz
-    coarse: int = 18  # on every column, bins of 9.4 Hz: each costs two of the first
-    fine: int = 5  # on every column, bins of 4.7 Hz: each costs four
+    coarse: int = 16  # on every column, bins of 9.4 Hz: each costs two of the first
+    fine: int = 4  # on every column, bins of 4.7 Hz: each costs four
 
 
 # About 0.3, 0.6 and 2 s of one thread for a clip of 5 s, and a second of a GPU's time, roughly.
@@ -71,6 +71,7 @@ class Synthesis:
         self.quality = quality or (STANDARD if self.device.type == "cpu" else ON_A_GPU)
         self.coarse = Grid(COARSE_FFT, self.device)
         self.fine = Grid(FINE_FFT, self.device)
+        self.average = average_mels(self.device)
 
     @torch.no_grad()
     def __call__(self, mel: Tensor, generator: torch.Generator) -> Tensor:
@@ -98,7 +99,7 @@ class Synthesis:
         peak = mel.amax(dim=(1, 2), keepdim=True)
         target = close_loop(mel / peak.clamp(min=1e-20) * SCALE + FLOOR)
         channels, columns, _ = target.shape
-        transient = transience(target)
+        transient = transience(target, self.average)
         circle = Circle(self.coarse, channels, columns, step=2)
         held = Target(circle, target, transient)
         spectrum = torch.polar(held.smooth, start_phases(held.mel, circle.step, circle.grid, generator))
@@ -184,12 +185,19 @@ def close_loop(mel: Tensor) -> Tensor:
     return loop.transpose(1, 2).repeat(1, rounds, 1)
 
 
-def transience(mel: Tensor) -> Tensor:
-    """Return how much more of the pull each of mel (channel, column, 512) is due.
+def average_mels(device: torch.device) -> BandedProduct:
+    """Return the product that replaces each mel by the mean of 33 around it, or of those that there are."""
+    number = torch.arange(MEL_COUNT)
+    near = ((number[:, None] - number).abs() <= TRANSIENT_MELS // 2).double()
+    return BandedProduct(near / near.sum(dim=0), 64, device)
+
+
+def transience(mel: Tensor, average: BandedProduct) -> Tensor:
+    """Return how much more of the pull each of mel (channel, column, 512) is due; average is that of `average_mels`.
 
     Energy that is absent at one end of the window and present at the other begins or ends inside it.
     """
-    around = F.avg_pool1d(mel, TRANSIENT_MELS, 1, TRANSIENT_MELS // 2, count_include_pad=False).transpose(1, 2)
+    around = average(mel).transpose(1, 2)
     reach = WINDOW_COLUMNS // 2
     around = F.pad(around, (reach, reach), mode="circular")
     high, low = F.max_pool1d(around, 2 * reach + 1, 1), -F.max_pool1d(-around, 2 * reach + 1, 1)

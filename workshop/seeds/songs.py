@@ -115,7 +115,7 @@ def og_beat(generator: Generator) -> Wave:
     drums.play(synth.kick, rhythm("X... .... X... ..o. | X... .... X..o ....", 105, 0.3), 0.7)
     drums.play(partial(synth.clap, generator=generator), rhythm(BACKBEAT_STEPS, 1500, 0.4), 0.5)
 
-    tape = synth.hiss(6000, drums.duration_s, 0.01, generator)
+    tape = synth.hiss(6000, drums.duration_s, 0.008, generator)
     bed = synth.room(6000, drums.duration_s, 0.001, generator)
     return saturate(drums.wave + bass.wave + reverb(keys.wave, 0.8, 0.25, generator) + tape + bed, 1.2)
 
