@@ -13,6 +13,7 @@ from PIL import Image
 
 from lib.audio.encode import PARAMETERS, write_png, write_wav
 
+
 def clip() -> torch.Tensor:
     """Make a second of noise whose peak is -0.1 dB."""
     waveform = torch.randn(1, 44100, generator=torch.Generator().manual_seed(0))
