@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.audio.encode import level
 from lib.audio.inverse import Synthesis
+from lib.audio.loudness import level
 from lib.audio.seed_images import load
 from lib.audio.spectrogram import image_to_mel
 from lib.device import generator, unit_noise
