@@ -253,14 +253,12 @@ def test_a_full_disk_leaves_nothing_says_where_and_the_next_run_works(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(UserError, match=f"No file can be written in {output_root}: File too large. Make room"):
             predictor.run(**DEFAULTS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(output_root.iterdir()) == []
-    printed = capsys.readouterr().err
-    assert "Traceback" in printed
-    assert "write_mp4" in printed
+    assert "Traceback" not in capsys.readouterr().err
     assert Path(predictor.run(**DEFAULTS)).exists()
 
 
