@@ -1,0 +1,126 @@
+"""Every setting of the gateway and its workers, read once, from environment variables that begin with GATEWAY_.
+
+docs/gateway.md has the same table; a test holds the two equal.
+"""
+
+import functools
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, HttpUrl, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+HERE = Path(__file__).resolve().parent
+
+Seconds = Annotated[float, Field(ge=0, le=10 * 365 * 86400)]
+Bytes = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Settings(BaseSettings):
+    """Hold what a deployment may change; the defaults suit one machine."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, extra="forbid")
+
+    database_url: str = Field(
+        default="postgresql:///gateway", description="The PostgreSQL database, as libpq takes it."
+    )
+    files_url: str = Field(
+        default="out/gateway/files",
+        description="Where output files are kept: a folder, or the URL of a bucket (s3://, gs://, az://).",
+    )
+    catalog: Path = Field(
+        default=HERE / "catalog.json", description="The models and versions that are offered, a JSON file."
+    )
+
+    host: str = Field(default="127.0.0.1", description="The address to listen on.")
+    port: int = Field(default=5000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    public_url: HttpUrl | None = Field(
+        default=None,
+        description="The address that clients use, the beginning of every URL in an answer. "
+        "Left out: what the request's Host header says, and in webhooks `http://HOST:PORT`.",
+    )
+    keep_alive_s: Seconds = Field(default=20, description="How long an idle connection stays open, in seconds.")
+    connections: int = Field(default=2000, ge=1, description="How many connections at once; more are answered 503.")
+    drain_s: Seconds = Field(
+        default=5, description="How long requests that are under way may go on at the end, in seconds."
+    )
+    web: Path = Field(default=HERE / "web", description="The folder of the page that a browser sees.")
+
+    body_bytes: Bytes = Field(default=1 << 20, description="The largest request body, in bytes; more is answered 413.")
+    body_s: Seconds = Field(default=10, description="How long a request body may take to arrive, in seconds; then 408.")
+    header_bytes: Bytes = Field(
+        default=32 << 10, description="The largest request line with headers, in bytes; more is answered 400."
+    )
+
+    creates_per_s: Seconds = Field(
+        default=50,
+        description="How many predictions a token may create a second, on average. 0 sets no limit.",
+    )
+    create_burst: int = Field(
+        default=500, ge=1, description="How many of them at once, after a rest; more are answered 429."
+    )
+    queued: Count = Field(
+        default=10_000,
+        description="How many unfinished predictions a token may have; more are answered 429. 0 sets no limit.",
+    )
+    wait_s: float = Field(
+        default=55, gt=0, le=55, description="The longest wait for an output that a request may hold, in seconds."
+    )
+
+    output_files: Literal["auto", "url", "data"] = Field(
+        default="auto",
+        description="How outputs name files: by URL, as data URLs, or `auto`: as data URLs where the public address is "
+        "not https and the client is one of Replicate's own, which take no http URL for a file. "
+        "Lists and webhooks have URLs always.",
+    )
+    data_url_bytes: Bytes = Field(
+        default=64 << 20,
+        description="The largest output that becomes data URLs, in bytes; a larger one keeps its URLs.",
+    )
+    file_url_s: float = Field(
+        default=3600, ge=1, description="How long the URL of a file or stream is good for at least, in seconds."
+    )
+    retention_s: Seconds = Field(
+        default=3600,
+        description="How long inputs, outputs and logs are kept after the end, in seconds. 0 keeps them for ever.",
+    )
+
+    webhook_http: bool = Field(default=False, description="Let webhooks go to http addresses, for development.")
+    webhook_private: bool = Field(
+        default=False, description="Let webhooks go to private, loopback and link-local addresses, for development."
+    )
+    webhook_try_s: float = Field(
+        default=10, gt=0, le=60, description="How long one delivery of a webhook may take, in seconds."
+    )
+    webhook_pauses_s: tuple[Seconds, ...] = Field(
+        default=(1, 1, 2, 4, 8, 16),
+        description="The pauses between the tries of a `completed` webhook, in seconds, a JSON array.",
+    )
+    webhook_interval_s: Seconds = Field(
+        default=0.5,
+        description="How long an `output` or `logs` webhook keeps the next one of its prediction waiting, in seconds.",
+    )
+
+    metrics_public: bool = Field(default=False, description="Answer /metrics without a token.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is logged."
+    )
+    log_format: Literal["json", "text"] = Field(default="json", description="How a log line looks.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.public_url and (self.public_url.query or self.public_url.fragment):
+            raise ValueError(f"GATEWAY_PUBLIC_URL is {self.public_url}, but must have neither a query nor a fragment")
+        return self
+
+    @property
+    def base_url(self) -> str:
+        """Return the address that URLs begin with where no request tells it, without a slash at its end."""
+        return str(self.public_url).rstrip("/") if self.public_url else f"http://{self.host}:{self.port}"
+
+
+@functools.cache
+def settings() -> Settings:
+    """Return the settings of this process, read from its environment at the first call."""
+    return Settings()
