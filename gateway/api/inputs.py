@@ -85,14 +85,15 @@ def _field(name: str, error: ValidationError) -> InvalidField:
     """Return an error of jsonschema's in the words that Replicate's clients know."""
     field = ".".join(["input", name, *(str(step) for step in error.absolute_path)])
     kind, sentence = RULES.get(str(error.validator), (str(error.validator), "Must be as its schema says: {rule}"))
-    rule = error.validator_value
+    rule: JsonValue = error.validator_value  # type: ignore[assignment]  # Unset only in errors made by hand
+    instance: JsonValue = error.instance  # type: ignore[assignment]
     listed = ", ".join(shown(choice) for choice in rule) if isinstance(rule, list) else str(rule)
-    given = TYPES.get(type(error.instance), "null")
+    given = TYPES.get(type(instance), "null")
     description = sentence.format(rule=listed, given=given)
-    if kind == "invalid_type" and given == "string":
-        description += f", {shown(error.instance)}; a {listed} stands without quotes"
+    if kind == "invalid_type" and isinstance(instance, str) and rule in ("integer", "number"):
+        description += f", {shown(instance)}; numbers stand without quotes"
     elif kind != "invalid_type":
-        description += f", but is {shown(error.instance)}"
+        description += f", but is {shown(instance)}"
     return InvalidField(kind, field, description)
 
 

@@ -1,0 +1,143 @@
+"""The JSON of a prediction, and the URLs in it: the one place that knows them.
+
+An answer, a webhook's body and an event of a stream come from here. URLs of files and streams carry a signature that
+expires, since clients fetch them without a token (trap 7).
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import ceil
+
+from itsdangerous import BadSignature, URLSafeSerializer
+
+from gateway.record.rows import File, Json, JsonObject, Prediction, resolve
+from gateway.record.statuses import Status
+
+MAX_SIGNED_CHARS = 2000
+
+
+class LinkError(Exception):
+    """Say that a signed URL is not ours, or too old."""
+
+
+@dataclass
+class Links:
+    """Make the signed URLs, and tell what they stand for.
+
+    The key comes from the record, whose opening already needs `body`: so it is set afterwards.
+    """
+
+    file_url_s: float  # how long a URL is good for, at least
+    key: bytes = field(default=b"", repr=False)
+
+    def body(self, row: Prediction) -> bytes:
+        """Return a prediction as GET answers it, with URLs for its files: the body of its webhooks."""
+        return encode(self.shown(row))
+
+    def shown(
+        self, row: Prediction, inline: Mapping[str, str] | None = None, status: Status | None = None
+    ) -> JsonObject:
+        """Return a prediction's JSON object.
+
+        `inline` has data URLs by the files' keys, to stand in the place of URLs; `status` one to show in its own's.
+        """
+        urls = {file.key: self.file(row.base_url, file.key) for file in row.files} | dict(inline or {})
+        shown: JsonObject = {
+            "id": row.id,  # trap 5: PY1 requires id, model, version and status, and an error that is text or null
+            "model": row.model,
+            "version": row.version,
+            "input": row.input,
+            "output": resolve(row.output, row.files, lambda file: urls[file.key]),
+            "logs": row.logs,
+            "error": row.error,
+            "status": str(status or row.status),  # trap 3: never `aborted`; Status has no such member
+            "source": "api",
+            "data_removed": row.data_removed,
+            "created_at": timestamp(row.created_at),
+            "started_at": timestamp(row.started_at),
+            "completed_at": timestamp(row.completed_at),
+            "metrics": _metrics(row),
+            "urls": {
+                "get": f"{row.base_url}/v1/predictions/{row.id}",
+                "cancel": f"{row.base_url}/v1/predictions/{row.id}/cancel",
+                "web": f"{row.base_url}/?prediction={row.id}",
+                # Trap 8: JS never asks for a stream, so its URL always stands here. Trap 4: were there none, the
+                # name would have to be left out: PY1 takes no null.
+                "stream": self.stream(row.base_url, row.id),
+            },
+        }
+        if row.deadline:
+            shown["deadline"] = timestamp(row.deadline)
+        if row.webhook:
+            shown["webhook"] = row.webhook
+            shown["webhook_events_filter"] = list(row.webhook_events)
+        return shown
+
+    def file(self, base_url: str, key: str) -> str:
+        """Return the URL of an output file; it ends in the file's name, which browsers save it by."""
+        return f"{base_url}/outputs/{self._signed('file', key)}/{key.rpartition('/')[2]}"
+
+    def stream(self, base_url: str, prediction_id: str) -> str:
+        """Return the URL of a prediction's events."""
+        return f"{base_url}/v1/stream/{self._signed('stream', prediction_id)}"
+
+    def file_key(self, signed: str) -> str:
+        """Return the key of the file that a URL stands for. Raises LinkError."""
+        return self._verified("file", signed)
+
+    def stream_id(self, signed: str) -> str:
+        """Return the id of the prediction whose stream a URL stands for. Raises LinkError."""
+        return self._verified("stream", signed)
+
+    def _signed(self, purpose: str, what: str) -> str:
+        # Expiries are rounded up, so that a URL stays the same for a while and a browser can keep what it fetched.
+        step_s = max(1, int(self.file_url_s / 4))
+        expires_s = ceil((time.time() + self.file_url_s) / step_s) * step_s
+        return str(self._serializer(purpose).dumps([what, expires_s]))
+
+    def _verified(self, purpose: str, signed: str) -> str:
+        if len(signed) > MAX_SIGNED_CHARS:
+            raise LinkError("the URL is too long")
+        try:
+            what, expires_s = self._serializer(purpose).loads(signed)
+        except (BadSignature, ValueError, TypeError) as error:
+            raise LinkError("the URL's signature is not ours") from error
+        if time.time() > expires_s:
+            raise LinkError("the URL has expired")
+        return str(what)
+
+    def _serializer(self, purpose: str) -> URLSafeSerializer:
+        if not self.key:
+            raise RuntimeError("the key for signed URLs is not set yet")
+        return URLSafeSerializer(self.key, salt=f"gateway.{purpose}", signer_kwargs={"key_derivation": "hmac"})
+
+
+def encode(shown: Json) -> bytes:
+    """Return JSON as bytes: text as it is, but escaped where it holds half a surrogate pair, which has no UTF-8."""
+    try:
+        return json.dumps(shown, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(shown, allow_nan=False, separators=(",", ":")).encode()
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """Return a time as the API writes it: 2026-01-31T21:00:00.123456Z."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z") if moment else None
+
+
+def file_of(row: Prediction, key: str) -> File | None:
+    """Return the file of a prediction with that key."""
+    return next((file for file in row.files if file.key == key), None)
+
+
+def _metrics(row: Prediction) -> JsonObject:
+    """Return what the model measured, with the times that Replicate adds, in seconds."""
+    metrics = dict(row.metrics)
+    if row.completed_at and row.started_at:
+        metrics.setdefault("predict_time", (row.completed_at - row.started_at).total_seconds())
+    if row.completed_at:
+        metrics.setdefault("total_time", (row.completed_at - row.created_at).total_seconds())
+    return metrics
