@@ -23,15 +23,12 @@ class LinkError(Exception):
     """Say that a signed URL is not ours, or too old."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Links:
-    """Make the signed URLs, and tell what they stand for.
+    """Make the signed URLs, and tell what they stand for."""
 
-    The key comes from the record, whose opening already needs `body`: so it is set afterwards.
-    """
-
+    key: bytes = field(repr=False)  # the record's secret for files
     file_url_s: float  # how long a URL is good for, at least
-    key: bytes = field(default=b"", repr=False)
 
     def body(self, row: Prediction) -> bytes:
         """Return a prediction as GET answers it, with URLs for its files: the body of its webhooks."""
@@ -110,8 +107,6 @@ class Links:
         return str(what)
 
     def _serializer(self, purpose: str) -> URLSafeSerializer:
-        if not self.key:
-            raise RuntimeError("the key for signed URLs is not set yet")
         return URLSafeSerializer(self.key, salt=f"gateway.{purpose}", signer_kwargs={"key_derivation": "hmac"})
 
 

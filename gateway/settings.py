@@ -7,8 +7,8 @@ import functools
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, HttpUrl, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, HttpUrl, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 HERE = Path(__file__).resolve().parent
 
@@ -27,10 +27,15 @@ class Settings(BaseSettings):
     )
     files_url: str = Field(
         default="out/gateway/files",
+        validate_default=True,
         description="Where output files are kept: a folder, or the URL of a bucket (s3://, gs://, az://).",
     )
     catalog: Path = Field(
         default=HERE / "catalog.json", description="The models and versions that are offered, a JSON file."
+    )
+
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Which of its models to offer, such as `a/b,c/d`; left out: all."
     )
 
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
@@ -93,9 +98,8 @@ class Settings(BaseSettings):
     webhook_try_s: float = Field(
         default=10, gt=0, le=60, description="How long one delivery of a webhook may take, in seconds."
     )
-    webhook_pauses_s: tuple[Seconds, ...] = Field(
-        default=(1, 1, 2, 4, 8, 16),
-        description="The pauses between the tries of a `completed` webhook, in seconds, a JSON array.",
+    webhook_pauses_s: Annotated[tuple[Seconds, ...], NoDecode] = Field(
+        default=(1, 1, 2, 4, 8, 16), description="The pauses between the tries of a `completed` webhook, in seconds."
     )
     webhook_interval_s: Seconds = Field(
         default=0.5,
@@ -107,6 +111,18 @@ class Settings(BaseSettings):
         default="info", description="The least that is logged."
     )
     log_format: Literal["json", "text"] = Field(default="json", description="How a log line looks.")
+
+    @field_validator("files_url")
+    @classmethod
+    def _as_url(cls, value: str) -> str:
+        """Return a folder as a URL too."""
+        return value if "://" in value else Path(value).absolute().as_uri()
+
+    @field_validator("models", "webhook_pauses_s", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Return the items of a list that an environment variable holds: they stand between commas."""
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
