@@ -1,0 +1,95 @@
+"""The output files, in a folder, S3, GCS or Azure: wherever the store's URL points."""
+
+import secrets
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import NotFoundError
+from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
+
+from gateway.record.rows import File
+
+if TYPE_CHECKING:
+    from obstore import GetOptions  # exists for type checkers only
+
+CHUNK_BYTES = 1 << 20
+_RANDOM_BYTES = 24
+
+
+class Files:
+    """Store, read and delete output files. Their keys can't be guessed."""
+
+    def __init__(self, url: str) -> None:
+        """Take the store's URL: file:///folder (which is made), s3://bucket/prefix, gs:// or az:// alike."""
+        self.store: ObjectStore = _store(url)
+
+    async def put(self, prediction_id: str, name: str, media_type: str, data: bytes) -> File:
+        """Store a file, whole or not at all, under a fresh key."""
+        key = f"{prediction_id}/{secrets.token_urlsafe(_RANDOM_BYTES)}/{name}"
+        # A folder can't keep a media type, so the row does; where files are fetched from a bucket itself it must
+        # be there too.
+        attributes = None if isinstance(self.store, LocalStore) else {"Content-Type": media_type}
+        await obstore.put_async(self.store, key, data, attributes=attributes)
+        return File(key, name, media_type, len(data))
+
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes from start to end (exclusive) in chunks. Raises FileNotFoundError before the first."""
+        try:
+            options: GetOptions = {"range": {"offset": start} if end is None else (start, end)}
+            result = await obstore.get_async(self.store, key, options=options)
+        except NotFoundError as error:
+            raise FileNotFoundError(key) from error
+        async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+            yield bytes(chunk)
+
+    async def size(self, key: str) -> int | None:
+        """Return the size of a stored file in bytes, or None if there is none under the key."""
+        try:
+            return (await obstore.head_async(self.store, key))["size"]
+        except NotFoundError:
+            return None
+
+    async def presigned(self, key: str, seconds: float) -> str | None:
+        """Return a URL at which the store itself serves the file for so long, or None if it can't: a folder."""
+        if isinstance(self.store, S3Store | GCSStore | AzureStore):
+            return await obstore.sign_async(self.store, "GET", key, timedelta(seconds=seconds))
+        return None
+
+    async def delete(self, keys: list[str]) -> None:
+        """Delete files; those that are gone already don't matter."""
+        for key in keys:
+            try:
+                await obstore.delete_async(self.store, key)
+            except (FileNotFoundError, NotFoundError):
+                continue
+            self._remove_empty_folders(key)
+
+    async def by_prediction(self) -> dict[str, list[str]]:
+        """Return the keys of all stored files, by the id of their prediction."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        async for chunk in obstore.list(self.store, chunk_size=1000):
+            for entry in chunk:
+                found[entry["path"].split("/")[0]].append(entry["path"])
+        return dict(found)
+
+    def _remove_empty_folders(self, key: str) -> None:
+        """Remove what a file's deletion leaves in a folder; in a bucket there is nothing to remove."""
+        if not isinstance(self.store, LocalStore) or self.store.prefix is None:
+            return
+        for parent in list(Path(key).parents)[:-1]:
+            try:
+                (Path(self.store.prefix) / parent).rmdir()
+            except OSError:  # another file is in it, or another process was quicker
+                return
+
+
+def _store(url: str) -> ObjectStore:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return LocalStore(Path(unquote(parts.path)), mkdir=True)
+    return from_url(url)
