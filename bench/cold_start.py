@@ -21,7 +21,7 @@ import psutil
 import report
 
 from lib.weights import SMALL
-from script.serve import started
+from local.serve import started
 
 MODEL = "deforum"
 WEIGHTS = {"full": "full, files in memory", "disk": "full, files on disk", "small": "small"}

@@ -13,7 +13,7 @@ from typing import Any
 
 import report
 
-from script.serve import Server, started
+from local.serve import Server, started
 
 WARM_UP, PREDICTIONS = 3, 20
 TRIES, PAUSE_S = 100, 0.02  # the server may answer 409 for some milliseconds after a response

@@ -4,13 +4,12 @@ The full weights lie in `weights/NAME`, in the layout of the Hugging Face hub; t
 with the environment's WEIGHTS_DIR. Which weights a run takes is decided by the environment's WEIGHTS:
 
 - full: the full ones, downloaded first if they are missing (the containers say this);
-- small: those of the small model that comes with the repository (training/ made it);
+- small: those of the small model that comes with the repository (workshop/ made it);
 - unset: the full ones if they are there, else the small model's.
 """
 
 import os
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,23 +208,3 @@ def _missing(folder: Path) -> list[str]:
         for patterns in files
         if not any(any((folder / part).glob(pattern)) for pattern in patterns.split("|"))
     ]
-
-
-def main() -> None:
-    """Download the weights of the models named on the command line."""
-    names = sys.argv[1:]
-    if not names or any(name not in SOURCES for name in names):
-        sys.exit(f"usage: script/weights {'|'.join(SOURCES)}")
-    for name in names:
-        folder = full_folder(name)
-        if folder.exists():
-            print(f"{folder} is already there")
-            continue
-        try:
-            print(f"Wrote {download(name)}")
-        except UserError as error:
-            sys.exit(f"script/weights: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -51,7 +51,7 @@ def test_imports_run_one_way(path: Path) -> None:
     own = room(module)
     for name in imports(path):
         assert name.split(".")[0] != "cog", f"{module} imports cog"
-        assert not name.startswith(("predict_", "training", "tests", "bench")), f"{module} imports {name}"
+        assert not name.startswith(("predict_", "workshop", "tests", "bench")), f"{module} imports {name}"
         if name.startswith("lib."):
             other = room(name)
             assert other == own or other in ALLOWED[own], f"{module} ({own}) imports {name} ({other})"

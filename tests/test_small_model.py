@@ -16,8 +16,8 @@ from lib.diffusion import img2img
 from lib.diffusion.models import Models, load
 from lib.progress import Stages
 from lib.weights import SMALL
-from training.music_measures import music_measures
-from training.picture_measures import to_lab
+from workshop.judging.music_measures import music_measures
+from workshop.judging.picture_measures import to_lab
 
 CLIP = {"prompt_b": None, "alpha": 0.5, "denoising": 1.0, "num_inference_steps": 25, "seed_image_id": "og_beat"}
 ANIMATION = {

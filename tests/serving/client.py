@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from script.serve import Server
+from local.serve import Server
 
 LIMIT_S = 120  # that a hanging server fails its test; nothing is expected to take as long
 POLL_S = 0.01

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from script.serve import MODELS, started
+from local.serve import MODELS, started
 from tests.serving.client import Client, Receiver, receiving
 
 QUICK_DEFORUM = Path(__file__).with_name("quick_deforum.py")

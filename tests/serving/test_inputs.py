@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from script.predict import ROOT, input_schema
-from script.serve import MODELS
+from local.predict import ROOT, input_schema
+from local.serve import MODELS
 from tests.serving.client import Client, Reply
 
 TABLE = ROOT / "docs" / "bad-values.md"

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from script.predict import input_schema
+from local.predict import input_schema
 from tests.serving.client import Client
 from tests.serving.conftest import serving
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from lib.weights import SMALL
-from script.serve import ROOT, Server, started
+from local.serve import ROOT, Server, started
 from tests.serving.client import LIMIT_S, Client, Receiver, eventually
 from tests.serving.conftest import QUICK_DEFORUM
 

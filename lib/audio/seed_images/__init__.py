@@ -1,4 +1,4 @@
-"""Give the seed spectrograms by name; what made them is in `masks`, `songs` and `make`."""
+"""Give the seed spectrograms by name; workshop/seeds makes them."""
 
 from pathlib import Path
 

@@ -1,0 +1,52 @@
+"""Make pictures to learn from: shapes, gradients, landscapes and portraits, each with its caption and class."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workshop.chance import Generator, pick
+from workshop.pictures import scenes, shapes
+from workshop.pictures.canvas import Canvas
+from workshop.pictures.faces import portrait
+
+Painter = Callable[[Generator], tuple[Canvas, str]]
+
+# The ten classes that an evaluation asks for.
+CLASSES = (*shapes.NAMES, "sunset", "sea", "mountains", "forest", "night sky", "face")
+PAINTERS: dict[str, Painter] = {
+    **{name: partial(shapes.shape, name) for name in shapes.NAMES},
+    "sunset": scenes.sunset,
+    "sea": scenes.sea,
+    "mountains": scenes.mountains,
+    "forest": scenes.forest,
+    "night sky": scenes.night_sky,
+    "face": portrait,
+    "gradient": shapes.gradient,
+    "desert": scenes.desert,
+    "snow": scenes.snow,
+    "city": scenes.city,
+}
+
+
+class Picture(NamedTuple):
+    """Hold a picture (512, 512, 3) uint8 RGB, its caption, and its class, one of `PAINTERS`."""
+
+    picture: NDArray[np.uint8]
+    caption: str
+    class_name: str
+
+
+def picture(seed: int, class_name: str | None = None) -> Picture:
+    """Make the picture of a seed, of a class if one is named: the same picture every time."""
+    class_name = class_name or class_of(seed)
+    generator = np.random.default_rng([seed, list(PAINTERS).index(class_name)])
+    canvas, caption = PAINTERS[class_name](generator)
+    return Picture(canvas.finish(), caption.replace("a orange", "an orange"), class_name)
+
+
+def class_of(seed: int) -> str:
+    """Draw the class of a seed for which none is named."""
+    return pick(list(PAINTERS), np.random.default_rng(seed))
