@@ -26,7 +26,9 @@ class StartError(Exception):
 class Service(Protocol):
     """Something that runs as a process and can be started more than once."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Return what its log is called."""
 
     def start(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
         """Start its process, which writes to `log`; raise StartError where that fails."""

@@ -106,7 +106,7 @@ def running(options: Options, say: Callable[[str], None] = print) -> Iterator[Sy
     """
     data = options.data.resolve()
     with _claimed(data), Supervisor(data / "logs", say) as supervisor:
-        port = _free(options.host, options.port)
+        port = free_port(options.host, options.port)
         try:
             environment = {
                 "GATEWAY_DATABASE_URL": options.database_url or _database(data, supervisor),
@@ -118,7 +118,7 @@ def running(options: Options, say: Callable[[str], None] = print) -> Iterator[Sy
             }
             _run(python("-m", "gateway.record", "migrate"), environment)
             token = _token(data / "token", environment)
-            servers = [CogServer(model, _free("127.0.0.1", 0)) for model in options.models]
+            servers = [CogServer(model, free_port("127.0.0.1", 0)) for model in options.models]
             for server in servers:
                 supervisor.start(server)
             for server in servers:
@@ -217,7 +217,7 @@ def _reached_by(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared with
 
 
-def _free(host: str, port: int) -> int:
+def free_port(host: str, port: int) -> int:
     """Return `port`, or a free one for 0.
 
     Raises:

@@ -40,19 +40,19 @@ const actions = {
     return Promise.all(verdicts);
   },
 
-  async stream({ ref, input }) {
+  async stream({ ref, inputs }) {
     const events = [];
-    for await (const { event, data, id } of client.stream(ref, { input })) {
+    for await (const { event, data, id } of client.stream(ref, { input: inputs })) {
       events.push([event, await plain(data), Boolean(id)]);
     }
     return events;
   },
 
   // Abort a run once it is under way: the client cancels the prediction.
-  async abort({ ref, input }) {
+  async abort({ ref, inputs }) {
     const controller = new AbortController();
     const statuses = [];
-    await client.run(ref, { input, wait: { mode: "poll", interval: 100 }, signal: controller.signal }, (prediction) => {
+    await client.run(ref, { input: inputs, wait: { mode: "poll", interval: 100 }, signal: controller.signal }, (prediction) => {
       statuses.push(prediction.status);
       if (prediction.status === "processing") controller.abort();
     });

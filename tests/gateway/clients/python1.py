@@ -6,11 +6,11 @@ import sys
 import replicate
 from replicate.exceptions import ModelError, ReplicateError
 from replicate.helpers import FileOutput
-from replicate.webhook import WebhookSigningSecret, WebhookValidationError, Webhooks
+from replicate.webhook import Webhooks, WebhookSigningSecret, WebhookValidationError
 
 
 def plain(value):
-    """Return an output with each file as its first and last bytes and length."""
+    """Return an output with each file as its first bytes and its length."""
     if isinstance(value, FileOutput):
         content = value.read()
         return {"file": content[:16].hex(), "bytes": len(content), "url": value.url[:6]}
@@ -30,7 +30,7 @@ def run(ref, **params):
 
 def parse(ids, model):
     """Read everything there is to read: pydantic refuses what does not fit the client's classes."""
-    predictions = [replicate.predictions.get(id) for id in ids]
+    predictions = [replicate.predictions.get(prediction_id) for prediction_id in ids]
     listed = replicate.predictions.list()
     owner_model = replicate.models.get(model)
     versions = owner_model.versions.list()
@@ -63,13 +63,12 @@ def validate(deliveries):
     return verdicts
 
 
-def stream(ref, input):
-    return [[event.event.value, event.data if isinstance(event.data, str) else plain(event.data), bool(event.id)]
-            for event in replicate.stream(ref, input=input)]
+def stream(ref, inputs):
+    return [[event.event.value, plain(event.data), bool(event.id)] for event in replicate.stream(ref, input=inputs)]
 
 
-def cancel(id):
-    return replicate.predictions.cancel(id).status
+def cancel(prediction_id):
+    return replicate.predictions.cancel(prediction_id).status
 
 
 if __name__ == "__main__":

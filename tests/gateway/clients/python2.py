@@ -36,17 +36,18 @@ def all_ids():
     return [prediction.id for prediction in client.predictions.list()]
 
 
-def cancel(ref, input):
+def cancel(ref, inputs):
     """Start a prediction, cancel it, and wait for its end."""
-    prediction = client.predictions.create(version=ref, input=input)
+    prediction = client.predictions.create(version=ref, input=inputs)
     client.predictions.cancel(prediction_id=prediction.id)
     return client.predictions.wait(prediction.id).status
 
 
-def call(ref, input):
+def call(ref, inputs):
     """Call the model as a function: its schema comes with it."""
     model = use(Replicate, ref)
-    return {"output": plain(model(**input)), "inputs": list(model.openapi_schema()["components"]["schemas"]["Input"]["properties"])}
+    schema = model.openapi_schema()["components"]["schemas"]["Input"]
+    return {"output": plain(model(**inputs)), "inputs": list(schema["properties"])}
 
 
 if __name__ == "__main__":
