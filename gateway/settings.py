@@ -45,6 +45,11 @@ class Settings(BaseSettings):
         description="The address that clients use, the beginning of every URL in an answer. "
         "Left out: what the request's Host header says, and in webhooks `http://HOST:PORT`.",
     )
+    trusted_proxies: str = Field(
+        default="",
+        description="The addresses of proxies whose X-Forwarded-Proto and X-Forwarded-For are believed, such as "
+        "`10.0.0.1,10.0.0.2`.",
+    )
     keep_alive_s: Seconds = Field(default=20, description="How long an idle connection stays open, in seconds.")
     connections: int = Field(default=2000, ge=1, description="How many connections at once; more are answered 503.")
     drain_s: Seconds = Field(
@@ -103,7 +108,7 @@ class Settings(BaseSettings):
     )
     webhook_interval_s: Seconds = Field(
         default=0.5,
-        description="How long an `output` or `logs` webhook keeps the next one of its prediction waiting, in seconds.",
+        description="How long a `logs` webhook keeps the next one of its prediction waiting, in seconds.",
     )
 
     metrics_public: bool = Field(default=False, description="Answer /metrics without a token.")
@@ -133,7 +138,13 @@ class Settings(BaseSettings):
     @property
     def base_url(self) -> str:
         """Return the address that URLs begin with where no request tells it, without a slash at its end."""
-        return str(self.public_url).rstrip("/") if self.public_url else f"http://{self.host}:{self.port}"
+        return str(self.public_url).rstrip("/") if self.public_url else self.own_url
+
+    @property
+    def own_url(self) -> str:
+        """Return the address that is listened on."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
 
 @functools.cache

@@ -6,8 +6,9 @@ from http import HTTPStatus
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
-from pydantic import JsonValue
 from starlette.exceptions import HTTPException
+
+from gateway.record import JsonObject
 
 NOT_FOUND = "The requested resource could not be found."
 
@@ -32,9 +33,9 @@ class Refusal(Exception):  # noqa: N818 (it is the answer, not a fault of ours)
     retry_after_s: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def body(self) -> dict[str, JsonValue]:
+    def body(self) -> JsonObject:
         """Return the error's JSON. Trap 12: always an object whose detail is a string; PY1 dies on an array."""
-        body: dict[str, JsonValue] = {"title": self.title, "detail": self.detail, "status": self.status}
+        body: JsonObject = {"title": self.title, "detail": self.detail, "status": self.status}
         if self.invalid_fields:
             body["invalid_fields"] = [
                 {"type": wrong.type, "field": wrong.field, "description": wrong.description}
@@ -104,6 +105,11 @@ async def http_error(_request: Request, error: Exception) -> JSONResponse:
     detail = NOT_FOUND if error.status_code == 404 else str(error.detail)
     headers = dict(error.headers or {})
     return Refusal(error.status_code, HTTPStatus(error.status_code).phrase, detail, headers=headers).response()
+
+
+async def database_away(_request: Request, _error: Exception) -> JSONResponse:
+    """Answer while the database can't be reached."""
+    return unavailable("The database can't be reached; try again.").response()
 
 
 async def unexpected(_request: Request, _error: Exception) -> JSONResponse:

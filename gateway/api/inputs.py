@@ -6,16 +6,14 @@ from typing import NoReturn
 
 import jsonschema
 from jsonschema.exceptions import ValidationError
-from pydantic import JsonValue
 
 from gateway.api import errors
 from gateway.api.errors import InvalidField
 from gateway.catalog import Schema, Version
+from gateway.record import Json, JsonObject
 
 MAX_SHOWN_CHARS = 60
 MAX_DEPTH = 64  # of lists and objects in a body
-
-Input = dict[str, JsonValue]
 
 # What jsonschema calls a rule, what Replicate's answers call breaking it, and the sentence for it.
 RULES = {
@@ -30,7 +28,7 @@ RULES = {
 TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 
 
-def parse_json(body: bytes) -> JsonValue:
+def parse_json(body: bytes) -> Json:
     """Return the JSON value of a request's body.
 
     Raises:
@@ -38,7 +36,7 @@ def parse_json(body: bytes) -> JsonValue:
             character, half a surrogate pair.
     """
     try:
-        value: JsonValue = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
+        value: Json = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
         _check_storable(value, 0)
     except RecursionError as error:
         raise errors.unreadable("body", f"Must be nested at most {MAX_DEPTH} deep") from error
@@ -47,7 +45,7 @@ def parse_json(body: bytes) -> JsonValue:
     return value
 
 
-def verified(version: Version, given: Input) -> Input:
+def verified(version: Version, given: JsonObject) -> JsonObject:
     """Return the inputs to store: those the version knows, without nulls for optional ones, whole numbers as integers.
 
     Raises:
@@ -68,13 +66,13 @@ def verified(version: Version, given: Input) -> Input:
     return {name: _whole(version.inputs[name], value) for name, value in kept.items()}
 
 
-def shown(value: JsonValue) -> str:
+def shown(value: Json) -> str:
     """Return a value as JSON, cut to a length that fits a line."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}... ({len(text)} characters)"
 
 
-def _problems(version: Version, name: str, value: JsonValue) -> list[InvalidField]:
+def _problems(version: Version, name: str, value: Json) -> list[InvalidField]:
     """Return what is wrong with one input."""
     # References within it have the form #/components/schemas/NAME, so the document's components go along.
     schema = {**version.inputs[name], "components": version.openapi_schema["components"]}
@@ -85,8 +83,8 @@ def _field(name: str, error: ValidationError) -> InvalidField:
     """Return an error of jsonschema's in the words that Replicate's clients know."""
     field = ".".join(["input", name, *(str(step) for step in error.absolute_path)])
     kind, sentence = RULES.get(str(error.validator), (str(error.validator), "Must be as its schema says: {rule}"))
-    rule: JsonValue = error.validator_value  # type: ignore[assignment]  # Unset only in errors made by hand
-    instance: JsonValue = error.instance  # type: ignore[assignment]
+    rule: Json = error.validator_value  # type: ignore[assignment]  # Unset only in errors made by hand
+    instance: Json = error.instance  # type: ignore[assignment]
     listed = ", ".join(shown(choice) for choice in rule) if isinstance(rule, list) else str(rule)
     given = TYPES.get(type(instance), "null")
     description = sentence.format(rule=listed, given=given)
@@ -97,7 +95,7 @@ def _field(name: str, error: ValidationError) -> InvalidField:
     return InvalidField(kind, field, description)
 
 
-def _whole(about: Schema, value: JsonValue) -> JsonValue:
+def _whole(about: Schema, value: Json) -> Json:
     """Return 3 for 3.0 where the schema wants an integer: JSON has one kind of number, Python's models have two."""
     return int(value) if isinstance(value, float) and about.get("type") == "integer" else value
 
@@ -113,7 +111,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def _check_storable(value: JsonValue, depth: int) -> None:
+def _check_storable(value: Json, depth: int) -> None:
     """Raise ValueError for text that PostgreSQL can't hold, RecursionError for nesting beyond MAX_DEPTH."""
     if depth > MAX_DEPTH:
         raise RecursionError

@@ -1,4 +1,4 @@
-"""How much a token may ask for: predictions a second, and predictions that have not ended."""
+"""How many predictions a second a token may create."""
 
 import time
 from collections.abc import Callable
@@ -43,9 +43,3 @@ class CreateRate:
                 max(1, ceil((1 - bucket.left) / self.per_s)),
             )
         bucket.left -= 1
-
-
-def check_queued(live: int, limit: int) -> None:
-    """Raise Refusal when a token has as many unfinished predictions as it may."""
-    if limit and live >= limit:
-        raise errors.too_many(f"Your token has {live} unfinished predictions, and may have {limit}.", 10)
