@@ -3,6 +3,7 @@
 import fcntl
 import http.client
 import os
+import secrets
 import socket
 import subprocess
 import time
@@ -17,7 +18,6 @@ from local.supervisor import Command, StartError, Supervisor, python
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = {"riffusion": "riffusion/riffusion", "deforum": "deforum/deforum_stable_diffusion"}  # in the catalog
-TOKEN_NAME = "local"  # noqa: S105 - whose token the first start makes
 POLL_S = 0.1
 LOG_TAIL_CHARS = 2000
 
@@ -116,6 +116,7 @@ def running(options: Options, say: Callable[[str], None] = print) -> Iterator[Sy
                 "GATEWAY_PORT": str(port),
                 "PYTHONPATH": str(ROOT),
             }
+            _write(data / "environment", "".join(f"{name}={value}\n" for name, value in environment.items()))
             _run(python("-m", "gateway.record", "migrate"), environment)
             token = _token(data / "token", environment)
             servers = [CogServer(model, free_port("127.0.0.1", 0)) for model in options.models]
@@ -151,11 +152,19 @@ def _token(path: Path, environment: Mapping[str, str]) -> str:
         token = path.read_text(encoding="ascii").strip()
         if _run(python("-m", "gateway.tokens", "check"), environment, given=token, check=False).returncode == 0:
             return token
-    made = _run(python("-m", "gateway.tokens", "create", TOKEN_NAME), environment).stdout.strip()
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
-        file.write(made + "\n")
+    name = f"local-{secrets.token_hex(3)}"  # its own, if an earlier one was lost
+    made = _run(python("-m", "gateway.tokens", "create", name), environment).stdout.strip()
+    _write(path, made + "\n")
     return made
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that nobody else may read: whole, or not at all."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    unfinished.replace(path)
 
 
 def _run(

@@ -141,6 +141,20 @@ class System:
         self.supervisor.start(Command("gateway", python("-m", "gateway"), self.environment))
         self.until(self.answers)
 
+    @contextmanager
+    def another_gateway(self, settings: Mapping[str, str]) -> Iterator[str]:
+        """Run one more gateway on the same database, with settings of its own, and give its URL."""
+        port = free_port("127.0.0.1", 0)
+        environment = {**self.environment, **settings, "GATEWAY_PORT": str(port)}
+        command = Command("another", python("-m", "gateway"), environment)
+        with (self.folder / "another.log").open("wb") as log:
+            process = command.start(log)
+        try:
+            self.until(lambda: answers(f"http://127.0.0.1:{port}"))
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            command.stop(process)
+
     def start_model(self) -> None:
         """Start a fake Cog server and the worker beside it."""
         port = free_port("127.0.0.1", 0)
@@ -152,10 +166,7 @@ class System:
 
     def answers(self) -> bool:
         """Tell whether the gateway is ready."""
-        try:
-            return httpx.get(f"{self.url}/health", timeout=5, trust_env=False).status_code == httpx.codes.OK
-        except httpx.HTTPError:
-            return False
+        return answers(self.url)
 
     def token(self, name: str | None = None) -> Token:
         """Make a token with a name of its own."""
@@ -198,6 +209,14 @@ def running(folder: Path, database_url: str, settings: Mapping[str, str] | None 
         system.start_model()
         system.start_gateway()
         yield system
+
+
+def answers(url: str) -> bool:
+    """Tell whether a gateway is ready."""
+    try:
+        return httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
 
 
 def node() -> Path:

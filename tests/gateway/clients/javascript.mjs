@@ -48,6 +48,12 @@ const actions = {
     return events;
   },
 
+  // Fetch a file as the client does: without a token.
+  async fetch({ url }) {
+    const response = await fetch(url);
+    return { status: response.status, bytes: (await response.arrayBuffer()).byteLength };
+  },
+
   // Abort a run once it is under way: the client cancels the prediction.
   async abort({ ref, inputs }) {
     const controller = new AbortController();
