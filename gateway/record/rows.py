@@ -130,7 +130,7 @@ class Outcome:
     files: tuple[File, ...] = ()
     logs: str | None = None  # None keeps what is there
     error: str | None = None
-    metrics: JsonObject | None = None
+    metrics: "JsonObject | None" = None  # a string: the alias is one too
 
 
 def resolve(output: Json, files: tuple[File, ...], url_of: Callable[[File], str]) -> Json:
