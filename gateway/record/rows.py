@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 from gateway.record.statuses import Status
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
-JsonObject: TypeAlias = "dict[str, Json]"
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+JsonObject: TypeAlias = dict[str, Json]
 
 FILE_PREFIX = "file:"
 
@@ -130,7 +130,7 @@ class Outcome:
     files: tuple[File, ...] = ()
     logs: str | None = None  # None keeps what is there
     error: str | None = None
-    metrics: "JsonObject | None" = None  # a string: the alias is one too
+    metrics: JsonObject | None = None
 
 
 def resolve(output: Json, files: tuple[File, ...], url_of: Callable[[File], str]) -> Json:
