@@ -2,22 +2,18 @@
 
 import argparse
 import asyncio
-import os
 import sys
 
 from gateway.record.database import migrate
-
-parser = argparse.ArgumentParser(prog="python -m gateway.record", description=__doc__)
-parser.add_argument("command", choices=["migrate"])
-parser.add_argument("--database-url", default=os.environ.get("DATABASE_URL"), help="default: $DATABASE_URL")
+from gateway.settings import settings
 
 
 def main() -> None:
     """Run the command and say what it did."""
-    options = parser.parse_args()
-    if not options.database_url:
-        parser.error("needs --database-url or DATABASE_URL")
-    taken = asyncio.run(migrate(options.database_url))
+    parser = argparse.ArgumentParser(prog="python -m gateway.record", description=__doc__)
+    parser.add_argument("command", choices=["migrate"])
+    parser.add_argument("--database-url", help="default: what GATEWAY_DATABASE_URL says")
+    taken = asyncio.run(migrate(parser.parse_args().database_url or settings().database_url))
     sys.stdout.write(f"took {', '.join(taken)}\n" if taken else "the schema is up to date\n")
 
 
