@@ -111,6 +111,37 @@ class Settings(BaseSettings):
         description="How long a `logs` webhook keeps the next one of its prediction waiting, in seconds.",
     )
 
+    callback_host: str = Field(
+        default="127.0.0.1",
+        description="Worker: the address at which its Cog server reaches it, and which it listens on.",
+    )
+    callback_port: int = Field(
+        default=0, ge=0, le=65535, description="Worker: the port for its Cog server's webhooks; 0 takes a free one."
+    )
+    output_bytes: Bytes = Field(
+        default=300 << 20,
+        description="Worker: the largest webhook of a Cog server, in bytes; its files are in it, a third larger.",
+    )
+    stalled_s: float = Field(
+        default=30,
+        ge=1,
+        description="How long a running prediction may go without a sign of life from its worker, in seconds; "
+        "then it is queued again. The same for all gateways and workers.",
+    )
+    lost_s: Seconds = Field(
+        default=10,
+        description="Worker: how long a Cog server may be idle while a prediction should run on it, in seconds; "
+        "then the prediction is queued again.",
+    )
+    cancel_s: Seconds = Field(
+        default=30,
+        description="Worker: how long a Cog server may take to heed a cancel, in seconds; then it is shut down.",
+    )
+    setup_failed_s: Seconds = Field(
+        default=60,
+        description="Worker: how long predictions wait for a model whose setup failed, in seconds; then they fail.",
+    )
+
     metrics_public: bool = Field(default=False, description="Answer /metrics without a token.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least that is logged."

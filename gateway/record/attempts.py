@@ -11,6 +11,7 @@ from gateway.record.columns import COLUMNS, prediction_row
 from gateway.record.database import Database
 from gateway.record.engine import AHEAD, defer_attempt, defer_webhook
 from gateway.record.rows import Attempt, Body, JsonObject, Outcome, Prediction
+from gateway.record.statuses import Status
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ class Attempts:
     async def begin(self, attempt: Attempt) -> Prediction | None:
         """Take a prediction from the queue: `processing`, one attempt more. None: it isn't this job's to run."""
         async with self._database.transaction() as connection:
+            found = await connection.execute("select status from predictions where id = %s for update", (attempt.id,))
+            before = await found.fetchone()
             async with connection.cursor(row_factory=prediction_row) as cursor:
                 await cursor.execute(
                     f"""update predictions set status = 'processing', attempts = attempts + 1, beat_at = now(),
@@ -37,7 +40,7 @@ class Attempts:
                 row = await cursor.fetchone()
             if row is None:
                 return None
-            if row.attempts == 1:  # `start` is told once
+            if before == (str(Status.STARTING),):  # `start` is told once, whatever happens to the attempt
                 await defer_webhook(self._database.engine, connection, row, "start", self._wanted(row, "start"))
             await connection.execute("select pg_notify('prediction', %s)", (row.id,))
         return row
@@ -108,6 +111,25 @@ class Attempts:
             await connection.execute("update predictions set job_id = %s where id = %s", (new_job, prediction_id))
         return True
 
+    async def give_back(self, attempt: Attempt) -> bool:
+        """Put an attempt that the server never ran back into the queue, uncounted. False: not ours any more."""
+        async with self._database.transaction() as connection:
+            found = await connection.execute(
+                """select queue from predictions
+                   where id = %s and job_id = %s and status = 'processing' for update""",
+                (attempt.id, attempt.job_id),
+            )
+            row = await found.fetchone()
+            if row is None:
+                return False
+            new_job = await defer_attempt(self._database.engine, connection, row[0], attempt.id, AHEAD)
+            await connection.execute(
+                """update predictions set job_id = %s, attempts = attempts - 1, beat_at = null, server = null,
+                   boot = null, callback = null where id = %s""",
+                (new_job, attempt.id),
+            )
+        return True
+
     async def adoptable(self, server: str, boot: str) -> Prediction | None:
         """Return the prediction that this server is still at, begun by an earlier worker beside it."""
         async with (
@@ -156,6 +178,13 @@ class Attempts:
                     await ending.end(self._database, connection, row, outcome, self._body)
                     count += 1
         return count
+
+    async def finish_job(self, job_id: int) -> None:
+        """Finish the job of an adopted attempt: no worker of procrastinate's runs it any more."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "update procrastinate_jobs set status = 'succeeded' where id = %s and status = 'doing'", (job_id,)
+            )
 
     def _wanted(self, row: Prediction, event: str) -> bytes | None:
         return self._body(row) if row.webhook is not None and event in row.webhook_events else None

@@ -65,7 +65,8 @@ def _ended(row: Prediction, outcome: Outcome, moment: datetime) -> Prediction:
         status=outcome.status,
         output=outcome.output,
         files=outcome.files,
-        logs=row.logs if outcome.logs is None else outcome.logs,
+        # Never less than clients have seen: an end without its run's logs (a server that was shut down) has none.
+        logs=max(row.logs, outcome.logs or "", key=len),
         error=outcome.error,
         metrics=metrics,
         completed_at=moment,
