@@ -102,9 +102,10 @@ async def refused(_request: Request, error: Exception) -> JSONResponse:
 async def http_error(_request: Request, error: Exception) -> JSONResponse:
     """Answer an error of the framework's own: no such route, no such method."""
     assert isinstance(error, HTTPException)  # noqa: S101
-    detail = NOT_FOUND if error.status_code == 404 else str(error.detail)
-    headers = dict(error.headers or {})
-    return Refusal(error.status_code, HTTPStatus(error.status_code).phrase, detail, headers=headers).response()
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return not_found().response()
+    title = HTTPStatus(error.status_code).phrase.capitalize()
+    return Refusal(error.status_code, title, f"{error.detail}.", headers=error.headers or {}).response()
 
 
 async def database_away(_request: Request, _error: Exception) -> JSONResponse:

@@ -45,7 +45,7 @@ async def metrics(request: Request, services: Serving) -> Response:
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # Prometheus's registry keeps collectors by their hash
 class Figures(Collector):
     """What the record says at one moment."""
 
