@@ -85,7 +85,9 @@ class Attendant:
             # If it ended while nobody listened, coglet tries again after as long as that took, about.
             alone_s = max(0.0, (datetime.now(UTC) - (row.started_at or row.created_at)).total_seconds())
             logger.info("adopted", extra={"prediction": row.id, "job": row.job_id})
-            verdict = await self._attend(attempt, row, inbox, self._patience.lost_s + min(alone_s, 60.0))
+            verdict: Verdict = Loss.TAKEN_OVER
+            if await until_stored(lambda: self._record.attempts.beat(attempt)):
+                verdict = await self._attend(attempt, row, inbox, self._patience.lost_s + min(alone_s, 60.0))
             await self._conclude(attempt, row, verdict, inbox)
 
     async def _ready(self) -> str | None:

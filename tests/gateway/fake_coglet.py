@@ -5,7 +5,7 @@ r"""A stand-in for coglet 0.23.1, with its quirks and with faults on request; no
 It prints `listening on URL`. Each request is a line of JSON in the journal. A prediction's input steers its run:
 
     seconds: 0.2     how long it runs
-    logs: "a\nb"     lines, printed evenly over the run
+    logs: ["a"]      lines, printed evenly over the run
     fail: "no"       it fails with ValueError: no
     crash: true      its child dies at the end of the run: "Worker crashed", unhealthy for good, 409 to every PUT
     files: 0|1|2     the output: `text`, or a data URL, or an object of two
@@ -139,7 +139,7 @@ class Server:
 
     def _work(self, run: Run) -> bool:
         """Run to the end, or to a cancel: True."""
-        seconds, lines = float(run.input.get("seconds", 0.05)), run.input.get("logs", "").splitlines()
+        seconds, lines = float(run.input.get("seconds", 0.05)), run.input.get("logs", [])
         sent_at = time.monotonic()
         for line in [*lines, None]:
             if run.cancelled.wait(seconds / (len(lines) + 1)):
