@@ -48,6 +48,14 @@ class Version:
         return dict(sorted(named.items(), key=lambda item: _order(item[1])))
 
     @cached_property
+    def validators(self) -> dict[str, jsonschema.Draft202012Validator]:
+        """Return what verifies each input; to make one takes longer than to use it."""
+        # References within a schema have the form #/components/schemas/NAME, so the components go along.
+        components = self.openapi_schema["components"]
+        made = {name: {**about, "components": components} for name, about in self.inputs.items()}
+        return {name: jsonschema.Draft202012Validator(schema) for name, schema in made.items()}
+
+    @cached_property
     def required(self) -> frozenset[str]:
         """Return the names of the inputs that a request must give."""
         return frozenset(self.schemas["Input"].get("required", []))  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ import json
 import math
 from typing import NoReturn
 
-import jsonschema
 from jsonschema.exceptions import ValidationError
 
 from gateway.api import errors
@@ -60,7 +59,7 @@ def verified(version: Version, given: JsonObject) -> JsonObject:
         if name in version.required and name not in kept
     ]
     for name, value in kept.items():
-        wrong += _problems(version, name, value)
+        wrong += [_field(name, error) for error in version.validators[name].iter_errors(value)]
     if wrong:
         raise errors.invalid(wrong)
     return {name: _whole(version.inputs[name], value) for name, value in kept.items()}
@@ -70,13 +69,6 @@ def shown(value: Json) -> str:
     """Return a value as JSON, cut to a length that fits a line."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}... ({len(text)} characters)"
-
-
-def _problems(version: Version, name: str, value: Json) -> list[InvalidField]:
-    """Return what is wrong with one input."""
-    # References within it have the form #/components/schemas/NAME, so the document's components go along.
-    schema = {**version.inputs[name], "components": version.openapi_schema["components"]}
-    return [_field(name, error) for error in jsonschema.Draft202012Validator(schema).iter_errors(value)]
 
 
 def _field(name: str, error: ValidationError) -> InvalidField:

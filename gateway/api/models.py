@@ -1,16 +1,20 @@
 """Routes of what is offered: models, versions, deployments' account, the webhooks' secret."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated, TypeAlias
+
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from gateway.api import described, errors, openapi
-from gateway.api.services import Asking, Services, Serving, answer
+from gateway.api.services import Asking, Name, Owner, Services, Serving, answer
 from gateway.catalog import Model, Version
 from gateway.prediction import timestamp
 from gateway.record import JsonObject
 from gateway.webhooks import secret_of
 
 router = APIRouter()
+
+VersionId: TypeAlias = Annotated[str, Path(description="The ID of the version")]
 
 
 @router.get("/models", **described.MODELS)
@@ -21,27 +25,27 @@ async def list_models(services: Serving, caller: Asking) -> Response:
 
 
 @router.get("/models/{owner}/{name}", **described.MODEL)
-async def get_model(owner: str, name: str, services: Serving, caller: Asking) -> Response:
+async def get_model(owner: Owner, name: Name, services: Serving, caller: Asking) -> Response:
     """Get a model."""
     return answer(_model(_named(services, owner, name), await _runs(services), caller.base_url))
 
 
 @router.get("/models/{owner}/{name}/openapi.json", **described.DOCUMENT)
-async def get_document(owner: str, name: str, request: Request, services: Serving, caller: Asking) -> Response:
+async def get_document(owner: Owner, name: Name, request: Request, services: Serving, caller: Asking) -> Response:
     """Get the part of the OpenAPI document that a model's page shows, with the model's own inputs."""
     model = _named(services, owner, name)
     return answer(openapi.page_of(request.app.openapi(), model, caller.base_url))
 
 
 @router.get("/models/{owner}/{name}/versions", **described.VERSIONS)
-async def list_versions(owner: str, name: str, services: Serving, _caller: Asking) -> Response:
+async def list_versions(owner: Owner, name: Name, services: Serving, _caller: Asking) -> Response:
     """List a model's versions, newest first, in one page."""
     return answer(_page([_version(version) for version in _named(services, owner, name).versions]))
 
 
 # Trap 15: PY1's run() asks for this after the create, and raises if it isn't there.
 @router.get("/models/{owner}/{name}/versions/{version_id}", **described.VERSION)
-async def get_version(owner: str, name: str, version_id: str, services: Serving, _caller: Asking) -> Response:
+async def get_version(owner: Owner, name: Name, version_id: VersionId, services: Serving, _caller: Asking) -> Response:
     """Get a version with its schemas."""
     version = _named(services, owner, name).version(version_id)
     if version is None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from gateway.api import described, errors
@@ -15,7 +15,7 @@ from gateway.api.bounds import read_body
 from gateway.api.creating import CreateBody, named_version, new_prediction, parse_body, parse_wait
 from gateway.api.inline import data_urls
 from gateway.api.inputs import shown
-from gateway.api.services import Asking, Caller, Services, Serving, answer
+from gateway.api.services import Asking, Caller, Name, Owner, Services, Serving, answer
 from gateway.api.waiting import ended
 from gateway.catalog import Version
 from gateway.prediction import timestamp
@@ -72,7 +72,12 @@ async def create_prediction(request: Request, services: Serving, caller: Asking)
 
 
 @router.get("/predictions/{prediction_id}", **described.GET)
-async def get_prediction(prediction_id: str, request: Request, services: Serving, caller: Asking) -> Response:
+async def get_prediction(
+    prediction_id: Annotated[str, Path(description="The ID of the prediction to get")],
+    request: Request,
+    services: Serving,
+    caller: Asking,
+) -> Response:
     """Get the latest version of a prediction by id."""
     request.state.prediction = prediction_id
     row = await services.record.predictions.get(_id(prediction_id), caller.owner)
@@ -80,7 +85,12 @@ async def get_prediction(prediction_id: str, request: Request, services: Serving
 
 
 @router.post("/predictions/{prediction_id}/cancel", **described.CANCEL)
-async def cancel_prediction(prediction_id: str, request: Request, services: Serving, caller: Asking) -> Response:
+async def cancel_prediction(
+    prediction_id: Annotated[str, Path(description="The ID of the prediction to cancel")],
+    request: Request,
+    services: Serving,
+    caller: Asking,
+) -> Response:
     """Cancel an in progress prediction."""
     request.state.prediction = prediction_id
     row = await services.record.predictions.cancel(_id(prediction_id), caller.owner)
@@ -89,7 +99,7 @@ async def cancel_prediction(prediction_id: str, request: Request, services: Serv
 
 @router.post("/models/{owner}/{name}/predictions", **described.CREATE_BY_MODEL)
 async def create_model_prediction(
-    owner: str, name: str, request: Request, services: Serving, caller: Asking
+    owner: Owner, name: Name, request: Request, services: Serving, caller: Asking
 ) -> Response:
     """Create a prediction with the newest version of a model."""
     model = services.catalog.models.get(f"{owner}/{name}")
@@ -100,7 +110,7 @@ async def create_model_prediction(
 
 @router.post("/deployments/{owner}/{name}/predictions", **described.CREATE_BY_DEPLOYMENT)
 async def create_deployment_prediction(
-    owner: str, name: str, request: Request, services: Serving, caller: Asking
+    owner: Owner, name: Name, request: Request, services: Serving, caller: Asking
 ) -> Response:
     """Create a prediction with the model that a deployment stands for."""
     model = services.catalog.deployments.get(f"{owner}/{name}")

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, TypeAlias, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from fastapi.responses import Response
 
 from gateway.api import errors
@@ -79,5 +79,7 @@ def answer(shown: Json, status: int = 200, headers: dict[str, str] | None = None
     return Response(encode(shown), status, headers, media_type="application/json")
 
 
+Owner: TypeAlias = Annotated[str, Path(description="The owner of the model")]
+Name: TypeAlias = Annotated[str, Path(description="The name of the model")]
 Asking: TypeAlias = Annotated[Caller, Depends(caller)]
 Serving: TypeAlias = Annotated[Services, Depends(services)]
