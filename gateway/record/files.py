@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from obstore import GetOptions  # exists for type checkers only
 
 CHUNK_BYTES = 1 << 20
+NOT_FOUND = (FileNotFoundError, NotFoundError)  # obstore raises either
 _RANDOM_BYTES = 24
 
 
@@ -42,7 +43,7 @@ class Files:
         try:
             options: GetOptions = {"range": {"offset": start} if end is None else (start, end)}
             result = await obstore.get_async(self.store, key, options=options)
-        except NotFoundError as error:
+        except NOT_FOUND as error:
             raise FileNotFoundError(key) from error
         async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
             yield bytes(chunk)
@@ -51,7 +52,7 @@ class Files:
         """Return the size of a stored file in bytes, or None if there is none under the key."""
         try:
             return (await obstore.head_async(self.store, key))["size"]
-        except NotFoundError:
+        except NOT_FOUND:
             return None
 
     async def presigned(self, key: str, seconds: float) -> str | None:
@@ -65,7 +66,7 @@ class Files:
         for key in keys:
             try:
                 await obstore.delete_async(self.store, key)
-            except (FileNotFoundError, NotFoundError):
+            except NOT_FOUND:
                 continue
             self._remove_empty_folders(key)
 

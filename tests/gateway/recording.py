@@ -1,0 +1,56 @@
+"""The record as tests use it: opened on a database of the test's own, with the webhook's body kept simple."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psycopg
+
+from gateway import record
+from gateway.record import NewPrediction, Prediction, Record
+
+QUEUE = "test/fake"
+
+
+def body(row: Prediction) -> bytes:
+    """Serialise what tests look at."""
+    return json.dumps({"id": row.id, "status": row.status, "output": row.output, "logs": row.logs}).encode()
+
+
+@asynccontextmanager
+async def opened(url: str, files: Path, stalled_s: float = 3600) -> AsyncIterator[Record]:
+    """Open the record. Attempts are never lost by waiting, unless stalled_s says so; at 0 each one is."""
+    async with record.opened(url, files.as_uri(), lambda _: body, stalled_s=stalled_s) as it:
+        yield it
+
+
+async def owner(it: Record, name: str = "test") -> int:
+    """Make a token and return its id."""
+    token, _ = await it.tokens.create(name)
+    return token.id
+
+
+def new(owner_id: int, **given: object) -> NewPrediction:
+    """Return a prediction to create, with a webhook that wants all events."""
+    fields: dict[str, object] = {
+        "model": "test/fake",
+        "version": "fa" * 32,
+        "queue": QUEUE,
+        "base_url": "http://127.0.0.1",
+        "input": {"text": "hello"},
+        "webhook": "https://example.com/hook",
+        "webhook_events": ("start", "output", "logs", "completed"),
+    }
+    return NewPrediction(owner=owner_id, **(fields | given))  # type: ignore[arg-type]
+
+
+def deliveries(url: str, prediction_id: str) -> list[str]:
+    """Return the events whose delivery was queued for a prediction, in order."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            """select args->>'event' from procrastinate_jobs
+               where task_name = 'webhook' and args->>'id' = %s order by id""",
+            (prediction_id,),
+        ).fetchall()
+    return [event for (event,) in rows]
