@@ -1,5 +1,6 @@
 """The gateway as it runs: real processes, which a test may kill."""
 
+import asyncio
 import json
 import os
 import secrets
@@ -8,14 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 
+from gateway.record import database
+from gateway.record.tokens import Tokens
 from local.supervisor import Command, Supervisor, python
 from local.system import free_port
 
@@ -31,17 +34,30 @@ PATIENCE_S = 120  # of a test on a machine that does other things too
 CLIENTS = ROOT / ".venv" / "clients"
 
 
+class Patient(Protocol):
+    """Whoever can wait for what goes on in a system."""
+
+    def until(self, there: Callable[[], T | None]) -> T:
+        """Return what `there` returns once that is something."""
+
+
 @dataclass(frozen=True)
 class Token:
     """One of the gateway's tokens, and what can be done with it."""
 
     url: str
     text: str
-    system: "System"
+    system: "Patient"
+
+    def __enter__(self) -> "Token":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.http.close()
 
     @cached_property
     def http(self) -> httpx.Client:
-        """Return a client of the API at its documented, bare paths."""
+        """Return a client of the API at its documented, bare paths; leaving the token's block closes it."""
         headers = {"Authorization": f"Bearer {self.text}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_S, trust_env=False)
 
@@ -114,6 +130,7 @@ class System:
     database_url: str
     supervisor: Supervisor
     settings: Mapping[str, str] = field(default_factory=dict)
+    closing: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
         self.port = free_port("127.0.0.1", 0)
@@ -168,17 +185,14 @@ class System:
         """Tell whether the gateway is ready."""
         return answers(self.url)
 
-    def token(self, name: str | None = None) -> Token:
-        """Make a token with a name of its own."""
-        name = name or f"test-{secrets.token_hex(4)}"
-        made = subprocess.run(
-            python("-m", "gateway.tokens", "create", name),
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-        )
-        assert made.returncode == 0, made.stderr
-        return Token(self.url, made.stdout.strip(), self)
+    def token(self) -> Token:
+        """Make a token, good until the system ends."""
+
+        async def make() -> str:
+            async with database.opened(self.database_url) as opened:
+                return (await Tokens(opened).create(f"test-{secrets.token_hex(4)}"))[1]
+
+        return self.closing.enter_context(Token(self.url, asyncio.run(make()), self))
 
     def kill(self, name: str) -> None:
         """Kill a process and its children, as the kernel does when memory runs out; `until` starts it again."""
@@ -206,9 +220,10 @@ def running(folder: Path, database_url: str, settings: Mapping[str, str] | None 
     notes: list[str] = []
     with Supervisor(folder / "logs", notes.append) as supervisor:
         system = System(folder, database_url, supervisor, settings or {})
-        system.start_model()
-        system.start_gateway()
-        yield system
+        with system.closing:
+            system.start_model()
+            system.start_gateway()
+            yield system
 
 
 def answers(url: str) -> bool:
