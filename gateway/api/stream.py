@@ -110,4 +110,4 @@ def _leaves(output: Json) -> list[str]:
 
 
 def _event(name: str, number: int, data: str) -> ServerSentEvent:
-    return ServerSentEvent(data, event=name, id=f"{name}-{number}")
+    return ServerSentEvent(data, event=name, id=f"{name}-{number}", sep="\n")
