@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from gateway import app as application
 from gateway import logs
-from gateway.api.bounds import BoundedProtocol
+from gateway.api.bounds import protocol
 from gateway.catalog import CatalogError
 from gateway.settings import Settings, settings
 
@@ -73,7 +73,7 @@ def _config(app: FastAPI, current: Settings) -> uvicorn.Config:
     """Return uvicorn's configuration."""
     return uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=protocol(current.body_s),
         ws="none",
         loop="asyncio",
         log_config=None,  # ours stands

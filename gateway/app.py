@@ -76,7 +76,9 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
         await record.wait_until_migrated(settings.database_url)
         async with AsyncExitStack() as stack:
             opened = await stack.enter_async_context(
-                record.opened(settings.database_url, settings.files_url, _make_body(settings))
+                record.opened(
+                    settings.database_url, settings.files_url, _make_body(settings), stalled_s=settings.stalled_s
+                )
             )
             measures = Measures()
             links = Links(opened.secrets.files, settings.file_url_s)

@@ -58,7 +58,11 @@ class Settings(BaseSettings):
     web: Path = Field(default=HERE / "web", description="The folder of the page that a browser sees.")
 
     body_bytes: Bytes = Field(default=1 << 20, description="The largest request body, in bytes; more is answered 413.")
-    body_s: Seconds = Field(default=10, description="How long a request body may take to arrive, in seconds; then 408.")
+    body_s: Seconds = Field(
+        default=10,
+        description="How long the headers of a request, and then its body, may take to arrive, in seconds; "
+        "then the connection is closed, or 408 answered.",
+    )
     header_bytes: Bytes = Field(
         default=32 << 10, description="The largest request line with headers, in bytes; more is answered 400."
     )

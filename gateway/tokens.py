@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import os
 import re
 import sys
+from pathlib import Path
 
 import psycopg
 
@@ -12,6 +14,7 @@ from gateway.prediction import Links, timestamp
 from gateway.record import DatabaseError, Record, TokenError
 from gateway.settings import Settings, settings
 
+ROOT = Path(__file__).resolve().parent.parent
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
 
 
@@ -25,11 +28,27 @@ def main() -> None:
         command.add_argument("name", type=_name, help="whose it is; letters, digits and ._@-")
     commands.add_parser("list", help="print the names, with the times of creation and revocation")
     commands.add_parser("check", help="read a token from standard input and say by the exit status whether it is good")
+    for command in commands.choices.values():
+        command.add_argument(
+            "--data",
+            type=Path,
+            default=ROOT / "out" / "gateway",
+            metavar="DIR",
+            help="what script/serve was given; used unless GATEWAY_DATABASE_URL is set (default: out/gateway)",
+        )
     arguments = parser.parse_args()
+    _read_environment(arguments.data / "environment")
     try:
         sys.exit(asyncio.run(_run(arguments.command, getattr(arguments, "name", ""), settings())))
     except (DatabaseError, TokenError, psycopg.Error) as error:
         sys.exit(f"script/token: {error}")
+
+
+def _read_environment(path: Path) -> None:
+    """Take the settings of the gateway that script/serve runs, where there are no others."""
+    if "GATEWAY_DATABASE_URL" not in os.environ and path.is_file():
+        pairs = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines())
+        os.environ.update({name: value for name, _, value in pairs if name.startswith("GATEWAY_")})
 
 
 async def _run(command: str, name: str, current: Settings) -> int:

@@ -11,8 +11,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.api.errors import Refusal
 
-HEADER_S = 10.0  # how long a request line with its headers may take to arrive
-
 
 async def read_body(request: Request, limit_bytes: int, limit_s: float) -> bytes:
     """Return a request's body.
@@ -74,12 +72,18 @@ def _has_body(scope: Scope) -> bool:
     return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
 
 
+def protocol(header_s: float) -> type[H11Protocol]:
+    """Return the protocol that uvicorn makes one of for each connection."""
+    return type("Protocol", (BoundedProtocol,), {"header_s": header_s})
+
+
 class BoundedProtocol(H11Protocol):
     """uvicorn's HTTP/1.1, with a limit to the time that a request line and its headers may take.
 
     uvicorn has one for the pause between requests only: a client that sends a byte now and then would stay for ever.
     """
 
+    header_s = 10.0  # subclassed with the setting
     _header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -101,7 +105,7 @@ class BoundedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _start_timer(self) -> None:
-        self._header_timer = self.loop.call_later(HEADER_S, self._give_up)
+        self._header_timer = self.loop.call_later(self.header_s, self._give_up)
 
     def _stop_timer(self) -> None:
         if self._header_timer is not None:

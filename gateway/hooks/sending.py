@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -27,6 +27,15 @@ class Message:
     secret: str
 
 
+async def resolved(host: str, port: int) -> list[str]:
+    """Return the addresses of a host, as this machine resolves it. Raises NotDeliveredError where it has none."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise NotDeliveredError(f"{host} has no address: {error}") from error
+    return [str(entry[4][0]).partition("%")[0] for entry in found]
+
+
 @dataclass(frozen=True)
 class PublicOnly(httpcore.AsyncNetworkBackend):
     """Connect to public addresses only.
@@ -37,6 +46,7 @@ class PublicOnly(httpcore.AsyncNetworkBackend):
 
     private: bool  # allow the others too
     backend: httpcore.AsyncNetworkBackend
+    resolve: Callable[[str, int], Awaitable[list[str]]] = resolved
 
     async def connect_tcp(
         self,
@@ -48,7 +58,9 @@ class PublicOnly(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Open a connection to the first address of `host` that is allowed and answers."""
         failure: Exception = NotDeliveredError(f"{host} has no public address")
-        for address in await self._addresses(host, port):
+        for address in await self.resolve(host, port):
+            if not (self.private or is_public(ipaddress.ip_address(address))):
+                continue
             try:
                 return await self.backend.connect_tcp(address, port, timeout, local_address, socket_options)
             except httpcore.ConnectError as error:
@@ -67,15 +79,6 @@ class PublicOnly(httpcore.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         """Wait, as the pool asks between its own tries."""
         await self.backend.sleep(seconds)
-
-    async def _addresses(self, host: str, port: int) -> list[str]:
-        """Return the addresses of a host that may be connected to."""
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise NotDeliveredError(f"{host} has no address: {error.strerror}") from error
-        addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
-        return [address for address in addresses if self.private or is_public(ipaddress.ip_address(address))]
 
 
 class Sender:

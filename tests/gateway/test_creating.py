@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gateway import catalog
 from gateway.api import creating, inputs
 from gateway.api.errors import Refusal
+from gateway.record import Json
 from gateway.webhooks import EVENTS
 
 CATALOG = catalog.load(Path(__file__).with_name("catalog.json"))
@@ -131,7 +132,7 @@ def test_any_bytes_are_a_body_or_refused(body: bytes) -> None:
 
 @steady
 @given(st.dictionaries(st.sampled_from([*DEFORUM.inputs, "other"]), json_values, max_size=6))
-def test_any_inputs_are_verified_or_refused_each_with_a_sentence(given_inputs: dict[str, inputs.Json]) -> None:
+def test_any_inputs_are_verified_or_refused_each_with_a_sentence(given_inputs: dict[str, Json]) -> None:
     try:
         kept = inputs.verified(DEFORUM, given_inputs)
     except Refusal as error:
@@ -156,7 +157,7 @@ def test_any_inputs_are_verified_or_refused_each_with_a_sentence(given_inputs: d
         ({"seed": True}, "invalid_type", "input.seed: Invalid type. Expected: integer, given: boolean"),
     ],
 )
-def test_the_words_of_a_refusal(given: dict[str, inputs.Json], kind: str, sentence: str) -> None:
+def test_the_words_of_a_refusal(given: dict[str, Json], kind: str, sentence: str) -> None:
     with pytest.raises(Refusal) as caught:
         inputs.verified(DEFORUM, given)
     (wrong,) = caught.value.invalid_fields
