@@ -1,5 +1,6 @@
 """Receive webhooks."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +34,10 @@ class Receiver:
     def at(self, path: str) -> list[Delivery]:
         """Return what came to a path, in order."""
         return [delivery for delivery in list(self.deliveries) if delivery.path == path]
+
+    def statuses(self, path: str) -> list[str]:
+        """Return the statuses of the predictions that came to a path, in order."""
+        return [json.loads(delivery.body)["status"] for delivery in self.at(path)]
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def parse(ids, model):
         "versions": [version.id for version in versions.results],
         "version": owner_model.versions.get(versions.results[0].id).id,
         "models": [f"{model.owner}/{model.name}" for model in replicate.models.list().results],
-        "account": replicate.accounts.current().type,
+        "account": replicate.default_client.accounts.current().type,
         "deployed": replicate.deployments.predictions.create("test/deployed", input={}).model,
     }
 
