@@ -26,6 +26,7 @@ def serve_all() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores one, a script's & another
             signal.signal(number, _exit)
+    _say(f"starting {', '.join(options.models)} on {options.data}; the logs are in {options.data / 'logs'}")
     try:
         with system.running(options, _say) as running:
             _say(f"token {running.token} (kept in {options.data / 'token'})")

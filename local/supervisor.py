@@ -15,6 +15,7 @@ from typing import IO, Protocol
 from local.children import ends_with_parent
 
 CALM_S = 10  # who lived that long is started again at once
+AT_ONCE_S = 3  # for a process that was asked twice
 PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before the restarts of one that ends sooner
 LOG_BYTES = 50 << 20  # then it begins anew, and the old one is kept beside it
 
@@ -45,7 +46,7 @@ class Command:
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)  # beside this process's own
     folder: Path | None = None
-    grace_s: float = 15  # between being asked to end and being killed
+    grace_s: float = 10  # for what it is at
 
     def start(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
         """Start it in a session of its own, so that a Ctrl-C in the terminal reaches it in its turn."""
@@ -61,11 +62,12 @@ class Command:
         )
 
     def stop(self, process: "subprocess.Popen[bytes]") -> None:
-        """Ask it to end; kill what is left of its session, at the latest after `grace_s`."""
+        """Ask it to end, after `grace_s` once more, and kill what is left of its session in the end."""
         try:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(self.grace_s)
+            for patience_s in (self.grace_s, AT_ONCE_S):
+                process.terminate()  # a worker ends its prediction at the first, and itself at the second
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(patience_s)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

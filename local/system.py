@@ -97,7 +97,7 @@ class System:
 
 @contextmanager
 def running(options: Options, say: Callable[[str], None] = print) -> Iterator[System]:
-    """Run the system; on the way out everything ends: the gateway first, the database last.
+    """Run the system; on the way out everything ends: workers, gateway, database, Cog servers.
 
     It is ready when it yields. Call the supervisor's `tend` every so often, from the main thread.
 
@@ -107,7 +107,10 @@ def running(options: Options, say: Callable[[str], None] = print) -> Iterator[Sy
     data = options.data.resolve()
     with _claimed(data), Supervisor(data / "logs", say) as supervisor:
         port = free_port(options.host, options.port)
+        servers = [CogServer(model, free_port("127.0.0.1", 0)) for model in options.models]
         try:
+            for server in servers:
+                supervisor.start(server)  # they take the longest, and need nothing else
             environment = {
                 "GATEWAY_DATABASE_URL": options.database_url or _database(data, supervisor),
                 "GATEWAY_FILES_URL": str(data / "files"),
@@ -118,13 +121,10 @@ def running(options: Options, say: Callable[[str], None] = print) -> Iterator[Sy
             }
             _write(data / "environment", "".join(f"{name}={value}\n" for name, value in environment.items()))
             _run(python("-m", "gateway.record", "migrate"), environment)
-            token = _token(data / "token", environment)
-            servers = [CogServer(model, free_port("127.0.0.1", 0)) for model in options.models]
-            for server in servers:
-                supervisor.start(server)
+            supervisor.start(Command("gateway", python("-m", "gateway"), environment))
             for server in servers:
                 supervisor.start(_worker(server, environment))
-            supervisor.start(Command("gateway", python("-m", "gateway"), environment, grace_s=10))
+            token = _token(data / "token", environment)
         except (StartError, postgres.PostgresError) as error:
             raise NotRunningError(str(error)) from error
         for server in servers:
@@ -141,8 +141,8 @@ def _database(data: Path, supervisor: Supervisor) -> str:
 
 
 def _worker(server: CogServer, environment: Mapping[str, str]) -> Command:
-    """Return the worker beside a Cog server."""
-    arguments = ["--queue", NAMES[server.model], "--cog-url", server.url]
+    """Return the worker beside a Cog server; its name stays, though the port changes: it takes up what it left."""
+    arguments = ["--queue", NAMES[server.model], "--cog-url", server.url, "--name", server.name]
     return Command(f"{server.model}-worker", python("-m", "gateway.work", *arguments), environment)
 
 
