@@ -63,7 +63,7 @@ def make(settings: Settings) -> FastAPI:
     app.add_exception_handler(Exception, errors.unexpected)
     for error in record.UNAVAILABLE:
         app.add_exception_handler(error, errors.database_away)
-    app.add_middleware(CloseUnread)
+    app.add_middleware(CloseUnread, linger_s=settings.body_s)
     app.add_middleware(Logged)
     return app
 

@@ -1,6 +1,7 @@
 """Bounds on what a client sends, kept before anything is made of it."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 import h11
@@ -44,6 +45,7 @@ class CloseUnread:
     """
 
     app: ASGIApp
+    linger_s: float  # how long the rest may go on coming
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application."""
@@ -61,9 +63,23 @@ class CloseUnread:
         async def closing_send(message: Message) -> None:
             if unread and message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["Connection"] = "close"
+            elif unread and not message.get("more_body"):
+                # A connection that is closed while the client still sends is reset, and the answer lost with it.
+                # So the answer goes out, what comes is dropped for a while, and only then the connection ends.
+                await send({**message, "more_body": True})
+                await _drop(receive, self.linger_s)
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
         await self.app(scope, watched_receive, closing_send)
+
+
+async def _drop(receive: Receive, limit_s: float) -> None:
+    """Receive the rest of a request, and keep none of it."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            while (await receive()).get("more_body"):
+                pass
 
 
 def _has_body(scope: Scope) -> bool:

@@ -1,6 +1,7 @@
 """What a client can do to the gateway with too much, too many and too slow: little."""
 
 import os
+import re
 import socket
 import subprocess
 import time
@@ -191,21 +192,19 @@ def test_tokens_are_made_listed_and_revoked(bounded: System, tmp_path: Path) -> 
     settings = "".join(f"{name}={value}\n" for name, value in bounded.environment.items())
     (tmp_path / "environment").write_text(settings)
 
-    def token(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    def token(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(ROOT / "script" / "token"), *arguments, "--data", str(tmp_path)]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-        return subprocess.run(command, env=clean, input=given, capture_output=True, text=True)
+        return subprocess.run(command, env=clean, capture_output=True, text=True)
 
     made = token("create", "ann")
     assert made.returncode == 0, made.stderr
-    assert token("check", given=made.stdout).returncode == 0
+    headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
+    account = httpx.get(f"{bounded.url}/account", headers=headers, trust_env=False)
+    assert account.json()["username"] == "ann"
     again = token("create", "ann")
     assert (again.returncode, again.stdout) == (1, "")
     assert "there is a token named 'ann' already" in again.stderr
     assert token("revoke", "ann").stdout == "ann is revoked\n"
-    assert token("revoke", "ann").returncode == 1
-    assert token("check", given=made.stdout).returncode == 1
-    assert "ann  created 2" in token("list").stdout
-    headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
+    assert re.search(r"^ann  created 2\S+Z  revoked 2\S+Z$", token("list").stdout, re.MULTILINE)
     assert httpx.get(f"{bounded.url}/account", headers=headers, trust_env=False).status_code == 401
-    assert "'../x' is not a name" in token("create", "../x").stderr
