@@ -1,9 +1,9 @@
 """What is known: statuses and transitions, every query by its purpose, migrations, files, retention."""
 
-from gateway.record.database import DatabaseError, Secrets, migrate, wait_until_migrated
+from gateway.record.database import UNAVAILABLE, DatabaseError, Secrets, migrate, wait_until_migrated
 from gateway.record.deliveries import Delivery
 from gateway.record.engine import ATTEMPT_TASK, GATEWAY_QUEUE, WEBHOOK_QUEUE, WEBHOOK_TASK
-from gateway.record.facade import UNAVAILABLE, Record, opened
+from gateway.record.facade import Record, opened
 from gateway.record.predictions import NotStoredError, QueueFullError
 from gateway.record.rows import (
     Attempt,

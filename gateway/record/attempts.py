@@ -143,6 +143,16 @@ class Attempts:
             )
             return await cursor.fetchone()
 
+    async def left_by_earlier_boots(self, server: str, boot: str) -> list[tuple[str, int]]:
+        """Return id and job of what this server ran when it was another process: it is lost."""
+        async with self._database.pool.connection() as connection:
+            found = await connection.execute(
+                """select id, job_id from predictions
+                   where status = 'processing' and beat_at is not null and server = %s and boot != %s""",
+                (server, boot),
+            )
+            return [(row[0], row[1]) for row in await found.fetchall()]
+
     async def seen(self, server: str, queue: str, health: str) -> None:
         """Note how a Cog server is; workers say so every few seconds."""
         async with self._database.transaction() as connection:

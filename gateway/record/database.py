@@ -12,9 +12,10 @@ from typing import TypeAlias
 import procrastinate
 import psycopg
 import psycopg.conninfo
+from procrastinate.exceptions import ConnectorException
 from procrastinate.schema import SchemaManager
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,10 @@ Pool: TypeAlias = AsyncConnectionPool[Connection]
 POOL_WAIT_S = 5.0
 SECRET_BYTES = 32
 _LOCK = 7_203_514_901  # of those who migrate; any number will do that nobody else uses
+
+
+# The database can't be reached. The engine wraps what psycopg raises.
+UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, ConnectorException)
 
 
 class DatabaseError(RuntimeError):

@@ -5,13 +5,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import procrastinate
-import psycopg
-from psycopg_pool import PoolTimeout
 
 from gateway.record import database as databases
 from gateway.record.attempts import Attempts
 from gateway.record.changes import Changes, listening
-from gateway.record.database import Secrets
+from gateway.record.database import UNAVAILABLE, Secrets
 from gateway.record.deliveries import Deliveries
 from gateway.record.files import Files
 from gateway.record.lost import Lost
@@ -20,8 +18,6 @@ from gateway.record.predictions import Predictions
 from gateway.record.retention import Retention
 from gateway.record.rows import Body
 from gateway.record.tokens import Tokens
-
-UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)  # the database can't be reached
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """The output files, in a folder, S3, GCS or Azure: wherever the store's URL points."""
 
+import asyncio
+import os
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +31,7 @@ class Files:
     def __init__(self, url: str) -> None:
         """Take the store's URL: file:///folder (which is made), s3://bucket/prefix, gs:// or az:// alike."""
         self.store: ObjectStore = _store(url)
+        self._folder = Path(unquote(urlsplit(url).path)) if isinstance(self.store, LocalStore) else None
 
     async def put(self, prediction_id: str, name: str, media_type: str, data: bytes) -> File:
         """Store a file, whole or not at all, under a fresh key."""
@@ -63,30 +67,43 @@ class Files:
 
     async def delete(self, keys: list[str]) -> None:
         """Delete files; those that are gone already don't matter."""
+        if self._folder is not None:
+            await asyncio.to_thread(_unlink, self._folder, keys)
+            return
         for key in keys:
-            try:
+            with suppress(*NOT_FOUND):
                 await obstore.delete_async(self.store, key)
-            except NOT_FOUND:
-                continue
-            self._remove_empty_folders(key)
 
     async def by_prediction(self) -> dict[str, list[str]]:
-        """Return the keys of all stored files, by the id of their prediction."""
+        """Return the keys of all stored files by the id of their prediction, those that are half written too."""
+        if self._folder is not None:
+            return await asyncio.to_thread(_walk, self._folder)
         found: defaultdict[str, list[str]] = defaultdict(list)
         async for chunk in obstore.list(self.store, chunk_size=1000):
             for entry in chunk:
                 found[entry["path"].split("/")[0]].append(entry["path"])
         return dict(found)
 
-    def _remove_empty_folders(self, key: str) -> None:
-        """Remove what a file's deletion leaves in a folder; in a bucket there is nothing to remove."""
-        if not isinstance(self.store, LocalStore) or self.store.prefix is None:
-            return
+
+def _unlink(folder: Path, keys: list[str]) -> None:
+    """Delete files in a folder, and the folders that are empty then."""
+    for key in keys:
+        (folder / key).unlink(missing_ok=True)
         for parent in list(Path(key).parents)[:-1]:
             try:
-                (Path(self.store.prefix) / parent).rmdir()
+                (folder / parent).rmdir()
             except OSError:  # another file is in it, or another process was quicker
-                return
+                break
+
+
+def _walk(folder: Path) -> dict[str, list[str]]:
+    """Return the paths of the files below a folder, by the first part."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name).relative_to(folder)
+            found[path.parts[0]].append(str(path))
+    return dict(found)
 
 
 def _store(url: str) -> ObjectStore:

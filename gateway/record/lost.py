@@ -1,12 +1,15 @@
 """The sweep's queries: attempts whose worker is gone, and jobs that nobody runs any more."""
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
+
+from procrastinate.exceptions import ConnectorException
 
 from gateway.record import ending
 from gateway.record.columns import COLUMNS, prediction_row
 from gateway.record.database import Connection, Database
-from gateway.record.engine import AHEAD, GATEWAY_QUEUE, WEBHOOK_QUEUE, defer_attempt
+from gateway.record.engine import AHEAD, ATTEMPT_TASK, GATEWAY_QUEUE, WEBHOOK_QUEUE, defer_attempt
 from gateway.record.rows import Body, Outcome, Prediction
 from gateway.record.statuses import Status
 
@@ -35,7 +38,7 @@ _ORPHANS = f"""
     select j.id from procrastinate_jobs j
     left join procrastinate_workers w on w.id = j.worker_id
     left join predictions p on p.job_id = j.id and p.status in ('starting', 'processing')
-    where j.status = 'doing' and j.task_name = 'attempt' and p.id is null
+    where j.status = 'doing' and j.task_name = '{ATTEMPT_TASK}' and p.id is null
     and (w.id is null or {_STALE.format(beat="w.last_heartbeat")})
     limit 100"""
 
@@ -46,10 +49,9 @@ class Swept:
 
     requeued: int = 0
     ended: int = 0
-    retried: int = 0  # deliveries and expiries
 
     def __bool__(self) -> bool:
-        return bool(self.requeued or self.ended or self.retried)
+        return bool(self.requeued or self.ended)
 
 
 class Lost:
@@ -76,8 +78,13 @@ class Lost:
                 again = await self._mend(connection, prediction)
                 requeued += again
                 ended += not again
-            await self._finish_orphans(connection)
-        return Swept(requeued, ended, await self._retry())
+        return Swept(requeued, ended)
+
+    async def tidy(self) -> int:
+        """Finish or retry the jobs of dead processes that no live prediction needs, and return how many."""
+        async with self._database.transaction() as connection:
+            finished = await self._finish_orphans(connection)
+        return finished + await self._retry()
 
     async def give_up(self, prediction_id: str, job_id: int) -> bool:
         """Treat a worker's own attempt as lost, now. False: it was not its own any more.
@@ -119,11 +126,13 @@ class Lost:
         logger.warning("lost attempt ended", extra={"prediction": row.id, "attempts": row.attempts})
         return False
 
-    async def _finish_orphans(self, connection: Connection) -> None:
+    async def _finish_orphans(self, connection: Connection) -> int:
         """Finish the jobs of dead workers whose predictions have ended: retention only deletes finished ones."""
         found = await connection.execute(_ORPHANS, {"stalled_s": self._stalled_s})
-        for (job_id,) in await found.fetchall():
+        orphans = await found.fetchall()
+        for (job_id,) in orphans:
             await self._finish(connection, job_id)
+        return len(orphans)
 
     async def _finish(self, connection: Connection, job_id: int) -> None:
         await connection.execute(
@@ -138,6 +147,7 @@ class Lost:
         count = 0
         for queue in (GATEWAY_QUEUE, WEBHOOK_QUEUE):
             for job in await manager.get_stalled_jobs(queue=queue, seconds_since_heartbeat=self._stalled_s):
-                await manager.retry_job(job)
-                count += 1
+                with suppress(ConnectorException):  # another sweep was quicker
+                    await manager.retry_job(job)
+                    count += 1
         return count

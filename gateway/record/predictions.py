@@ -8,13 +8,11 @@ from base64 import b32encode
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-import psycopg
 from psycopg.types.json import Json as AsJson
-from psycopg_pool import PoolTimeout
 
 from gateway.record import ending
 from gateway.record.columns import COLUMNS, prediction_row
-from gateway.record.database import Connection, Database
+from gateway.record.database import UNAVAILABLE, Connection, Database
 from gateway.record.engine import defer_attempt, defer_expiry
 from gateway.record.rows import Body, NewPrediction, Outcome, Page, Position, Prediction
 from gateway.record.statuses import Status
@@ -55,7 +53,7 @@ class Predictions:
                 if live_limit is not None and await _live(connection, new.owner, live_limit) >= live_limit:
                     raise QueueFullError(live_limit)
                 return await self._insert(connection, prediction_id, new)
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+        except UNAVAILABLE as error:
             # The COMMIT may have been done and only its answer lost. Answering 503 then would make the client
             # create a second one, so look.
             stored = await self._read_again(prediction_id)
@@ -166,7 +164,7 @@ class Predictions:
         while asyncio.get_running_loop().time() < until:
             try:
                 return await self.get(prediction_id)
-            except (psycopg.Error, PoolTimeout):
+            except UNAVAILABLE:
                 logger.warning("no answer to a commit, and none to the read", extra={"prediction": prediction_id})
                 await asyncio.sleep(0.2)
         return None

@@ -124,6 +124,8 @@ class Attendant:
                 return Report(Status.FAILED, logs="", metrics={}, error=str(refusal))
             if start in (Start.TAKEN, Start.UNKNOWN):
                 return None
+            if start is Start.BUSY and _now() > until:
+                await self._coglet.shut_down()  # ready by its own word, but its slot is taken for ever
             if start is Start.NOT_READY or _now() > until:
                 return Loss.NOT_BEGUN
             await asyncio.sleep(pause_s)

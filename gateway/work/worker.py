@@ -94,9 +94,11 @@ class Worker:
     async def _work(self) -> None:
         """Take jobs whenever the server is ready."""
         while not self._stopping.is_set():
-            if not await self._wait_until_ready():
+            health = await self._wait_until_ready()
+            if health is None:
                 continue
             try:
+                await self._drop_what_is_lost(health)
                 await self._take_jobs()
             except (*UNAVAILABLE, ProcrastinateException) as error:
                 # A worker that was paused for long was pruned, and fails at its next fetch; one that loses the
@@ -104,9 +106,15 @@ class Worker:
                 logger.warning("taking jobs failed; trying again", extra={"error": str(error).strip()})
                 await self._pause(self._patience.poll_s)
 
+    async def _drop_what_is_lost(self, health: Health) -> None:
+        """Give up what the server ran before it was started again; a sweep would find it later, by its silence."""
+        for prediction_id, job_id in await self._record.attempts.left_by_earlier_boots(self._name, health.boot):
+            if await self._record.lost.give_up(prediction_id, job_id):
+                await self._record.attempts.finish_job(job_id)
+
     async def _take_jobs(self) -> None:
         """Run procrastinate's worker until told to stop, or until the server is not well."""
-        self._taking = asyncio.create_task(
+        taking = self._taking = asyncio.create_task(
             self._record.engine.run_worker_async(
                 queues=[self._queue],
                 name=self._name,
@@ -119,7 +127,7 @@ class Worker:
         )
         watching = asyncio.create_task(self._stop_when_unwell(), name="watching")
         try:
-            await self._taking
+            await taking
         except asyncio.CancelledError:
             # Its way to stop: it has waited for the running job. When we are cancelled ourselves, that goes on.
             if (me := asyncio.current_task()) and me.cancelling():
@@ -129,8 +137,10 @@ class Worker:
             watching.cancel()
 
     def _stop_taking(self) -> None:
-        if self._taking is not None:
-            self._taking.cancel()
+        # Once only: a second cancel would not wait for the running job.
+        taking, self._taking = self._taking, None
+        if taking is not None:
+            taking.cancel()
 
     async def _stop_when_unwell(self) -> None:
         """Stop fetching while the server can't run anything; the attendant watches it during a run."""
@@ -143,13 +153,13 @@ class Worker:
                 logger.warning("the server is not well", extra={"health": health.state})
                 return self._stop_taking()
 
-    async def _wait_until_ready(self) -> bool:
-        """Wait for the server, shutting it down where nothing else helps. False: look again, or stop."""
+    async def _wait_until_ready(self) -> Health | None:
+        """Wait for the server, shutting it down where nothing else helps. None: told to stop."""
         unhealthy = busy_s = 0.0
         while not self._stopping.is_set():
             health = await self._coglet.health()
             if health.state is State.READY:
-                return True
+                return health
             unhealthy = unhealthy + 1 if health.state is State.UNHEALTHY else 0
             busy_s = busy_s + self._patience.poll_s if health.state is State.BUSY else 0
             if unhealthy >= 2 or busy_s > self._patience.stuck_s:
@@ -159,7 +169,7 @@ class Worker:
             if health.state is State.SETUP_FAILED:
                 await self._fail_queued(health)
             await self._pause(self._patience.poll_s)
-        return False
+        return None
 
     async def _fail_queued(self, health: Health) -> None:
         outcome = Outcome(Status.FAILED, error=SETUP_FAILED, logs=storable(health.setup_logs))

@@ -107,6 +107,25 @@ def test_a_worker_that_was_taken_over_writes_nothing(database_url, tmp_path):
     with_record(database_url, tmp_path, test, stalled_s=0)
 
 
+def test_jobs_of_dead_processes_are_tidied_up(database_url, tmp_path):
+    """A delivery runs again; the job of an attempt whose prediction has ended is finished."""
+
+    async def test(it: Record) -> None:
+        row = await it.predictions.create(new(await owner(it)))
+        attempt = await fetched(it, row)
+        assert await it.attempts.begin(attempt)
+        assert await it.attempts.end(attempt, Outcome(Status.FAILED, error="no"))
+        manager = it.engine.job_manager
+        delivering = await manager.fetch_job(["webhooks"], await manager.register_worker())
+        assert delivering is not None
+        assert await it.lost.tidy() == 2
+        assert await it.lost.tidy() == 0
+        jobs = {job.id: job.status for job in await manager.list_jobs_async()}
+        assert (jobs[row.job_id], jobs[delivering.id]) == ("failed", "todo")
+
+    with_record(database_url, tmp_path, test, stalled_s=0)
+
+
 def test_what_is_lost_twice_fails(database_url, tmp_path):
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
@@ -253,10 +272,14 @@ def test_retention_removes_data_and_files_but_no_rows(database_url, tmp_path):
         assert await it.attempts.begin(attempt)
         file = await it.files.put(row.id, "output.wav", "audio/wav", b"RIFF")
         left = await it.files.put(row.id, "output.wav", "audio/wav", b"of a worker that died")
+        half = tmp_path / row.id / "random" / "output.wav#1"  # by one that died while it wrote
+        half.parent.mkdir()
+        half.write_bytes(b"RI")
         foreign = await it.files.put("unknown", "output.wav", "audio/wav", b"of another database")
         assert await it.retention.sweep_files() == 0  # it is live
         assert await it.attempts.end(attempt, Outcome(Status.SUCCEEDED, output=file.reference, files=(file,)))
-        assert await it.retention.sweep_files() == 1
+        assert await it.retention.sweep_files() == 2
+        assert not half.parent.exists()
         assert await it.files.size(left.key) is None
         assert [b"".join([chunk async for chunk in it.files.read(file.key)])] == [b"RIFF"]
         assert await it.retention.remove(0) == 0  # its webhook is still owed

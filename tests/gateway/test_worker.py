@@ -325,6 +325,7 @@ def test_a_drained_worker_ends_its_run_and_beats_meanwhile(database_url, tmp_pat
             row = await stage.running(await stage.create(seconds=5))
             later = await stage.create()
             worker.stop()
+            worker.stop()
         done, waiting = await stage.ended(row), await stage.record.predictions.get(later.id)
         assert (done.status, done.attempts) == (Status.SUCCEEDED, 1)
         assert waiting is not None
@@ -349,6 +350,22 @@ def test_the_next_worker_adopts_what_a_dead_one_began(database_url, tmp_path, se
         assert len(stage.cog.asked("PUT")) == 2
         jobs = await stage.record.engine.job_manager.list_jobs_async(queue=QUEUE)
         assert [job.status for job in jobs] == ["succeeded"]
+
+    play(database_url, tmp_path, test)
+
+
+def test_what_ran_on_an_earlier_boot_runs_again_at_once(database_url, tmp_path):
+    """Worker and server have both died; nobody waits for the silence to be noticed, which takes an hour here."""
+
+    async def test(stage: Stage) -> None:
+        attempt = await begun_by_a_dead_worker(stage, seconds=LIMIT_S)
+        await stage.client.post(stage.cog.url + "/shutdown")
+        row = await stage.record.predictions.get(attempt.id)
+        assert row is not None
+        async with working(stage):
+            await stage.until(row, lambda now: now.attempts == 2)
+            await stage.record.predictions.cancel(row.id)
+            assert (await stage.ended(row)).status is Status.CANCELED
 
     play(database_url, tmp_path, test)
 

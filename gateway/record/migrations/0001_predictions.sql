@@ -61,6 +61,9 @@ create table deliveries (                -- of the terminal webhook
 );
 create index deliveries_open on deliveries (id) where done_at is null;
 
+-- The sweep asks the engine's table each second; without this it reads all the jobs that have ended too.
+create index gateway_jobs_doing on procrastinate_jobs (task_name) where status = 'doing';
+
 create table servers (                   -- the Cog servers that workers see
 
     name text primary key,
