@@ -5,7 +5,7 @@ from itertools import cycle, islice
 
 import pytest
 
-from tests.serving.client import Client
+from tests.local.serving.client import Client
 
 INPUTS = {  # taken in turns
     "riffusion": [

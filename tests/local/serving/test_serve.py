@@ -15,8 +15,8 @@ import pytest
 
 from lib.weights import SMALL
 from local.serve import ROOT, Server, started
-from tests.serving.client import LIMIT_S, Client, Receiver, eventually
-from tests.serving.conftest import QUICK_DEFORUM
+from tests.local.serving.client import LIMIT_S, Client, Receiver, eventually
+from tests.local.serving.conftest import QUICK_DEFORUM
 
 SERVE = str(ROOT / "script" / "serve")
 READY = "riffusion is ready on http://127.0.0.1:"

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.serving.client import Client, Receiver, eventually
+from tests.local.serving.client import Client, Receiver, eventually
 
 LONG = {  # a quarter of a minute and more
     "riffusion": {"num_inference_steps": 1000, "denoising": 1},

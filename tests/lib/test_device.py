@@ -206,6 +206,6 @@ for _ in range(2):
         alive.append(pool.submit(is_alive, device).result())
 print(alive)
 """
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     run = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
     assert run.stdout.strip() == "[True, False, False]", run.stderr

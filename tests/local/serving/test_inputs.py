@@ -9,15 +9,15 @@ import pytest
 
 from local.predict import ROOT, input_schema
 from local.serve import MODELS
-from tests.serving.client import Client, Reply
+from tests.local.serving.client import Client, Reply
 
 TABLE = ROOT / "docs" / "bad-values.md"
-ADVICE = "docs/bad-values.md is not what came back; write it anew with UPDATE_DOCS=1 script/test tests/serving"
+ADVICE = "docs/bad-values.md is not what came back; write it anew with UPDATE_DOCS=1 script/test tests/local/serving"
 FAILED = "Prediction failed: Prediction failed: UserError: "
 INTRODUCTION = f"""# Bad values, and what comes back
 
 Every documented input, with values that it does not take, sent to the real server with its schema. Made by
-`tests/serving`, which fails when something else comes back.
+`tests/local/serving`, which fails when something else comes back.
 
 - 422: the server's own check against the schema; the input's name is in `loc` beside this message.
 - 400: the body is not JSON that the server reads.

@@ -2,7 +2,7 @@
 
 import shutil
 
-from tests.serving.client import Client, eventually
+from tests.local.serving.client import Client, eventually
 
 SHORT = {"riffusion": {"denoising": 0}, "deforum": {}}
 

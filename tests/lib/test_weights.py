@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from lib import weights
 from lib.diffusion.models import load
 from lib.errors import UserError
-from tests.conftest import vae_name_of_2022
+from tests.lib.conftest import vae_name_of_2022
 
 
 @pytest.fixture

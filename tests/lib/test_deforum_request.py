@@ -9,7 +9,7 @@ import pytest
 from lib.deforum import Request
 from lib.errors import UserError
 
-DOCUMENTED = Path(__file__).parents[1] / "schema" / "deforum.documented.json"
+DOCUMENTED = Path(__file__).parents[2] / "schema" / "deforum.documented.json"
 INPUTS = json.loads(DOCUMENTED.read_text(encoding="utf-8"))["properties"]
 DEFAULTS = {**{name: about.get("default") for name, about in INPUTS.items()}, "seed": 7}
 MOTION = ("angle", "zoom", "translation_x", "translation_y")

@@ -14,7 +14,7 @@ import pytest
 from lib.errors import UserError
 from lib.progress import Progress
 from predict_deforum import Predictor
-from tests.test_progress import CLIENTS_PATTERN
+from tests.lib.test_progress import CLIENTS_PATTERN
 
 DEFAULTS = {
     "max_frames": 3,

@@ -16,7 +16,7 @@ from lib.diffusion.attention import (
     use_blocked_self_attention,
 )
 from lib.diffusion.models import Models
-from tests.diffusion.compare import relative_error
+from tests.lib.diffusion.compare import relative_error
 
 HEADS, CHANNELS = 3, 40
 BFLOAT16_ERROR = 0.015  # PyTorch's own kernel stays below 0.0025; this is what the speed costs

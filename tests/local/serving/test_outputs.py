@@ -12,8 +12,8 @@ import soundfile
 from PIL import Image
 
 from local.predict import input_schema
-from tests.serving.client import Client
-from tests.serving.conftest import serving
+from tests.local.serving.client import Client
+from tests.local.serving.conftest import serving
 
 PROGRESS = re.compile(r"^\s*(\d+)%\s*\|.+?\|\s*(\d+)/(\d+)", re.MULTILINE)  # as clients of these models have it
 RIFFUSION_STAGES = {"encode", "denoise", "decode", "sound"}

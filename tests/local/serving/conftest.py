@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from local.serve import MODELS, started
-from tests.serving.client import Client, Receiver, receiving
+from tests.local.serving.client import Client, Receiver, receiving
 
 QUICK_DEFORUM = Path(__file__).with_name("quick_deforum.py")
 

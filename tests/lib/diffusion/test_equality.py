@@ -17,7 +17,7 @@ from lib.diffusion.img2img import GUIDANCE_SCALE, denoise
 from lib.diffusion.models import Models, load
 from lib.diffusion.prompt_weights import PromptEncoder
 from lib.diffusion.samplers import ANCESTRAL, BETAS, SAMPLERS, SECOND_ORDER, Sampler
-from tests.diffusion.compare import relative_error
+from tests.lib.diffusion.compare import relative_error
 
 SIDE_PX = 128
 STEPS = 50

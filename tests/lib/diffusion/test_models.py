@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from lib.diffusion.models import Models, load
 from lib.errors import UserError
-from tests.conftest import vae_name_of_2022
+from tests.lib.conftest import vae_name_of_2022
 
 CPU = torch.device("cpu")
 FILES = {

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lib.diffusion.samplers import ANCESTRAL, SAMPLERS, Sampler
-from tests.diffusion.compare import relative_error
-from tests.diffusion.reference_samplers import ALPHAS_CUMPROD, SIGMAS, Array, run_sigma, run_timesteps, sigma_of
+from tests.lib.diffusion.compare import relative_error
+from tests.lib.diffusion.reference_samplers import ALPHAS_CUMPROD, SIGMAS, Array, run_sigma, run_timesteps, sigma_of
 
 MEAN, STD = 0.4, 0.7
 SHAPE = (1, 4, 64, 64)
