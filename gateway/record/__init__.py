@@ -2,7 +2,7 @@
 
 from gateway.record.database import UNAVAILABLE, DatabaseError, Secrets, migrate, wait_until_migrated
 from gateway.record.deliveries import Delivery
-from gateway.record.engine import ATTEMPT_TASK, GATEWAY_QUEUE, WEBHOOK_QUEUE, WEBHOOK_TASK
+from gateway.record.engine import GATEWAY_QUEUE, WEBHOOK_QUEUE, WEBHOOK_TASK, prediction_id_of
 from gateway.record.facade import Record, opened
 from gateway.record.predictions import NotStoredError, QueueFullError
 from gateway.record.rows import (
@@ -24,7 +24,6 @@ from gateway.record.tasks import register
 from gateway.record.tokens import TokenError
 
 __all__ = [
-    "ATTEMPT_TASK",
     "GATEWAY_QUEUE",
     "UNAVAILABLE",
     "WEBHOOK_QUEUE",
@@ -50,6 +49,7 @@ __all__ = [
     "TokenError",
     "migrate",
     "opened",
+    "prediction_id_of",
     "register",
     "resolve",
     "wait_until_migrated",

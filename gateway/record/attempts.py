@@ -190,10 +190,10 @@ class Attempts:
         return count
 
     async def finish_job(self, job_id: int) -> None:
-        """Finish the job of an adopted attempt: no worker of procrastinate's runs it any more."""
+        """Take a job that was run out of the engine's table. What is left to do is in the prediction's row."""
         async with self._database.transaction() as connection:
             await connection.execute(
-                "update procrastinate_jobs set status = 'succeeded' where id = %s and status = 'doing'", (job_id,)
+                "delete from procrastinate_jobs where id = %s and status in ('todo', 'doing')", (job_id,)
             )
 
     def _wanted(self, row: Prediction, event: str) -> bytes | None:
