@@ -36,7 +36,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end."""
-        with contextlib.suppress(AttributeError):  # not started yet
+        with contextlib.suppress(AttributeError, RuntimeError):  # not started yet
             services = self._app.state.services
             asyncio.get_running_loop().call_soon_threadsafe(services.stopping.set)
         super().handle_exit(sig, frame)

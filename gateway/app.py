@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
@@ -26,6 +28,8 @@ from gateway.work import sweep
 
 logger = logging.getLogger(__name__)
 
+PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
+VERSION = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["version"]
 # The documented paths have no prefix; PY2 and JS add /v1 to the address they are given, PY1 brings its own.
 PREFIXES = ("", "/v1", "/v1/v1")
 WEBHOOKS_AT_ONCE = 32
@@ -39,7 +43,7 @@ def make(settings: Settings) -> FastAPI:
     offered = catalog.load(settings.catalog, settings.models)
     app = FastAPI(
         title="Gateway",
-        version="1.0.0",
+        version=VERSION,
         description="Replicate's documented HTTP API in front of Cog containers.",
         lifespan=_lifespan(settings, offered),
         openapi_url=None,  # served below, to those with a token
@@ -108,6 +112,7 @@ async def _run_jobs(opened: Record) -> None:
         fetch_job_polling_interval=POLL_S,
         install_signal_handlers=False,
         shutdown_graceful_timeout=DRAIN_S,
+        delete_jobs="successful",  # the table stays small; failed ones stay to be looked at, until retention
     )
 
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -186,6 +187,21 @@ def test_an_expired_url_is_refused(bounded: System, tight: Token) -> None:
 def test_a_webhook_to_a_private_or_insecure_address_is_refused(tight: Token, body: dict[str, str]) -> None:
     answer = tight.http.post("/models/test/fake/predictions", json={"input": {}, **body})
     assert (answer.status_code, answer.json()["invalid_fields"][0]["field"]) == (422, "webhook")
+
+
+def test_a_stream_says_something_while_nothing_happens(tight: Token) -> None:
+    with httpx.stream("GET", tight.create()["urls"]["stream"], trust_env=False, timeout=SLACK_S) as answer:
+        assert next(answer.iter_lines()).startswith(": ")
+
+
+def test_who_waits_is_answered_when_the_gateway_ends(bounded: System, tight: Token) -> None:
+    """A connection that drops would make a client create another one."""
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(tight.create, headers={"Prefer": "wait=50"})
+        bounded.until(lambda: tight.http.get("/predictions").json()["results"])
+        bounded.supervisor.process("gateway").terminate()
+        assert waiting.result(SLACK_S)["status"] == "starting"
+    bounded.until(bounded.answers)
 
 
 def test_tokens_are_made_listed_and_revoked(bounded: System, tmp_path: Path) -> None:
