@@ -172,14 +172,16 @@ class System:
         finally:
             command.stop(process)
 
-    def start_model(self) -> None:
-        """Start a fake Cog server and the worker beside it."""
+    def start_model(self, number: int = 1) -> None:
+        """Start a fake Cog server, coglet-N, and the worker beside it, worker-N; the first ones have no number."""
+        suffix = "" if number == 1 else f"-{number}"
         port = free_port("127.0.0.1", 0)
         fake = Path(__file__).with_name("fake_coglet.py")
         arguments = ["--port", str(port), "--journal", str(self.journal)]
-        self.supervisor.start(Command("coglet", [sys.executable, str(fake), *arguments], {"PYTHONPATH": str(ROOT)}))
+        command = [sys.executable, str(fake), *arguments]
+        self.supervisor.start(Command(f"coglet{suffix}", command, {"PYTHONPATH": str(ROOT)}))
         arguments = ["--queue", FAKE, "--cog-url", f"http://127.0.0.1:{port}"]
-        self.supervisor.start(Command("worker", python("-m", "gateway.work", *arguments), self.environment))
+        self.supervisor.start(Command(f"worker{suffix}", python("-m", "gateway.work", *arguments), self.environment))
 
     def answers(self) -> bool:
         """Tell whether the gateway is ready."""
@@ -197,8 +199,9 @@ class System:
     def kill(self, name: str) -> None:
         """Kill a process and its children, as the kernel does when memory runs out; `until` starts it again."""
         process = self.supervisor.process(name)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def requests(self) -> list[dict[str, Any]]:
         """Return what the fake Cog server was asked, in order."""
