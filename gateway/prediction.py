@@ -4,12 +4,16 @@ An answer, a webhook's body and an event of a stream come from here. URLs of fil
 expires, since clients fetch them without a token (trap 7).
 """
 
+import hashlib
+import hmac
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from math import ceil
+from typing import Literal, TypeAlias
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
@@ -17,6 +21,9 @@ from gateway.record.rows import File, Json, JsonObject, Prediction, resolve
 from gateway.record.statuses import Status
 
 MAX_SIGNED_CHARS = 2000
+
+Purpose: TypeAlias = Literal["file", "stream"]
+PURPOSES: tuple[Purpose, ...] = ("file", "stream")
 
 
 class LinkError(Exception):
@@ -89,25 +96,30 @@ class Links:
         """Return the id of the prediction whose stream a URL stands for. Raises LinkError."""
         return self._verified("stream", signed)
 
-    def _signed(self, purpose: str, what: str) -> str:
+    def _signed(self, purpose: Purpose, what: str) -> str:
         # Expiries are rounded up, so that a URL stays the same for a while and a browser can keep what it fetched.
         step_s = max(1, int(self.file_url_s / 4))
         expires_s = ceil((time.time() + self.file_url_s) / step_s) * step_s
-        return str(self._serializer(purpose).dumps([what, expires_s]))
+        return str(self._serializers[purpose].dumps([what, expires_s]))
 
-    def _verified(self, purpose: str, signed: str) -> str:
+    def _verified(self, purpose: Purpose, signed: str) -> str:
         if len(signed) > MAX_SIGNED_CHARS:
             raise LinkError("the URL is too long")
         try:
-            what, expires_s = self._serializer(purpose).loads(signed)
+            what, expires_s = self._serializers[purpose].loads(signed)
         except (BadSignature, ValueError, TypeError) as error:
             raise LinkError("the URL's signature is not ours") from error
         if time.time() > expires_s:
             raise LinkError("the URL has expired")
         return str(what)
 
-    def _serializer(self, purpose: str) -> URLSafeSerializer:
-        return URLSafeSerializer(self.key, salt=f"gateway.{purpose}", signer_kwargs={"key_derivation": "hmac"})
+    @cached_property
+    def _serializers(self) -> dict[Purpose, URLSafeSerializer]:
+        """Return a signer for each purpose, with a key of its own: a stream's URL opens no file."""
+        # Derived here, once, instead of by itsdangerous at each use: a page of a list has hundreds of URLs.
+        keys = {purpose: hmac.digest(self.key, purpose.encode(), "sha256") for purpose in PURPOSES}
+        options = {"key_derivation": "none", "digest_method": hashlib.sha256}
+        return {purpose: URLSafeSerializer(key, signer_kwargs=options) for purpose, key in keys.items()}
 
 
 def encode(shown: Json) -> bytes:
