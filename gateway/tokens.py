@@ -7,8 +7,6 @@ import re
 import sys
 from pathlib import Path
 
-import psycopg
-
 from gateway import record
 from gateway.prediction import Links, timestamp
 from gateway.record import DatabaseError, Record, TokenError
@@ -40,7 +38,7 @@ def main() -> None:
     _read_environment(arguments.data / "environment")
     try:
         sys.exit(asyncio.run(_run(arguments.command, getattr(arguments, "name", ""), settings())))
-    except (DatabaseError, TokenError, psycopg.Error) as error:
+    except (DatabaseError, TokenError, *record.UNAVAILABLE) as error:
         sys.exit(f"script/token: {error}")
 
 

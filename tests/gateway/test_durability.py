@@ -107,7 +107,7 @@ def killable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killable]:
             shutil.rmtree(folder)
 
 
-def test_predictions_outlive_the_database(killable):
+def test_predictions_outlive_the_database(killable: Killable) -> None:
     ids = [killable.create(seconds=3, files=2), killable.create(files=1)]
     killable.token.until(ids[0], "processing")
     killable.kill_database()
@@ -120,7 +120,7 @@ def test_predictions_outlive_the_database(killable):
     killable.check()
 
 
-def test_predictions_outlive_everything_at_once(killable):
+def test_predictions_outlive_everything_at_once(killable: Killable) -> None:
     ids = [killable.create(seconds=1, files=1, text=str(number)) for number in range(5)]
     killable.token.until(ids[1], "processing")
     for name in ("gateway", "worker", "coglet"):
@@ -133,7 +133,7 @@ def test_predictions_outlive_everything_at_once(killable):
     killable.check()
 
 
-def test_a_worker_ends_its_run_when_told_to_stop(killable):
+def test_a_worker_ends_its_run_when_told_to_stop(killable: Killable) -> None:
     running_id, queued_id = killable.create(seconds=6, files=1), killable.create()
     killable.token.until(running_id, "processing")
     worker = killable.system.supervisor.process("worker")

@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from gateway import record
 from gateway.record import Attempt, NotStoredError, Outcome, Prediction, QueueFullError, Record, Status, TokenError
+from gateway.record.database import Connection, Database
 from tests.gateway.recording import QUEUE, deliveries, new, opened, owner
 
 
@@ -28,7 +30,7 @@ async def fetched(it: Record, row: Prediction) -> Attempt:
     return Attempt(row.id, row.job_id, "server", "boot", f"http://127.0.0.1/{row.job_id}")
 
 
-def test_a_prediction_and_its_job_are_made_together_or_not_at_all(database_url, tmp_path):
+def test_a_prediction_and_its_job_are_made_together_or_not_at_all(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it), cancel_after_s=90))
         assert len(row.id) == 26
@@ -45,7 +47,7 @@ def test_a_prediction_and_its_job_are_made_together_or_not_at_all(database_url, 
     with_record(database_url, tmp_path, test)
 
 
-def test_a_run_from_start_to_end(database_url, tmp_path):
+def test_a_run_from_start_to_end(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
         attempt = await fetched(it, row)
@@ -79,7 +81,7 @@ def test_a_run_from_start_to_end(database_url, tmp_path):
     with_record(database_url, tmp_path, test)
 
 
-def test_a_worker_that_was_taken_over_writes_nothing(database_url, tmp_path):
+def test_a_worker_that_was_taken_over_writes_nothing(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
         zombie = await fetched(it, row)
@@ -107,7 +109,7 @@ def test_a_worker_that_was_taken_over_writes_nothing(database_url, tmp_path):
     with_record(database_url, tmp_path, test, stalled_s=0)
 
 
-def test_jobs_of_dead_processes_are_tidied_up(database_url, tmp_path):
+def test_jobs_of_dead_processes_are_tidied_up(database_url: str, tmp_path: Path) -> None:
     """A delivery runs again; the job of an attempt whose prediction has ended is finished."""
 
     async def test(it: Record) -> None:
@@ -126,7 +128,7 @@ def test_jobs_of_dead_processes_are_tidied_up(database_url, tmp_path):
     with_record(database_url, tmp_path, test, stalled_s=0)
 
 
-def test_what_is_lost_twice_fails(database_url, tmp_path):
+def test_what_is_lost_twice_fails(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
         for _ in range(2):
@@ -141,7 +143,7 @@ def test_what_is_lost_twice_fails(database_url, tmp_path):
     with_record(database_url, tmp_path, test, stalled_s=0)
 
 
-def test_a_heartbeat_keeps_an_attempt(database_url, tmp_path):
+def test_a_heartbeat_keeps_an_attempt(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
         assert await it.attempts.begin(await fetched(it, row))
@@ -150,7 +152,7 @@ def test_a_heartbeat_keeps_an_attempt(database_url, tmp_path):
     with_record(database_url, tmp_path, test)
 
 
-def test_cancel_queued_running_ended(database_url, tmp_path):
+def test_cancel_queued_running_ended(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         me = await owner(it)
         queued = await it.predictions.create(new(me))
@@ -176,13 +178,13 @@ def test_cancel_queued_running_ended(database_url, tmp_path):
     with_record(database_url, tmp_path, test)
 
 
-def test_a_cancel_between_fetch_and_begin_ends_by_the_sweep(database_url, tmp_path):
+def test_a_cancel_between_fetch_and_begin_ends_by_the_sweep(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
         attempt = await fetched(it, row)
         assert await it.predictions.cancel(row.id)
         assert await it.attempts.begin(attempt) is None
-        await it.engine.job_manager.finish_job_by_id_async(row.job_id, _succeeded(), delete_job=True)
+        await it.attempts.finish_job(row.job_id)
         assert (await it.lost.sweep()).ended == 1
         done = await it.predictions.get(row.id)
         assert done is not None
@@ -191,7 +193,7 @@ def test_a_cancel_between_fetch_and_begin_ends_by_the_sweep(database_url, tmp_pa
     with_record(database_url, tmp_path, test)
 
 
-def test_an_attempt_given_back_does_not_count(database_url, tmp_path):
+def test_an_attempt_given_back_does_not_count(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
         for _ in range(3):
@@ -212,7 +214,7 @@ def test_an_attempt_given_back_does_not_count(database_url, tmp_path):
     with_record(database_url, tmp_path, test)
 
 
-def test_what_waits_for_a_model_that_cannot_start_fails(database_url, tmp_path):
+def test_what_waits_for_a_model_that_cannot_start_fails(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         outcome = Outcome(Status.FAILED, error="The model's setup failed", logs="no weights")
         row = await it.predictions.create(new(await owner(it)))
@@ -228,7 +230,7 @@ def test_what_waits_for_a_model_that_cannot_start_fails(database_url, tmp_path):
     with_record(database_url, tmp_path, test)
 
 
-def test_pages_are_whole_while_others_are_created(database_url, tmp_path):
+def test_pages_are_whole_while_others_are_created(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         me, other = await owner(it), await owner(it, "other")
         made = [(await it.predictions.create(new(me))).id for _ in range(25)]
@@ -253,7 +255,7 @@ def test_pages_are_whole_while_others_are_created(database_url, tmp_path):
     with_record(database_url, tmp_path, test)
 
 
-def test_an_owner_has_so_many_live_ones_at_most(database_url, tmp_path):
+def test_an_owner_has_so_many_live_ones_at_most(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         me = await owner(it)
         rows = [await it.predictions.create(new(me), live_limit=2) for _ in range(2)]
@@ -265,7 +267,7 @@ def test_an_owner_has_so_many_live_ones_at_most(database_url, tmp_path):
     with_record(database_url, tmp_path, test)
 
 
-def test_retention_removes_data_and_files_but_no_rows(database_url, tmp_path):
+def test_retention_removes_data_and_files_but_no_rows(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
         attempt = await fetched(it, row)
@@ -296,7 +298,7 @@ def test_retention_removes_data_and_files_but_no_rows(database_url, tmp_path):
     with_record(database_url, tmp_path, test)
 
 
-def test_files_are_read_in_ranges(database_url, tmp_path):
+def test_files_are_read_in_ranges(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         file = await it.files.put("id", "a.bin", "application/octet-stream", bytes(range(100)))
         assert await it.files.size(file.key) == 100
@@ -311,7 +313,7 @@ def test_files_are_read_in_ranges(database_url, tmp_path):
     with_record(database_url, tmp_path, test)
 
 
-def test_tokens_are_kept_as_hashes(database_url, tmp_path):
+def test_tokens_are_kept_as_hashes(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         token, secret = await it.tokens.create("laptop")
         assert await it.tokens.find(secret) == token
@@ -332,7 +334,7 @@ def test_tokens_are_kept_as_hashes(database_url, tmp_path):
     with_record(database_url, tmp_path, test)
 
 
-def test_any_text_of_an_input_is_kept(database_url, tmp_path):
+def test_any_text_of_an_input_is_kept(database_url: str, tmp_path: Path) -> None:
     given = {"z": "\0 \udc00 \u2028", "a": [1.0, 1, None, {"b": False}], "": 2**70}
 
     async def test(it: Record) -> None:
@@ -345,23 +347,29 @@ def test_any_text_of_an_input_is_kept(database_url, tmp_path):
     with_record(database_url, tmp_path, test)
 
 
-def test_a_create_whose_commit_has_no_answer_is_looked_up(database_url, tmp_path, monkeypatch):
-    """The connection breaks after the COMMIT was sent: once it was done, once it wasn't."""
+def test_a_create_whose_commit_has_no_answer_is_looked_up(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks at the COMMIT: after it was done, and before."""
 
     async def test(it: Record) -> None:
         me = await owner(it)
-        database = it.predictions._database
-        true_transaction = type(database).transaction
+        unbroken = Database.transaction
 
-        def breaking(before: bool) -> Callable[[object], object]:
-            def transaction(self: object) -> object:
-                return _Breaking(true_transaction(database), before)
+        def breaking(committed: bool) -> Callable[[Database], AbstractAsyncContextManager[Connection]]:
+            @asynccontextmanager
+            async def transaction(database: Database) -> AsyncIterator[Connection]:
+                async with unbroken(database) as connection:
+                    yield connection
+                    if not committed:
+                        raise psycopg.OperationalError("the connection is lost")
+                raise psycopg.OperationalError("the connection is lost")
 
             return transaction
 
-        monkeypatch.setattr(type(database), "transaction", breaking(before=False))
+        monkeypatch.setattr(Database, "transaction", breaking(committed=True))
         stored = await it.predictions.create(new(me))
-        monkeypatch.setattr(type(database), "transaction", breaking(before=True))
+        monkeypatch.setattr(Database, "transaction", breaking(committed=False))
         with pytest.raises(NotStoredError):
             await it.predictions.create(new(me))
         assert [row.id for row in (await it.predictions.page(me)).rows] == [stored.id]
@@ -369,25 +377,7 @@ def test_a_create_whose_commit_has_no_answer_is_looked_up(database_url, tmp_path
     with_record(database_url, tmp_path, test)
 
 
-class _Breaking:
-    """A transaction whose connection breaks at its end, before or after the commit."""
-
-    def __init__(self, true, before):
-        self.true, self.before = true, before
-
-    async def __aenter__(self):
-        return await self.true.__aenter__()
-
-    async def __aexit__(self, *error):
-        lost = psycopg.OperationalError("the connection is lost")
-        if self.before:
-            await self.true.__aexit__(type(lost), lost, None)
-        else:
-            await self.true.__aexit__(*error)
-        raise lost
-
-
-def test_migrations_are_taken_once(database_url, tmp_path):
+def test_migrations_are_taken_once(database_url: str, tmp_path: Path) -> None:
     assert asyncio.run(record.migrate(database_url)) == []
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("delete from migrations")
@@ -397,9 +387,3 @@ def test_migrations_are_taken_once(database_url, tmp_path):
 
 async def _nothing(it: Record) -> None:
     pass
-
-
-def _succeeded():
-    from procrastinate.jobs import Status as JobStatus
-
-    return JobStatus.SUCCEEDED

@@ -11,7 +11,7 @@ import psycopg
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
-from gateway.record import Attempt, Outcome, Prediction, Status
+from gateway.record import Attempt, Outcome, Prediction, Status, prediction_id_of
 from tests.gateway.recording import QUEUE, new, opened, owner
 
 ENDS = st.sampled_from([Status.SUCCEEDED, Status.FAILED, Status.CANCELED])
@@ -94,7 +94,7 @@ class RecordMachine(RuleBasedStateMachine):
             assert not any(model.queued for model in self.models.values())
             return multiple()
         assert job.id is not None
-        model = self.models[job.task_kwargs["id"]]
+        model = self.models[prediction_id_of(job)]
         assert model.queued
         attempt = Attempt(model.id, job.id, "server", "boot", "http://127.0.0.1/x")
         begun = self.do(self.record.attempts.begin(attempt))
@@ -205,7 +205,7 @@ class RecordMachine(RuleBasedStateMachine):
         return told
 
 
-def test_the_record_is_its_model(database_url, tmp_path):
+def test_the_record_is_its_model(database_url: str, tmp_path: Path) -> None:
     RecordMachine.ground = Ground(database_url, tmp_path)
     chosen = settings(
         max_examples=15,

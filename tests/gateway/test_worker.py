@@ -134,15 +134,16 @@ def play(
     asyncio.run(run())
 
 
-def test_predictions_run_in_order_one_at_a_time(database_url, tmp_path):
+def test_predictions_run_in_order_one_at_a_time(database_url: str, tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         await stage.faults(busy_s=0.2)  # a PUT right after an end is refused
         rows = [await stage.create(text=str(number), seconds=0.05) for number in range(8)]
         async with working(stage):
             ended = [await stage.ended(row) for row in rows]
         assert [row.output for row in ended] == [str(number) for number in range(8)]
-        starts = [row.started_at for row in ended]
+        starts = [row.started_at for row in ended if row.started_at]
         assert starts == sorted(starts)
+        assert len(starts) == 8
         puts = stage.cog.asked("PUT")
         assert {row.attempts for row in ended} == {1}
         assert sorted(set(puts)) == sorted(f"/predictions/{row.id}-{row.job_id}" for row in rows)
@@ -151,7 +152,7 @@ def test_predictions_run_in_order_one_at_a_time(database_url, tmp_path):
     play(database_url, tmp_path, test)
 
 
-def test_files_and_logs_are_stored(database_url, tmp_path):
+def test_files_and_logs_are_stored(database_url: str, tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         row = await stage.create(files=2, bytes=100_000, logs=["one", "two\0", "three"], seconds=1.8)
         async with working(stage):
@@ -171,7 +172,7 @@ def test_files_and_logs_are_stored(database_url, tmp_path):
     play(database_url, tmp_path, test)
 
 
-def test_an_output_beyond_the_limit_fails_and_is_not_sent_for_ever(database_url, tmp_path):
+def test_an_output_beyond_the_limit_fails_and_is_not_sent_for_ever(database_url: str, tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         row = await stage.create(files=1, bytes=2 << 20)
         async with working(stage):
@@ -183,7 +184,7 @@ def test_an_output_beyond_the_limit_fails_and_is_not_sent_for_ever(database_url,
     play(database_url, tmp_path, test)
 
 
-def test_a_full_disk_fails_the_prediction_and_leaves_no_file(database_url, tmp_path):
+def test_a_full_disk_fails_the_prediction_and_leaves_no_file(database_url: str, tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         row = await stage.create(files=2)
         (tmp_path / "files" / row.id).write_text("a file where the folder should be")
@@ -197,7 +198,7 @@ def test_a_full_disk_fails_the_prediction_and_leaves_no_file(database_url, tmp_p
     play(database_url, tmp_path, test)
 
 
-def test_errors_are_the_models_own_words(database_url, tmp_path):
+def test_errors_are_the_models_own_words(database_url: str, tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         async with working(stage):
             failed = await stage.ended(await stage.create(fail="zoom is 0, but must be above 0"))
@@ -218,15 +219,15 @@ def test_errors_are_the_models_own_words(database_url, tmp_path):
         ("Prediction failed: Prediction failed: MemoryError: ", "MemoryError: "),
     ],
 )
-def test_prefixes_are_stripped(told, plain):
+def test_prefixes_are_stripped(told: str, plain: str) -> None:
     assert plain_error(told) == plain
 
 
-def test_text_that_postgres_refuses_is_replaced():
+def test_text_that_postgres_refuses_is_replaced() -> None:
     assert storable("a\0b\udc00c\U0001f600") == "a\ufffdb\ufffdc\U0001f600"
 
 
-def test_a_running_one_is_cancelled(database_url, tmp_path):
+def test_a_running_one_is_cancelled(database_url: str, tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         async with working(stage):
             row = await stage.running(await stage.create(seconds=LIMIT_S))
@@ -239,7 +240,7 @@ def test_a_running_one_is_cancelled(database_url, tmp_path):
     play(database_url, tmp_path, test)
 
 
-def test_a_server_that_does_not_heed_a_cancel_is_shut_down(database_url, tmp_path):
+def test_a_server_that_does_not_heed_a_cancel_is_shut_down(database_url: str, tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         async with working(stage):
             row = await stage.running(await stage.create(seconds=LIMIT_S, deaf=True))
@@ -251,7 +252,7 @@ def test_a_server_that_does_not_heed_a_cancel_is_shut_down(database_url, tmp_pat
     play(database_url, tmp_path, test)
 
 
-def test_a_crash_fails_and_the_server_is_recycled(database_url, tmp_path):
+def test_a_crash_fails_and_the_server_is_recycled(database_url: str, tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         async with working(stage):
             done = await stage.ended(await stage.create(crash=True))
@@ -263,7 +264,7 @@ def test_a_crash_fails_and_the_server_is_recycled(database_url, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["dead_child", "lose_terminal"])
-def test_what_the_server_lost_runs_again(database_url, tmp_path, fault):
+def test_what_the_server_lost_runs_again(database_url: str, tmp_path: Path, fault: str) -> None:
     """The idle child had died; or the server forgot the terminal webhook, and is idle."""
 
     async def test(stage: Stage) -> None:
@@ -276,7 +277,7 @@ def test_what_the_server_lost_runs_again(database_url, tmp_path, fault):
     play(database_url, tmp_path, test)
 
 
-def test_a_killed_server_loses_its_run_which_runs_again_once(database_url, tmp_path):
+def test_a_killed_server_loses_its_run_which_runs_again_once(database_url: str, tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         async with working(stage):
             row = await stage.running(await stage.create(seconds=1))
@@ -295,7 +296,7 @@ def test_a_killed_server_loses_its_run_which_runs_again_once(database_url, tmp_p
     play(database_url, tmp_path, test)
 
 
-def test_nothing_is_dispatched_to_a_failed_setup(database_url, tmp_path):
+def test_nothing_is_dispatched_to_a_failed_setup(database_url: str, tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         async with working(stage):
             done = await stage.ended(await stage.create())
@@ -306,7 +307,7 @@ def test_nothing_is_dispatched_to_a_failed_setup(database_url, tmp_path):
     play(database_url, tmp_path, test, ("--setup-fails",))
 
 
-def test_a_silent_server_is_waited_for(database_url, tmp_path):
+def test_a_silent_server_is_waited_for(database_url: str, tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         async with working(stage):
             row = await stage.running(await stage.create(seconds=0.3))
@@ -317,7 +318,7 @@ def test_a_silent_server_is_waited_for(database_url, tmp_path):
     play(database_url, tmp_path, test)
 
 
-def test_a_drained_worker_ends_its_run_and_beats_meanwhile(database_url, tmp_path):
+def test_a_drained_worker_ends_its_run_and_beats_meanwhile(database_url: str, tmp_path: Path) -> None:
     """The run takes longer than an attempt without a heartbeat would live."""
 
     async def test(stage: Stage) -> None:
@@ -335,7 +336,7 @@ def test_a_drained_worker_ends_its_run_and_beats_meanwhile(database_url, tmp_pat
 
 
 @pytest.mark.parametrize("seconds", [0.2, 2.0])
-def test_the_next_worker_adopts_what_a_dead_one_began(database_url, tmp_path, seconds):
+def test_the_next_worker_adopts_what_a_dead_one_began(database_url: str, tmp_path: Path, seconds: float) -> None:
     """The run ends while nobody listens, or when the next worker does."""
 
     async def test(stage: Stage) -> None:
@@ -354,7 +355,7 @@ def test_the_next_worker_adopts_what_a_dead_one_began(database_url, tmp_path, se
     play(database_url, tmp_path, test)
 
 
-def test_what_ran_on_an_earlier_boot_runs_again_at_once(database_url, tmp_path):
+def test_what_ran_on_an_earlier_boot_runs_again_at_once(database_url: str, tmp_path: Path) -> None:
     """Worker and server have both died; nobody waits for the silence to be noticed, which takes an hour here."""
 
     async def test(stage: Stage) -> None:
@@ -388,7 +389,7 @@ async def begun_by_a_dead_worker(stage: Stage, **given: object) -> Attempt:
     return attempt
 
 
-def test_a_worker_that_was_taken_over_drops_its_run(database_url, tmp_path):
+def test_a_worker_that_was_taken_over_drops_its_run(database_url: str, tmp_path: Path) -> None:
     async def test(stage: Stage) -> None:
         async with working(stage):
             row = await stage.running(await stage.create(seconds=30, files=1, text="old"))
