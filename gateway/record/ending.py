@@ -8,7 +8,7 @@ from psycopg.types.json import Json as AsJson
 
 from gateway.record.columns import COLUMNS, file_entry, prediction_row
 from gateway.record.database import Connection, Database
-from gateway.record.engine import defer_webhook
+from gateway.record.engine import defer_webhook, forget_expiry
 from gateway.record.rows import Body, JsonObject, Outcome, Prediction
 from gateway.record.statuses import Status, may_follow
 
@@ -39,6 +39,8 @@ async def end(database: Database, connection: Connection, row: Prediction, outco
         )
         stored = await cursor.fetchone()
     assert stored is not None  # noqa: S101 - the caller holds the row's lock
+    if stored.deadline:
+        await forget_expiry(connection, stored.id)
     await _tell(database, connection, stored, body)
     await _count(connection, stored)
     return stored

@@ -47,6 +47,16 @@ def test_a_prediction_and_its_job_are_made_together_or_not_at_all(database_url: 
     with_record(database_url, tmp_path, test)
 
 
+def test_a_deadline_is_forgotten_with_the_end(database_url: str, tmp_path: Path) -> None:
+    async def test(it: Record) -> None:
+        row = await it.predictions.create(new(await owner(it), cancel_after_s=90, webhook=None))
+        await it.predictions.cancel(row.id)
+        jobs = await it.engine.job_manager.list_jobs_async()
+        assert [(job.task_name, job.status) for job in jobs] == [("attempt", "cancelled")]
+
+    with_record(database_url, tmp_path, test)
+
+
 def test_a_run_from_start_to_end(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))

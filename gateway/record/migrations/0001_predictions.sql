@@ -64,6 +64,9 @@ create index deliveries_open on deliveries (id) where done_at is null;
 -- The sweep asks the engine's table each second; without this it reads all the jobs that have ended too.
 create index gateway_jobs_doing on procrastinate_jobs (task_name) where status = 'doing';
 
+-- Deadlines that are not needed any more are found by their prediction.
+create index gateway_jobs_expiry on procrastinate_jobs ((args->>'id')) where task_name = 'expire' and status = 'todo';
+
 create table servers (                   -- the Cog servers that workers see
 
     name text primary key,
