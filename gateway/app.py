@@ -33,6 +33,7 @@ VERSION = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["version
 # The documented paths have no prefix; PY2 and JS add /v1 to the address they are given, PY1 brings its own.
 PREFIXES = ("", "/v1", "/v1/v1")
 WEBHOOKS_AT_ONCE = 32
+CONNECTIONS = 12  # to the database, of which two listen for jobs
 POLL_S = 0.5  # retried and scheduled jobs come without a notice
 DRAIN_S = 3.0  # for deliveries under way at the end; cut short, they are tried again by another gateway
 RESTART_S = 1.0
@@ -81,7 +82,7 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
         async with AsyncExitStack() as stack:
             opened = await stack.enter_async_context(
                 record.opened(
-                    settings.database_url, settings.files_url, _make_body(settings), stalled_s=settings.stalled_s
+                    settings.database_url, settings.files_url, _make_body(settings), CONNECTIONS, settings.stalled_s
                 )
             )
             measures = Measures()
@@ -92,7 +93,10 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
             record.register(opened, settings.retention_s)
             rate = CreateRate(settings.creates_per_s, settings.create_burst)
             app.state.services = Services(settings, offered, opened, links, rate, measures)
-            await stack.enter_async_context(_running("jobs", lambda: _run_jobs(opened)))
+            await stack.enter_async_context(_running("jobs", lambda: _run_jobs(opened, record.GATEWAY_QUEUE, 4)))
+            await stack.enter_async_context(
+                _running("webhooks", lambda: _run_jobs(opened, record.WEBHOOK_QUEUE, WEBHOOKS_AT_ONCE))
+            )
             await stack.enter_async_context(_running("sweep", lambda: sweep.run_forever(opened)))
             yield
 
@@ -104,11 +108,12 @@ def _make_body(settings: Settings) -> Callable[[Secrets], Body]:
     return lambda secrets: Links(secrets.files, settings.file_url_s).body
 
 
-async def _run_jobs(opened: Record) -> None:
-    """Run the queues that are the gateway's: deadlines and retention, and the webhooks."""
+async def _run_jobs(opened: Record, queue: str, at_once: int) -> None:
+    """Run one of the gateway's queues, each by itself: webhooks to slow servers must not hold up deadlines."""
     await opened.engine.run_worker_async(
-        queues=[record.GATEWAY_QUEUE, record.WEBHOOK_QUEUE],
-        concurrency=WEBHOOKS_AT_ONCE,
+        queues=[queue],
+        name=queue,
+        concurrency=at_once,
         fetch_job_polling_interval=POLL_S,
         install_signal_handlers=False,
         shutdown_graceful_timeout=DRAIN_S,

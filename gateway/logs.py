@@ -34,8 +34,6 @@ def configure(level: str, style: Literal["json", "text"]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines(style))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # A line for each job, and one for each try, come from our own code, with the prediction's id.
-    logging.getLogger("procrastinate").setLevel(logging.CRITICAL if level != "debug" else logging.DEBUG)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    for noisy in ("httpx", "httpcore", "asyncio", "sse_starlette"):
+    # A line for each job and request comes from our own code, with the prediction's id.
+    for noisy in ("procrastinate", "uvicorn.error", "httpx", "httpcore", "asyncio", "sse_starlette"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -47,7 +47,7 @@ class Deliverer:
     interval_s: float  # between two `logs` of a prediction; there is one `output`, at its end
 
     async def deliver(self, job: Job, prediction_id: str, event: str, body: str | None) -> None:
-        """Try one delivery. Raises NotDeliveredError."""
+        """Try one delivery. Raises NotDeliveredError where another try shall follow."""
         row = await self.record.predictions.get(prediction_id)
         sent = body.encode() if body is not None else await self._body(row, event)
         if row is None or row.webhook is None or sent is None:
@@ -79,9 +79,9 @@ class Deliverer:
                 return
             if last:
                 await self.record.deliveries.done(prediction_id, delivered=False)
-            else:
-                await self.record.deliveries.tried(prediction_id)
-            raise
+                return
+            await self.record.deliveries.tried(prediction_id)
+            raise  # so that the engine asks Pauses for the next try
         self.measures.webhook_tries.labels(event, "delivered").inc()
         logger.info("a webhook was delivered", extra=about)
         if event == "completed":

@@ -214,6 +214,19 @@ def test_who_asks_through_another_name_gets_its_urls(token: Token) -> None:
     assert {urlsplit(url).netloc for url in odd.json()["urls"].values()} == {urlsplit(token.url).netloc}
 
 
+def test_a_browser_sees_the_page_under_a_strict_policy(system: System) -> None:
+    for path in ("/", "/web/index.html"):
+        page = httpx.get(system.url + path, headers={"Accept": "text/html,*/*"}, trust_env=False)
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert page.headers["x-content-type-options"] == "nosniff"
+    error_of(httpx.get(system.url, headers={"Accept": "application/json"}, trust_env=False), 404)
+    for path in ("/web/", "/web/..%2Fsettings.py", "/web/../app.py", "/web/%00"):
+        assert httpx.get(system.url + path, trust_env=False).status_code == 404
+
+
 def test_health_and_metrics(token: Token, system: System) -> None:
     for path in ("/health", "/health/live", "/health/ready"):
         assert httpx.get(system.url + path, trust_env=False).status_code == 200
