@@ -2,19 +2,22 @@
 
 import asyncio
 import contextlib
+import logging
+import os
 import socket
 import sys
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
-from pydantic import ValidationError
 
 from gateway import app as application
 from gateway import logs
 from gateway.api.bounds import protocol
 from gateway.catalog import CatalogError
-from gateway.settings import Settings, settings
+from gateway.settings import Settings, SettingsError, settings, unknown
+
+logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
 
@@ -50,8 +53,10 @@ def main() -> None:
         # With port 0 the address is known only now, and URLs in webhooks begin with it.
         bound = current.model_copy(update={"port": listener.getsockname()[1]})
         logs.configure(bound.log_level, bound.log_format)
+        if others := unknown(os.environ):
+            logger.warning("there are no such settings", extra={"variables": others})
         app = application.make(bound)
-    except (ValidationError, CatalogError) as error:
+    except (SettingsError, CatalogError) as error:
         sys.exit(f"gateway: {error}")
     Server(_config(app, bound), app, bound.own_url).run(sockets=[listener])
 

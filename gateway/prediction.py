@@ -63,7 +63,7 @@ class Links:
             "created_at": timestamp(row.created_at),
             "started_at": timestamp(row.started_at),
             "completed_at": timestamp(row.completed_at),
-            "metrics": _metrics(row),
+            "metrics": row.metrics,
             "urls": {
                 "get": f"{row.base_url}/v1/predictions/{row.id}",
                 "cancel": f"{row.base_url}/v1/predictions/{row.id}/cancel",
@@ -138,13 +138,3 @@ def timestamp(moment: datetime | None) -> str | None:
 def file_of(row: Prediction, key: str) -> File | None:
     """Return the file of a prediction with that key."""
     return next((file for file in row.files if file.key == key), None)
-
-
-def _metrics(row: Prediction) -> JsonObject:
-    """Return what the model measured, with the times that Replicate adds, in seconds."""
-    metrics = dict(row.metrics)
-    if row.completed_at and row.started_at:
-        metrics.setdefault("predict_time", (row.completed_at - row.started_at).total_seconds())
-    if row.completed_at:
-        metrics.setdefault("total_time", (row.completed_at - row.created_at).total_seconds())
-    return metrics

@@ -4,12 +4,15 @@ docs/gateway.md has the same table; a test holds the two equal.
 """
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, HttpUrl, field_validator, model_validator
+from pydantic import Field, HttpUrl, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+PREFIX = "GATEWAY_"
 HERE = Path(__file__).resolve().parent
 
 Seconds = Annotated[float, Field(ge=0, le=10 * 365 * 86400)]
@@ -20,7 +23,7 @@ Count = Annotated[int, Field(ge=0)]
 class Settings(BaseSettings):
     """Hold what a deployment may change; the defaults suit one machine."""
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     database_url: str = Field(
         default="postgresql:///gateway", description="The PostgreSQL database, as libpq takes it."
@@ -164,11 +167,12 @@ class Settings(BaseSettings):
         """Return the items of a list that an environment variable holds: they stand between commas."""
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.public_url and (self.public_url.query or self.public_url.fragment):
-            raise ValueError(f"GATEWAY_PUBLIC_URL is {self.public_url}, but must have neither a query nor a fragment")
-        return self
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_beginning(cls, value: HttpUrl | None) -> HttpUrl | None:
+        if value and (value.query or value.fragment):
+            raise ValueError("must have neither a query nor a fragment, since paths are added to it")
+        return value
 
     @property
     def base_url(self) -> str:
@@ -182,7 +186,25 @@ class Settings(BaseSettings):
         return f"http://{host}:{self.port}"
 
 
+class SettingsError(ValueError):
+    """Say which environment variable has a value that it can't have, one a line."""
+
+
 @functools.cache
 def settings() -> Settings:
-    """Return the settings of this process, read from its environment at the first call."""
-    return Settings()
+    """Return the settings of this process, read from its environment at the first call. Raises SettingsError."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("\n".join(_sentence(problem) for problem in error.errors())) from error
+
+
+def unknown(environment: Mapping[str, str]) -> list[str]:
+    """Return the variables that look like settings and are none: one was misspelt, or is from a later version."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known)
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else "the settings"
+    return f"{name} is {problem['input']!r}: {problem['msg']}"

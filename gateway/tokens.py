@@ -10,7 +10,7 @@ from pathlib import Path
 from gateway import record
 from gateway.prediction import Links, timestamp
 from gateway.record import DatabaseError, Record, TokenError
-from gateway.settings import Settings, settings
+from gateway.settings import Settings, SettingsError, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
@@ -38,7 +38,7 @@ def main() -> None:
     _read_environment(arguments.data / "environment")
     try:
         sys.exit(asyncio.run(_run(arguments.command, getattr(arguments, "name", ""), settings())))
-    except (DatabaseError, TokenError, *record.UNAVAILABLE) as error:
+    except (SettingsError, DatabaseError, TokenError, *record.UNAVAILABLE) as error:
         sys.exit(f"script/token: {error}")
 
 

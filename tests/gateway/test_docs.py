@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from gateway.settings import Settings
+import pytest
+
+from gateway.settings import Settings, SettingsError, settings, unknown
 from tests.gateway.processes import ROOT
 
 DOCUMENT = ROOT / "docs" / "gateway.md"
@@ -37,3 +39,11 @@ def test_every_setting_says_its_unit() -> None:
         for suffix, unit in (("_s", "seconds"), ("_bytes", "bytes")):
             if name.endswith(suffix) and name != "creates_per_s":
                 assert unit in about.description, name
+
+
+def test_a_wrong_setting_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("GATEWAY_PORT", "tcp://10.0.0.1:5000"), ("GATEWAY_WAIT_S", "60"), ("GATEWAY_QUEUED", "-1")):
+        with monkeypatch.context() as patch, pytest.raises(SettingsError, match=f"^{name} is '{value}': "):
+            patch.setenv(name, value)
+            settings.__wrapped__()
+    assert unknown({"GATEWAY_PORT": "1", "GATEWAY_PROT": "1", "PATH": "/"}) == ["GATEWAY_PROT"]
