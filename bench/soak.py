@@ -21,8 +21,8 @@ from pathlib import Path
 
 import httpx
 import psycopg
-import report
 
+from bench import report
 from local import postgres
 from local.supervisor import Supervisor, python
 from local.system import Database

@@ -35,6 +35,7 @@ class Options:
     port: int = 5000
     data: Path = ROOT / "out" / "gateway"
     database_url: str | None = None  # a server of one's own; None runs one below `data`
+    faces: Mapping[str, Path] = field(default_factory=dict)  # predictors other than the models' own, for tests
 
 
 @dataclass
@@ -62,7 +63,8 @@ class CogServer:
 
     model: str
     port: int
-    _stack: ExitStack = field(default_factory=ExitStack)
+    face: Path | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)  # what ends the one that runs
 
     @property
     def name(self) -> str:
@@ -77,7 +79,7 @@ class CogServer:
     def start(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
         """Start it with a folder of its own."""
         try:
-            return self._stack.enter_context(serve.started(self.model, port=self.port, log=log)).process
+            return self._stack.enter_context(serve.started(self.model, port=self.port, face=self.face, log=log)).process
         except serve.NotServingError as error:
             raise StartError(str(error)) from error
 
@@ -107,7 +109,7 @@ def running(options: Options, say: Callable[[str], None] = print) -> Iterator[Sy
     data = options.data.resolve()
     with _claimed(data), Supervisor(data / "logs", say) as supervisor:
         port = free_port(options.host, options.port)
-        servers = [CogServer(model, free_port("127.0.0.1", 0)) for model in options.models]
+        servers = [CogServer(name, free_port("127.0.0.1", 0), options.faces.get(name)) for name in options.models]
         try:
             for server in servers:
                 supervisor.start(server)  # they take the longest, and need nothing else

@@ -1,4 +1,4 @@
-"""script/serve as a whole: both small models behind the gateway, with Replicate's clients as they are."""
+"""The whole system on one machine: both small models behind the gateway, with Replicate's clients as they are."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,80 +14,43 @@ import httpx
 import psutil
 import pytest
 
-from tests.gateway.processes import (
-    DEFORUM_VERSION,
-    PATIENCE_S,
-    RIFFUSION_VERSION,
-    ROOT,
-    Token,
-    answers,
-)
+from local import system
+from tests.gateway.processes import PATIENCE_S, RIFFUSION_VERSION, ROOT, Token, answers
 
 T = TypeVar("T")
 RIFFUSION = "riffusion/riffusion"
 DEFORUM = "deforum/deforum_stable_diffusion"
+QUICK_DEFORUM = Path(__file__).with_name("serving") / "quick_deforum.py"
 QUICK = {"num_inference_steps": 2}
-LONG = {"num_inference_steps": 2000}
+LONG = {"num_inference_steps": 1000}
 
 
 class Running:
-    """A script/serve that runs, and the processes below it."""
+    """The system in this process, and its parts that a test may kill."""
 
-    def __init__(self, data: Path, process: "subprocess.Popen[str]") -> None:
-        self.process = process
-        self.lines: list[str] = []
+    def __init__(self, data: Path, running: system.System) -> None:
         self.data = data
-        assert process.stdout
-        for line in process.stdout:
-            self.lines.append(line.rstrip("\n"))
-            if line.startswith("ready on"):
-                break
-        assert self.lines, "it ended at once"
-        self.url = self.lines[-1].removeprefix("ready on ")
-        self.token = Token(self.url, (data / "token").read_text().strip(), self)
+        self.url = running.url
+        self.supervisor = running.supervisor
+        self.token = Token(running.url, running.token, self)
 
     def until(self, there: Callable[[], T | None]) -> T:
-        """Return what `there` returns once that is something; script/serve itself starts again what ends."""
-        give_up = time.monotonic() + PATIENCE_S
+        """Return what `there` returns once that is something; what ends meanwhile is started again."""
+        give_up = time.monotonic() + 3 * PATIENCE_S
         while not (found := there()):
             assert time.monotonic() < give_up, f"still {found}; the logs are in {self.data / 'logs'}"
+            self.supervisor.tend()
             time.sleep(0.05)
         return found
 
-    def gateway(self) -> psutil.Process:
-        """Return the gateway's process."""
-        return next(child for child in self._children() if child.cmdline()[-2:] == ["-m", "gateway"])
+    def process(self, name: str) -> psutil.Process:
+        return psutil.Process(self.supervisor.process(name).pid)
 
-    def postgres(self) -> psutil.Process:
-        """Return PostgreSQL's first process."""
-        return next(child for child in self._children() if "bin/postgres" in child.cmdline()[0])
-
-    def cog_server(self, model: str) -> psutil.Process:
-        """Return a model's Cog server."""
-        servers = [child for child in self._children() if "cog.server.http" in child.cmdline()]
-        return next(server for server in servers if Path(server.cwd()).name.startswith(f"serve-{model}"))
-
-    def _children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children()
-
-
-@contextmanager
-def serving(data: Path, *arguments: str) -> Iterator[Running]:
-    """Run script/serve; end it with a Ctrl-C, and see that nothing is left."""
-    command = [ROOT / "script" / "serve", "--port", "0", "--data", data, *arguments]
-    environment = {**os.environ, "WEIGHTS": "small"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    family = []
-    try:
-        running = Running(data, process)
-        with running.token:
-            yield running
-        family = psutil.Process(process.pid).children(recursive=True)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(PATIENCE_S)
-    assert process.returncode == 128 + signal.SIGINT
-    assert not [child for child in family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    def started(self, **inputs: object) -> str:
+        """Return the id of a clip that runs."""
+        created = self.token.create(RIFFUSION, input=inputs)["id"]
+        self.token.until(created, "processing")
+        return str(created)
 
 
 @pytest.fixture(scope="module")
@@ -96,35 +59,33 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def system(data: Path) -> Iterator[Running]:
-    with serving(data) as running:
-        yield running
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
 
 
-def test_it_says_where_it_is_and_keeps_its_token(system: Running) -> None:
-    assert re.fullmatch(r"ready on http://127\.0\.0\.1:\d+", system.lines[-1])
-    path = system.data / "token"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.read_text().strip() in "\n".join(system.lines)
+@pytest.fixture(scope="module")
+def whole(data: Path, stack: ExitStack) -> Running:
+    options = system.Options(port=0, data=data, faces={"deforum": QUICK_DEFORUM})
+    running = Running(data, stack.enter_context(system.running(options)))
+    stack.enter_context(running.token)
+    return running
 
 
-def test_the_clients_hear_riffusion(system: Running) -> None:
+def test_the_clients_hear_riffusion(whole: Running) -> None:
     """The two nested files of T18, from the model itself."""
     ref = f"{RIFFUSION}:{RIFFUSION_VERSION}"
     inputs = {"prompt_a": "church bells", **QUICK}
-    for client in (system.token.python1, system.token.python2, system.token.javascript):
+    for client in (whole.token.python1, whole.token.python2, whole.token.javascript):
         output = client("run", ref=ref, input=inputs)["output"]
         assert bytes.fromhex(output["audio"]["file"])[:4] == b"RIFF"
         assert output["audio"]["bytes"] > 100_000
         assert output["spectrogram"]["bytes"] > 10_000
 
 
-def test_deforum_is_a_video_that_a_browser_plays(system: Running) -> None:
-    inputs = {"max_frames": 100, "num_inference_steps": 1}
-    created = system.token.create(DEFORUM, input=inputs)
-    ended = system.token.ended(created["id"])
+def test_deforum_is_a_video_that_a_browser_plays(whole: Running) -> None:
+    ended = whole.token.ended(whole.token.create(DEFORUM, input={"max_frames": 100})["id"])
     assert ended["status"] == "succeeded", ended
-    assert ended["version"] == DEFORUM_VERSION
     head = httpx.get(ended["output"], headers={"Range": "bytes=0-11"}, trust_env=False)
     assert head.status_code == httpx.codes.PARTIAL_CONTENT
     assert head.headers["Content-Type"] == "video/mp4"
@@ -132,49 +93,70 @@ def test_deforum_is_a_video_that_a_browser_plays(system: Running) -> None:
     assert ended["logs"]
 
 
-def test_what_the_model_refuses_fails_with_its_own_sentence(system: Running) -> None:
-    ended = system.token.ended(system.token.create(DEFORUM, input={"zoom": "0: (nonsense)"})["id"])
+def test_what_the_model_refuses_fails_with_its_own_sentence(whole: Running) -> None:
+    ended = whole.token.ended(whole.token.create(DEFORUM, input={"zoom": "0: (nonsense)"})["id"])
     assert ended["status"] == "failed"
     assert ended["error"].startswith("zoom"), ended["error"]
 
 
-def test_t12_a_running_clip_is_cancelled(system: Running) -> None:
-    created = system.token.create(RIFFUSION, input=LONG)
-    system.token.until(created["id"], "processing")
-    system.token.http.post(f"/predictions/{created['id']}/cancel")
-    assert system.token.ended(created["id"])["status"] == "canceled"
+def test_t12_a_running_clip_is_cancelled(whole: Running) -> None:
+    clip = whole.started(**LONG)
+    whole.token.http.post(f"/predictions/{clip}/cancel")
+    assert whole.token.ended(clip)["status"] == "canceled"
 
 
-def test_t13_the_models_process_is_killed(system: Running) -> None:
-    created = system.token.create(RIFFUSION, input=LONG)
-    system.token.until(created["id"], "processing")
-    system.cog_server("riffusion").children()[0].kill()
-    ended = system.token.ended(created["id"])
-    assert ended["status"] == "failed"
-    assert system.token.ended(system.token.create(RIFFUSION, input=QUICK)["id"])["status"] == "succeeded"
+def test_t13_the_models_process_is_killed(whole: Running) -> None:
+    clip = whole.started(**LONG)
+    whole.process("riffusion").children()[0].kill()
+    ended = whole.token.ended(clip)
+    assert (ended["status"], ended["output"]) == ("failed", None)
+    assert ended["error"]
+    assert whole.token.ended(whole.token.create(RIFFUSION, input=QUICK)["id"])["status"] == "succeeded"
 
 
-def test_t14_the_cog_server_is_killed(system: Running) -> None:
-    created = system.token.create(RIFFUSION, input={"num_inference_steps": 100})
-    system.token.until(created["id"], "processing")
-    system.cog_server("riffusion").kill()
-    assert system.token.ended(created["id"])["status"] == "succeeded"
+def test_t14_the_cog_server_is_killed(whole: Running) -> None:
+    clip = whole.started(num_inference_steps=20)
+    whole.process("riffusion").kill()
+    assert whole.token.ended(clip)["status"] == "succeeded"
 
 
-def test_t15_the_gateway_and_the_database_are_killed(system: Running) -> None:
-    created = system.token.create(RIFFUSION, input={"num_inference_steps": 100})
-    system.token.until(created["id"], "processing")
-    for process in (system.gateway(), system.postgres()):
+def test_t15_the_gateway_and_the_database_are_killed(whole: Running) -> None:
+    clip = whole.started(num_inference_steps=20)
+    for name in ("gateway", "postgres"):
+        process = whole.process(name)
         process.kill()
-        process.wait()
-    system.until(lambda: answers(system.url))
-    assert system.token.ended(created["id"])["status"] == "succeeded"
+        whole.supervisor.process(name).wait()
+    whole.until(lambda: answers(whole.url))
+    assert whole.token.ended(clip)["status"] == "succeeded"
 
 
-def test_a_second_start_on_the_same_data_is_refused(system: Running) -> None:
-    command = [ROOT / "script" / "serve", "--port", "0", "--data", system.data]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
-    assert ended.returncode == 1
-    assert (
-        ended.stderr == f"script/serve: {system.data} is in use by another script/serve: --data takes another folder\n"
-    )
+def test_a_second_system_on_the_same_data_is_refused(whole: Running, data: Path) -> None:
+    refused = pytest.raises(system.NotRunningError, match="is in use by another script/serve")
+    with refused, system.running(system.Options(port=0, data=data)):
+        pass
+
+
+def test_script_serve_finds_everything_again(whole: Running, data: Path, stack: ExitStack) -> None:
+    """The last one, since it ends what the others use."""
+    listed = [prediction["id"] for prediction in whole.token.http.get("/predictions").json()["results"]]
+    stack.close()
+    command = [ROOT / "script" / "serve", "--port", "0", "--data", data, "--models", "riffusion"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+        try:
+            assert process.stdout
+            lines = []
+            while not lines or not lines[-1].startswith("ready on"):
+                lines.append(process.stdout.readline())
+                assert lines[-1], lines
+            url = re.fullmatch(r"ready on (http://127\.0\.0\.1:\d+)\n", lines[-1])
+            assert url
+            assert whole.token.text in "".join(lines)
+            assert (data / "token").read_text() == f"{whole.token.text}\n"
+            assert (data / "token").stat().st_mode & 0o777 == 0o600
+            with Token(url[1], whole.token.text, whole) as token:
+                assert [one["id"] for one in token.http.get("/predictions").json()["results"]] == listed
+            family = psutil.Process(process.pid).children(recursive=True)
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 128 + signal.SIGINT
+    assert [child for child in family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
