@@ -24,8 +24,8 @@ import psycopg
 
 from bench import report
 from local import postgres
+from local.services import Database
 from local.supervisor import Supervisor, python
-from local.system import Database
 from tests.gateway.processes import FAKE, ROOT, System, Token
 from tests.gateway.receiver import Delivery, Receiver, receiving
 

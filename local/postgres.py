@@ -6,24 +6,22 @@ The wheel's own Python layer stays unused: run by root it makes a user and opens
 import importlib.metadata
 import importlib.util
 import os
-import pwd
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+from local.account import Account, server_account
 from local.children import ends_with_parent
 
-ACCOUNT = "nobody"  # who runs the server for root, whom PostgreSQL refuses
-ROOTS_DATA = Path("/var/lib")  # where root keeps the data that ACCOUNT could not reach elsewhere
+ROOTS_DATA = Path("/var/lib")  # where root keeps the data that the server's user could not reach elsewhere
 MAX_SOCKET_BYTES = 107  # a Unix socket's path, as the kernel has it
 SOCKET = ".s.PGSQL.5432"
 USER = "gateway"  # PostgreSQL's superuser of this cluster
@@ -51,48 +49,12 @@ class PostgresError(Exception):
 
 
 @dataclass(frozen=True)
-class Account:
-    """The user that runs the server, as Popen's arguments have it; None is one's own."""
-
-    user: int | None = None
-    group: int | None = None
-
-    def run(self, command: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[str]":
-        """Run a command to its end as this user."""
-        return subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            user=self.user,
-            group=self.group,
-            extra_groups=self.extra_groups,
-        )
-
-    @property
-    def extra_groups(self) -> list[int] | None:
-        """Return no further groups for another user."""
-        return None if self.user is None else []
-
-    def owns(self, folder: Path) -> None:
-        """Make a folder that this user alone can enter."""
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if self.user is not None and self.group is not None:
-            os.chown(folder, self.user, self.group)
-
-    def can_enter(self, folder: Path) -> bool:
-        """Tell whether this user gets into `folder` from the root of the file system."""
-        return self.user is None or all(part.stat().st_mode & stat.S_IXOTH for part in (folder, *folder.parents))
-
-
-@dataclass(frozen=True)
 class Cluster:
     """A folder with PostgreSQL's `data` and `sockets`, and what runs its server."""
 
     home: Path
     programs: Path  # the folder of initdb and postgres
-    account: "Account"
+    account: Account
     settings: dict[str, str]
 
     @property
@@ -159,13 +121,13 @@ class Cluster:
 def prepare(folder: Path, **settings: str) -> Cluster:
     """Return the cluster in `folder`, made if there is none; more `settings` are PostgreSQL's.
 
-    Run by root, the server belongs to ACCOUNT. Where that user can't enter `folder`, it becomes a link to a folder of
-    its own below ROOTS_DATA.
+    Run by root, the server belongs to a user without rights. Where that one can't enter `folder`, it becomes a link to
+    a folder of its own below ROOTS_DATA.
 
     Raises:
         PostgresError: the path is too long for a socket, or initdb failed.
     """
-    account = _account()
+    account = server_account()
     home = _home(folder, account)
     account.owns(home)
     account.owns(home / "sockets")
@@ -250,11 +212,3 @@ def _programs(home: Path, account: Account) -> Path:
         shutil.copytree(installed, unfinished, ignore=shutil.ignore_patterns("include", "*.a"))
         unfinished.rename(copy)
     return copy / "bin"
-
-
-def _account() -> Account:
-    """Return the server's user: one without rights for root, else one's own."""
-    if os.geteuid() != 0:
-        return Account()
-    entry = pwd.getpwnam(ACCOUNT)
-    return Account(entry.pw_uid, entry.pw_gid)
