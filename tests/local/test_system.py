@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from local import system
+from local import postgres, system
 from tests.gateway.processes import PATIENCE_S, RIFFUSION_VERSION, ROOT, Token, answers
 
 T = TypeVar("T")
@@ -54,8 +54,10 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    data = tmp_path_factory.mktemp("data")
+    yield data
+    postgres.remove(data / "postgres")  # it may lie elsewhere: see local/postgres.py
 
 
 @pytest.fixture(scope="module")
