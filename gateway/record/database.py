@@ -5,7 +5,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import TypeAlias
 
@@ -39,8 +39,8 @@ class DatabaseError(RuntimeError):
 class Secrets:
     """What all gateways and workers sign with."""
 
-    files: bytes  # for the URLs of files and streams
-    webhooks: bytes  # for the deliveries; clients read it to verify them
+    files: bytes = field(repr=False)  # for the URLs of files and streams
+    webhooks: bytes = field(repr=False)  # for the deliveries; clients read it to verify them
 
 
 @dataclass(frozen=True)

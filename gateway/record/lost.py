@@ -8,7 +8,7 @@ from procrastinate.exceptions import ConnectorException
 
 from gateway.record import ending
 from gateway.record.columns import COLUMNS, prediction_row
-from gateway.record.database import Connection, Database
+from gateway.record.database import UNAVAILABLE, Connection, Database
 from gateway.record.engine import AHEAD, ATTEMPT_TASK, GATEWAY_QUEUE, WEBHOOK_QUEUE, defer_attempt
 from gateway.record.rows import Body, Outcome, Prediction
 from gateway.record.statuses import Status
@@ -16,6 +16,7 @@ from gateway.record.statuses import Status
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 2
+PRUNE_S = 600.0
 INTERRUPTED = "Prediction interrupted; the worker was lost"
 _LOCK = 7_203_514_902  # held by the one that sweeps
 
@@ -74,8 +75,15 @@ class Lost:
                 await cursor.execute(_LOST, {"stalled_s": self._stalled_s})
                 lost = await cursor.fetchall()
             for prediction in lost:
-                await self._finish(connection, prediction.job_id)
-                again = await self._mend(connection, prediction)
+                try:
+                    async with connection.transaction():  # a savepoint: one that can't be mended holds up no other
+                        await self._finish(connection, prediction.job_id)
+                        again = await self._mend(connection, prediction)
+                except UNAVAILABLE:
+                    raise
+                except Exception:
+                    logger.exception("can't mend", extra={"prediction": prediction.id})
+                    continue
                 requeued += again
                 ended += not again
         return Swept(requeued, ended)
@@ -84,6 +92,8 @@ class Lost:
         """Finish or retry the jobs of dead processes that no live prediction needs, and return how many."""
         async with self._database.transaction() as connection:
             finished = await self._finish_orphans(connection)
+        # The rows of killed workers; one that only seemed dead registers anew at its next fetch.
+        await self._database.engine.job_manager.prune_stalled_workers(PRUNE_S)
         return finished + await self._retry()
 
     async def give_up(self, prediction_id: str, job_id: int) -> bool:

@@ -50,8 +50,10 @@ class Retention:
             logger.info("deleted files that no prediction has", extra={"count": len(left)})
         return len(left)
 
-    async def delete_old_jobs(self) -> None:
-        """Delete procrastinate's rows of jobs that finished long ago."""
+    async def delete_old_rows(self) -> None:
+        """Delete procrastinate's rows of jobs that finished long ago, and servers that are gone."""
+        async with self._database.transaction() as connection:
+            await connection.execute("delete from servers where seen_at < now() - interval '1 day'")
         await self._database.engine.job_manager.delete_old_jobs(
             ENGINE_HOURS, include_failed=True, include_cancelled=True, include_aborted=True
         )

@@ -23,4 +23,4 @@ def register(record: Record, keep_s: float) -> None:
             await record.retention.remove(keep_s)
         await record.retention.sweep_files()
         if timestamp // 60 % 10 == 0:
-            await record.retention.delete_old_jobs()
+            await record.retention.delete_old_rows()

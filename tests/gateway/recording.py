@@ -14,7 +14,9 @@ QUEUE = "test/fake"
 
 
 def body(row: Prediction) -> bytes:
-    """Serialise what tests look at."""
+    """Serialise what tests look at; one model's predictions can't be."""
+    if row.model == "test/unspeakable" and row.status.ended:
+        raise ValueError("no words")
     return json.dumps({"id": row.id, "status": row.status, "output": row.output, "logs": row.logs}).encode()
 
 

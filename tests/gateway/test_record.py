@@ -397,3 +397,19 @@ def test_migrations_are_taken_once(database_url: str, tmp_path: Path) -> None:
 
 async def _nothing(it: Record) -> None:
     pass
+
+
+def test_one_that_cannot_be_mended_holds_up_no_other(database_url: str, tmp_path: Path) -> None:
+    """Its webhook's body can't be made."""
+
+    async def test(it: Record) -> None:
+        me = await owner(it)
+        rows = [await it.predictions.create(new(me, model=model)) for model in ("test/unspeakable", "test/fake")]
+        for row in rows:
+            await it.attempts.begin(await fetched(it, row))
+            await it.predictions.cancel(row.id)
+        assert (await it.lost.sweep()).ended == 1
+        statuses = [found.status for row in rows if (found := await it.predictions.get(row.id))]
+        assert statuses == [Status.PROCESSING, Status.CANCELED]
+
+    with_record(database_url, tmp_path, test, stalled_s=0)
