@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import socket
 import sys
 from types import FrameType
@@ -20,6 +21,7 @@ from gateway.settings import Settings, SettingsError, settings, unknown
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
+SPARE_FILES = 200  # for the database, webhooks and outputs
 
 
 class Server(uvicorn.Server):
@@ -58,7 +60,17 @@ def main() -> None:
         app = application.make(bound)
     except (SettingsError, CatalogError) as error:
         sys.exit(f"gateway: {error}")
+    _allow_files(bound.connections)
     Server(_config(app, bound), app, bound.own_url).run(sockets=[listener])
+
+
+def _allow_files(connections: int) -> None:
+    """Let this process open a file for each connection, and some more: many systems allow 1024 to begin with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _listen(current: Settings) -> socket.socket:

@@ -79,8 +79,7 @@ async def get_prediction(
     caller: Asking,
 ) -> Response:
     """Get the latest version of a prediction by id."""
-    request.state.prediction = prediction_id
-    row = await services.record.predictions.get(_id(prediction_id), caller.owner)
+    row = await services.record.predictions.get(_id(request, prediction_id), caller.owner)
     return await _shown(request, services, row)
 
 
@@ -92,8 +91,7 @@ async def cancel_prediction(
     caller: Asking,
 ) -> Response:
     """Cancel an in progress prediction."""
-    request.state.prediction = prediction_id
-    row = await services.record.predictions.cancel(_id(prediction_id), caller.owner)
+    row = await services.record.predictions.cancel(_id(request, prediction_id), caller.owner)
     return await _shown(request, services, row)
 
 
@@ -154,10 +152,11 @@ async def _body(request: Request, services: Services) -> CreateBody:
     return parse_body(await read_body(request, settings.body_bytes, settings.body_s))
 
 
-def _id(prediction_id: str) -> str:
-    """Return an id that could be one. Raises Refusal for another: the database takes no NUL."""
+def _id(request: Request, prediction_id: str) -> str:
+    """Return an id that could be one. Raises Refusal for another: the database takes no NUL, nor the log a line."""
     if not ID.fullmatch(prediction_id):
         raise errors.not_found()
+    request.state.prediction = prediction_id
     return prediction_id
 
 

@@ -11,6 +11,7 @@ from gateway.measures import Measures
 logger = logging.getLogger(__name__)
 
 PREFIXES = ("/v1/v1", "/v1")
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}  # a client may send any word
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ class Logged:
 def _tell(scope: Scope, status: int, sent_bytes: int, duration_s: float) -> None:
     """Write the line. A path could hold a signature, which opens a file, so the route stands in its place."""
     route = _route(scope)
+    method = scope["method"] if scope["method"] in METHODS else "other"
     measures: Measures = scope["app"].state.services.measures
-    measures.requests.labels(scope["method"], route, status).inc()
+    measures.requests.labels(method, route, status).inc()
     measures.request_s.labels(route).observe(duration_s)
     state = scope.get("state", {})
     about = {
-        "method": scope["method"],
+        "method": method,
         "route": route,
         "status": status,  # 0: the client left before there was an answer
         "ms": round(duration_s * 1000, 1),

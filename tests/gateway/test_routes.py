@@ -247,4 +247,6 @@ def test_each_request_has_a_line_with_its_predictions_id(token: Token, system: S
     requests = [line for line in lines if line["event"] == "request"]
     assert [(line["method"], line["status"]) for line in requests] == [("POST", 201), ("GET", 200)]
     assert all(line["prediction"] == prediction_id and line["ms"] >= 0 for line in requests)
+    token.http.request("PRAISE", "/predictions/x%0Ay")  # neither its word nor its path is counted or logged
+    assert "PRAISE" not in token.http.get("/metrics").text
     assert token.text not in log
