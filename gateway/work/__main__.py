@@ -18,8 +18,8 @@ from gateway.logs import configure
 from gateway.prediction import Links
 from gateway.settings import Settings, settings
 from gateway.work import sweep
-from gateway.work.attending import Patience
 from gateway.work.coglet import Coglet
+from gateway.work.patience import Patience
 from gateway.work.worker import Worker
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,14 @@ class Inbox:
 
     def __init__(self) -> None:
         self.reports: asyncio.Queue[Report] = asyncio.Queue()
+        self.terminal: Report | None = None
         self.settled: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def put(self, report: Report) -> None:
+        """Take a report. Of terminal ones the first counts: coglet repeats it, however large, until it is answered."""
+        if self.terminal is None:
+            self.terminal = report if report.status.ended else None
+            self.reports.put_nowait(report)
 
     def settle(self, committed: bool) -> None:
         """Say that the attempt's end is committed, or (False) that it was no longer ours to end."""
@@ -80,7 +87,7 @@ class Callbacks:
         except (UnreadableError, ValueError) as error:
             logger.warning("a webhook can't be read", extra={"error": str(error)})
             return Response(status_code=400)
-        inbox.reports.put_nowait(report)
+        inbox.put(report)
         if not report.status.ended:
             return Response(status_code=200)
         try:

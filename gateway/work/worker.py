@@ -5,11 +5,13 @@ import logging
 from contextlib import suppress
 
 from gateway.record import UNAVAILABLE, Outcome, Prediction, Record, Status
-from gateway.work.attending import Attendant, Patience, storable, until_stored
+from gateway.work.attending import Attendant
 from gateway.work.callbacks import Callbacks, serving
 from gateway.work.coglet import Coglet, Health, State
+from gateway.work.concluding import storable, until_stored
 from gateway.work.fetching import Fetched, Fetcher
 from gateway.work.listening import Listening
+from gateway.work.patience import Patience
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ import pytest
 
 from gateway.record import Attempt, Prediction, Record, Status
 from gateway.work import sweep
-from gateway.work.attending import Patience, storable
 from gateway.work.coglet import Coglet, plain_error
+from gateway.work.concluding import storable
+from gateway.work.patience import Patience
 from gateway.work.worker import Worker
 from tests.gateway.recording import QUEUE, new, opened, owner
 
