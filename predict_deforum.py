@@ -12,7 +12,7 @@ from cog import BaseRunner, Input, Path
 from lib import weights
 from lib.animation.video import encoding_thread, write_mp4
 from lib.deforum import Deforum, Request
-from lib.device import computing, draw_seed, is_alive, release_threads
+from lib.device import computing, draw_seed, is_alive, limit_threads, release_threads
 from lib.diffusion.models import load
 from lib.errors import logged
 from lib.outputs import Outputs
@@ -23,6 +23,7 @@ class Predictor(BaseRunner):
     """Keyframed prompts and camera motion to video."""
 
     def setup(self) -> None:
+        limit_threads()
         folder = weights.ensure("deforum")
         models = load(folder)
         self.weights_kind = weights.kind(folder)

@@ -13,9 +13,10 @@ from lib import weights
 from lib.audio.encode import level, write_png, write_wav
 from lib.audio.inverse import Synthesis
 from lib.audio.spectrogram import image_to_mel
-from lib.device import computing, draw_seed, generator, is_alive, release_threads
+from lib.device import computing, draw_seed, generator, is_alive, limit_threads, release_threads
 from lib.diffusion.models import load
 from lib.errors import logged
+from lib.inputs import MAX_SEED, check_integer
 from lib.outputs import Outputs
 from lib.progress import Stages
 from lib.riffusion import Request, Riffusion
@@ -32,6 +33,8 @@ class Predictor(BaseRunner):
     """Text to music by spectrogram diffusion."""
 
     def setup(self) -> None:
+        _seed()  # a wrong one is told now, not by every prediction
+        limit_threads()
         folder = weights.ensure("riffusion")
         models = load(folder)
         self.weights_kind = weights.kind(folder)
@@ -95,7 +98,7 @@ class Predictor(BaseRunner):
                 with stages.measure("sound"):
                     waveform = self.synthesis(image_to_mel(image), generator(request.seed))
                     output = Output(audio=Path(folder / "audio.wav"), spectrogram=Path(folder / "spectrogram.png"))
-                    write_wav(output.audio, level(waveform))
+                    write_wav(output.audio, level(waveform), request.described())
                     write_png(output.spectrogram, image, request.described())
         self.record_metric("seed", request.seed)
         self.record_metric("steps", request.steps)
@@ -105,9 +108,9 @@ class Predictor(BaseRunner):
         return output
 
 
-def _seed() -> object:
-    """Return the seed that the environment fixes (the documented inputs have none), or a fresh one."""
+def _seed() -> int:
+    """Return the seed that the environment fixes, or a fresh one: the documented inputs have none."""
     fixed = os.environ.get("RIFFUSION_SEED", "")
-    if fixed:
-        return int(fixed) if fixed.isdecimal() else fixed
-    return draw_seed()
+    if not fixed:
+        return draw_seed()
+    return check_integer("RIFFUSION_SEED", int(fixed) if fixed.isdecimal() else fixed, 0, MAX_SEED)

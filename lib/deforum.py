@@ -15,16 +15,16 @@ from torch import Tensor
 
 from lib.animation import keyframes, prompts
 from lib.animation.color import COLOR_COHERENCE, ColorMatcher, add_noise
-from lib.animation.expressions import Values
+from lib.animation.operations import Values
 from lib.animation.prompts import Prompts
 from lib.animation.warp import warp
-from lib.device import MAX_SEED, generator, unit_noise
+from lib.device import generator, unit_noise
 from lib.diffusion.img2img import decode, denoise, encode
 from lib.diffusion.models import Models
 from lib.diffusion.prompt_weights import PromptEncoder
 from lib.diffusion.samplers import SAMPLERS, Sampler
 from lib.errors import Problems
-from lib.inputs import check_choice, check_integer
+from lib.inputs import MAX_SEED, check_choice, check_integer
 from lib.progress import Progress, Stages
 
 SIZE_PX = 512

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from lib.errors import invalid
 
+MAX_SEED = 2**32 - 1
 MAX_PROMPT_CHARS = 4000  # some 700 words; longer text only dilutes, and each 75 tokens cost attention time
 
 

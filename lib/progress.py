@@ -1,27 +1,36 @@
 """Progress lines in the form that clients of these models parse, and the seconds of each stage."""
 
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 import torch
 from tqdm import tqdm
 
 from lib.device import synchronize
 
-MIN_INTERVAL_S = 0.5  # at most two lines a second: every line becomes a webhook or a log row somewhere
+LINE_INTERVAL_S = 0.5  # at most two lines a second: every line becomes a webhook or a log row somewhere
+REDRAW_INTERVAL_S = 0.1
 BAR_COLUMNS = 72
 
 
 class Progress:
     """Print lines such as ` 40%|####      | 40/100 [00:12<00:18, 3.30it/s]` as `total` units get done.
 
-    Each line ends with a newline: a log has no cursor to move back. The first and the last unit always print.
+    A log has no cursor to move back, so each line ends with a newline; in a terminal one line is drawn over and over.
+    The first and the last unit always print. `out` is stdout unless given.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, out: TextIO | None = None, interval_s: float | None = None) -> None:
         self.total = total
         self.done = 0
+        self._out = out or sys.stdout
+        self._redraws = self._out.isatty()
+        default_s = REDRAW_INTERVAL_S if self._redraws else LINE_INTERVAL_S
+        self._interval_s = default_s if interval_s is None else interval_s
         self._started_s = time.monotonic()
         self._printed_s = float("-inf")
         self._print()
@@ -29,13 +38,21 @@ class Progress:
     def advance(self) -> None:
         """Count one unit."""
         self.done += 1
-        if self.done == self.total or time.monotonic() - self._printed_s >= MIN_INTERVAL_S:
+        if self.done == self.total or time.monotonic() - self._printed_s >= self._interval_s:
             self._print()
 
     def _print(self) -> None:
         self._printed_s = time.monotonic()
         elapsed_s = self._printed_s - self._started_s
-        print(tqdm.format_meter(self.done, self.total, elapsed_s, ncols=BAR_COLUMNS, ascii=True), flush=True)
+        if not self._redraws:
+            print(self._line(elapsed_s, BAR_COLUMNS), file=self._out, flush=True)
+            return
+        columns = min(BAR_COLUMNS, shutil.get_terminal_size().columns - 1)  # in the last one, a cursor may wrap
+        end = "\n" if self.done == self.total else ""
+        print(f"\r{self._line(elapsed_s, columns)}", end=end, file=self._out, flush=True)
+
+    def _line(self, elapsed_s: float, columns: int) -> str:
+        return str(tqdm.format_meter(self.done, self.total, elapsed_s, ncols=columns, ascii=True))
 
 
 class Stages:

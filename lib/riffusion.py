@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.audio.seed_images import SEED_IMAGE_IDS, load
-from lib.device import MAX_SEED, generator, unit_noise
+from lib.device import generator, unit_noise
 from lib.diffusion import prompt_weights
 from lib.diffusion.img2img import LatentDistribution, decode, denoise, encode, to_model_range
 from lib.diffusion.interpolate import lerp, slerp
@@ -20,7 +20,7 @@ from lib.diffusion.models import Models
 from lib.diffusion.prompt_weights import PromptEncoder
 from lib.diffusion.samplers import MAX_STEPS, Sampler
 from lib.errors import Problems
-from lib.inputs import check_choice, check_integer, check_number, check_text
+from lib.inputs import MAX_SEED, check_choice, check_integer, check_number, check_text
 from lib.progress import Progress, Stages
 
 SAMPLER = "plms"  # what the weights were published with

@@ -10,6 +10,7 @@ with the environment's WEIGHTS_DIR. Which weights a run takes is decided by the 
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import RevisionNotFoundError
 
 from lib.errors import UserError, first_line, invalid
+from lib.outputs import whole
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ROOT / "lib" / "small"  # the model that comes with the repository, in a folder for each name
@@ -28,6 +30,9 @@ CONVERTED = {
     "vae/diffusion_pytorch_model.bin": "vae/diffusion_pytorch_model.fp16.safetensors",
     "unet/diffusion_pytorch_model.bin": "unet/diffusion_pytorch_model.fp16.safetensors",
 }
+
+
+Fetch = Callable[..., object]  # huggingface_hub.snapshot_download, or what stands in for it
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,14 @@ def ensure(name: str) -> Path:
     """Return the folder of the weights of the model `name`, complete, and say in one line which they are.
 
     Raises:
-        UserError: WEIGHTS has an unknown value, or the full weights are asked for and can't be had.
+        UserError: WEIGHTS has an unknown value, or the full weights are asked for and can't be had or read.
     """
     wanted = os.environ.get("WEIGHTS", "")
     if wanted not in ("", "full", "small"):
         raise invalid("WEIGHTS", wanted, "full, small or unset")
     folder = full_folder(name)
+    if wanted != "small":
+        check_readable(folder)
     if wanted == "small" or (not wanted and not folder.exists()):
         unfinished = " resumes the download of" if _unfinished(folder).exists() else " gets"
         print(f"Weights: the small model's; script/weights {name}{unfinished} the full ones")
@@ -112,7 +119,7 @@ def full_folder(name: str) -> Path:
     return _weights_folder() / name
 
 
-def download(name: str) -> Path:
+def download(name: str, fetch: Fetch = snapshot_download) -> Path:
     """Download what is used of the full weights of the model `name`, resuming where an earlier try stopped.
 
     The files gather in a folder beside the final one, which therefore is there completely or not at all. Old ones are
@@ -120,27 +127,28 @@ def download(name: str) -> Path:
     """
     source, folder = SOURCES[name], full_folder(name)
     unfinished = _unfinished(folder)
+    check_readable(unfinished)
     print(f"Downloading {source.repository}, about {source.size_gb} GB, to {folder}", flush=True)
     try:
         try:
-            _fetch(source, source.revision, unfinished)
+            _fetch(source, source.revision, unfinished, fetch)
         except RevisionNotFoundError:
             print(f"The hub does not know revision {source.revision} of {source.repository}: taking main")
-            _fetch(source, "main", unfinished)
+            _fetch(source, "main", unfinished, fetch)
     except Exception as error:  # network, disk, access and hub errors share no base class
         raise _not_downloaded(name, first_line(error)) from error
     # Without a network the hub's client returns what an earlier try left, as if it were all.
     if missing := [file for file in _not_converted(source, unfinished) if not (unfinished / file).exists()]:
         raise _not_downloaded(name, f"{', '.join(missing)} did not arrive")
-    _convert(unfinished)
+    convert(unfinished)
     shutil.rmtree(unfinished / ".cache", ignore_errors=True)
     unfinished.rename(folder)
     return folder
 
 
-def _fetch(source: Source, revision: str, folder: Path) -> None:
+def _fetch(source: Source, revision: str, folder: Path, fetch: Fetch) -> None:
     files = _not_converted(source, folder)
-    snapshot_download(source.repository, revision=revision, allow_patterns=files, local_dir=folder)
+    fetch(source.repository, revision=revision, allow_patterns=files, local_dir=folder)
 
 
 def _not_converted(source: Source, folder: Path) -> list[str]:
@@ -148,11 +156,13 @@ def _not_converted(source: Source, folder: Path) -> list[str]:
     return [file for file in source.files if file not in CONVERTED or not (folder / CONVERTED[file]).exists()]
 
 
-def _convert(folder: Path) -> None:
+def convert(folder: Path) -> None:
     """Turn the .bin files in a folder into safetensors.
 
     Each gives way when its successor is complete, so a conversion that was interrupted goes on with the next one.
     """
+    for left in folder.rglob(".*.unfinished.safetensors"):  # by a conversion that was killed
+        left.unlink()
     for old, new in ((folder / old, folder / new) for old, new in CONVERTED.items()):
         if old.exists() and not new.exists():
             print(f"Converting {old.relative_to(folder)}", flush=True)
@@ -174,9 +184,8 @@ def _convert_file(old: Path, new: Path) -> None:
     state = torch.load(old, map_location="cpu", mmap=True, weights_only=True)
     if ".fp16." in new.name:
         state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    unfinished = new.with_name(f"{new.name}.unfinished")
-    save_file(state, unfinished, metadata={"format": "pt"})
-    unfinished.replace(new)
+    with whole(new) as unfinished:
+        save_file(state, unfinished, metadata={"format": "pt"})
 
 
 def _not_downloaded(name: str, why: str) -> UserError:
@@ -192,6 +201,23 @@ def _weights_folder() -> Path:
 
 def _unfinished(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.unfinished")
+
+
+def check_readable(folder: Path) -> None:
+    """Raise a UserError if this user may not read a folder of weights, which need not be there."""
+    for parent in reversed(folder.parents):
+        if parent.exists() and not os.access(parent, os.X_OK, effective_ids=True):
+            raise _not_readable(parent, "a+x")
+    for path in (folder, *folder.rglob("*")):
+        if path.exists() and not os.access(path, os.R_OK, effective_ids=True):
+            raise _not_readable(path, "a+rX")
+
+
+def _not_readable(path: Path, mode: str) -> UserError:
+    return UserError(
+        f"The weights can't be read: {path} is closed to the user who runs this. Its owner can open it with "
+        f"chmod {mode} {path}; WEIGHTS=small does without."
+    )
 
 
 def _missing(folder: Path) -> list[str]:

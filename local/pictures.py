@@ -11,6 +11,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "docs" / "pictures"
+SEED = 1
 CLIPS = {  # name -> inputs
     "funky-synth-solo": ("prompt_a=funky synth solo",),
     "slow-church-bells": ("prompt_a=slow church bells", "denoising=1"),
@@ -21,7 +22,6 @@ ANIMATION = (
     "animation_prompts=0: a sunset over the sea | 34: snowy mountains | 67: a night sky with stars",
     "zoom=0:(1.02)",
     "angle=0:(0.5*sin(2*pi*t/50))",
-    "seed=1",
 )
 STRIP_FRAMES = (0, 12, 24, 36, 48, 60, 72, 84, 96)
 STRIP_SIDE_PX = 132
@@ -34,22 +34,22 @@ def main() -> None:
         folder = Path(name)
         spectrograms = []
         for clip, inputs in CLIPS.items():
-            predict("riffusion", folder, *inputs)
-            write_mp3(folder / "audio.wav", PICTURES / f"{clip}.mp3")
-            spectrograms.append(Image.open(folder / "spectrogram.png").convert("RGB"))
+            predict("riffusion", folder / clip, *inputs)
+            write_mp3(folder / clip / f"audio-{SEED}.wav", PICTURES / f"{clip}.mp3")
+            spectrograms.append(Image.open(folder / clip / f"spectrogram-{SEED}.png").convert("RGB"))
         row(spectrograms, CLIP_SIDE_PX).save(PICTURES / "riffusion.png", optimize=True)
         predict("deforum", folder, *ANIMATION)
-        with av.open(folder / "animation.mp4") as container:
+        with av.open(folder / f"animation-{SEED}.mp4") as container:
             frames = [frame.to_image() for frame in container.decode(video=0)]  # type: ignore[no-untyped-call]
         row([frames[n] for n in STRIP_FRAMES], STRIP_SIDE_PX).save(PICTURES / "deforum.jpg", quality=85)
         write_gif(frames[::GIF_EVERY], PICTURES / "deforum.gif")
 
 
 def predict(model: str, folder: Path, *inputs: str) -> None:
-    """Run script/predict with these inputs and the small model."""
+    """Run script/predict with these inputs and the small model, so that the same examples come out."""
     options = [word for assignment in inputs for word in ("-i", assignment)]
-    environment = {**os.environ, "WEIGHTS": "small", "RIFFUSION_SEED": "1"}  # so that the same examples come out
-    subprocess.run([ROOT / "script" / "predict", model, *options, "-o", folder], check=True, env=environment)
+    command = [str(ROOT / "script" / "predict"), model, *options, "--seed", str(SEED), "-o", str(folder)]
+    subprocess.run(command, check=True, env={**os.environ, "WEIGHTS": "small"})
 
 
 def row(pictures: list[Image.Image], side_px: int) -> Image.Image:

@@ -2,78 +2,104 @@
 
 import argparse
 import importlib
-import json
+import itertools
+import os
+import secrets
 import shutil
 import signal
 import sys
+import tempfile
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-MODELS = ("riffusion", "deforum")
+from lib.errors import UserError
+from lib.inputs import MAX_SEED, check_integer
+from lib.outputs import whole
+from local.inputs import MODELS, Value, inputs_of, parsed
+from local.scratch import guarded, scratch
+
+COLUMNS, INDENT = 110, " " * 6
 
 
 def main() -> None:
-    """Parse the command line, run the model, move its files to the output folder."""
-    parser = argparse.ArgumentParser(prog="script/predict", description="Run one prediction without Docker.")
-    parser.add_argument("model", choices=MODELS)
-    parser.add_argument("-i", "--input", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="where the files go (default: out/MODEL)")
-    arguments = parser.parse_args()
-    properties = input_schema(arguments.model)
+    """Parse the command line, run the model, put its files into the output folder."""
+    arguments = _command_line().parse_args()
+    model, folder = arguments.model, arguments.output or Path("out") / arguments.model
     try:
-        inputs = parse_inputs(arguments.input, properties)
-    except ValueError as error:
-        parser.error(str(error))
-
-    folder = arguments.output or Path("out") / arguments.model
-    # Imported late: it takes seconds, and a wrong command line should not.
-    from lib.errors import UserError
-
-    try:
-        # The face verifies too, but only after minutes of loading weights.
-        story = importlib.import_module(f"lib.{arguments.model}")
-        story.Request.verified(**{**inputs, "seed": 0 if inputs.get("seed") is None else inputs["seed"]})
-        make(folder)
-        predictor = importlib.import_module(f"predict_{arguments.model}").Predictor()
-        predictor.setup()
-        output = predictor.run(**inputs)
+        inputs = parsed(arguments.input, inputs_of(model))
+        seed = fix_seed(model, inputs, arguments.seed)
+        with scratch("predict") as own_folder, guarded(own_folder):
+            tempfile.tempdir = str(own_folder)  # PyTorch leaves a folder there too
+            verify(model, inputs, seed)
+            make(folder)
+            for path in save(run(model, inputs), folder, seed):
+                print(f"Wrote {path}")
     except UserError as error:
         sys.exit(f"script/predict: {error}")
-    for path in save(output, folder):
-        print(f"Wrote {path}")
 
 
-def input_schema(model: str) -> dict[str, Any]:
-    """Return the properties of the model's inputs, in the order of its face."""
-    schema = json.loads((ROOT / "schema" / f"{model}.openapi.json").read_text(encoding="utf-8"))
-    properties: dict[str, Any] = schema["components"]["schemas"]["Input"]["properties"]
-    return properties
+def _command_line() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="script/predict",
+        description="Run one prediction without Docker.",
+        epilog="script/predict MODEL --help lists a model's inputs.",
+    )
+    models = parser.add_subparsers(dest="model", metavar="MODEL", required=True, help=" or ".join(MODELS))
+    for model in MODELS:
+        one = models.add_parser(
+            model, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f"inputs:\n{listed(model)}"
+        )
+        one.add_argument("-i", "--input", action="append", default=[], metavar="NAME=VALUE", help="an input, see below")
+        one.add_argument("-o", "--output", type=Path, metavar="DIR", help=f"where the files go (default: out/{model})")
+        one.add_argument(
+            "--seed", type=int, metavar="N", help="the same seed makes the same files (default: a new one)"
+        )
+    return parser
 
 
-def parse_inputs(assignments: list[str], properties: dict[str, Any]) -> dict[str, Any]:
-    """Return a value for every input: the given ones in the type that the schema says, the others' defaults."""
-    inputs = {name: about.get("default") for name, about in properties.items()}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise ValueError(f"-i takes NAME=VALUE, not {assignment!r}")
-        if name not in properties:
-            raise ValueError(f"there is no input {name!r}; the inputs are {', '.join(properties)}")
-        if text or properties[name].get("type") == "string":
-            inputs[name] = typed(text, properties[name].get("type"))  # a number left blank keeps its default
-    return inputs
+def listed(model: str) -> str:
+    """Return the inputs of a model, each with what it takes, its default and what it is for."""
+    lines = []
+    for one in inputs_of(model).values():
+        default = "" if one.default is None else f"; by default {one.default}"
+        lines.append(f"  {one.name}")
+        for text in (one.allowed + default, one.description):
+            lines += textwrap.wrap(text, COLUMNS, initial_indent=INDENT, subsequent_indent=INDENT)
+    return "\n".join(lines)
 
 
-def typed(text: str, json_type: str | None) -> str | float:
-    """Return `text` as a number where the schema wants one and it is one; a request refuses what is left."""
-    if json_type in ("integer", "number"):
-        for number in (int, float):
-            try:
-                return number(text)
-            except ValueError:
-                continue
-    return text
+def fix_seed(model: str, inputs: dict[str, Value], option: int | None) -> int:
+    """Return the seed of this run, and fix it: in the input, or in the environment of a model without such an input.
+
+    Raises:
+        UserError: it is given twice, or no seed.
+    """
+    variable = f"{model.upper()}_SEED"
+    if option is not None and inputs.get("seed") is not None:
+        raise UserError("the seed is given twice, by --seed and by -i seed")
+    if option is not None:
+        seed = check_integer("--seed", option, 0, MAX_SEED)
+    elif inputs.get("seed") is not None:
+        seed = check_integer("seed", inputs["seed"], 0, MAX_SEED)
+    elif "seed" in inputs or not os.environ.get(variable):
+        seed = secrets.randbelow(MAX_SEED + 1)
+    else:
+        text = os.environ[variable]
+        seed = check_integer(variable, int(text) if text.isdecimal() else text, 0, MAX_SEED)
+    if "seed" in inputs:
+        inputs["seed"] = seed
+    else:
+        os.environ[variable] = str(seed)
+    return seed
+
+
+def verify(model: str, inputs: dict[str, Value], seed: int) -> None:
+    """Raise the UserError of wrong inputs: the predictor would too, but only when it has loaded its weights.
+
+    What the schema refuses is refused before: the import that is needed here takes seconds.
+    """
+    importlib.import_module(f"lib.{model}").Request.verified(**{**inputs, "seed": seed})
 
 
 def make(folder: Path) -> None:
@@ -81,16 +107,46 @@ def make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        sys.exit(f"script/predict: -o is {folder}, but there can be no such folder: {error.strerror}")
+        raise UserError(f"-o is {folder}, but there can be no such folder: {error.strerror}") from error
 
 
-def save(output: Any, folder: Path) -> list[Path]:
-    """Move the files of an output to `folder` and return where they are."""
-    outputs = [output] if isinstance(output, Path) else [getattr(output, name) for name in type(output).__annotations__]
-    moved = [Path(shutil.move(path, folder / path.name)) for path in outputs]
-    for parent in {path.parent for path in outputs}:
-        shutil.rmtree(parent)
-    return moved
+def run(model: str, inputs: dict[str, Value]) -> list[Path]:
+    """Return the files that the model makes, in their temporary folder.
+
+    Raises:
+        UserError: the weights can't be had, or a file can't be written.
+    """
+    predictor = importlib.import_module(f"predict_{model}").Predictor()
+    predictor.setup()
+    output = predictor.run(**inputs)
+    if isinstance(output, Path):
+        return [output]
+    return [getattr(output, name) for name in type(output).__annotations__]
+
+
+def save(files: Sequence[Path], folder: Path, seed: int) -> list[Path]:
+    """Copy files to `folder`, the seed in their names, and return where they are; what is there stays as it is.
+
+    They are audio-7.wav and spectrogram-7.png for seed 7, and where there are such files, audio-7-2.wav and so on.
+
+    Raises:
+        UserError: there is no room for all of them; none is left then.
+    """
+    for ending in itertools.chain([f"-{seed}"], (f"-{seed}-{n}" for n in itertools.count(2))):
+        targets = [folder / f"{file.stem}{ending}{file.suffix}" for file in files]
+        if not any(target.exists() for target in targets):
+            break
+    try:
+        for file, target in zip(files, targets, strict=True):
+            with whole(target) as unfinished:
+                shutil.copyfile(file, unfinished)
+    except OSError as error:
+        for target in targets:
+            target.unlink(missing_ok=True)
+        raise UserError(
+            f"{target} can't be written: {error.strerror}. Make room for it, or choose another folder with -o."
+        ) from error
+    return targets
 
 
 if __name__ == "__main__":
@@ -98,4 +154,6 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
+        if sys.stdout.isatty():
+            print()  # below the line of progress
         sys.exit(130)

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,8 +18,11 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-ROOT = Path(__file__).resolve().parent.parent
-MODELS = ("riffusion", "deforum")
+from lib.errors import UserError
+from local.inputs import MODELS, ROOT, SCHEMA_SUFFIX
+from local.scratch import guarded, scratch
+
+COGLETS_FOLDER = Path("/tmp/coglet")  # noqa: S108 - Cog 0.23.1 has it there, wherever TMPDIR is
 POLL_S = 0.1
 ANSWER_S = 10  # the health check answers at once, even when a prediction runs
 GRACE_S = 10  # asked to end, a server drops asynchronous predictions at once, and would finish synchronous ones
@@ -82,20 +85,21 @@ def started(
     environment: Mapping[str, str] | None = None,
     log: IO[bytes] | None = None,
 ) -> Iterator[Server]:
-    """Start the server of `model`, and end it with all its children and files on the way out.
+    """Start the server of `model`, and end it with all its children and files on the way out, or when we are killed.
 
-    Port 0 takes a free one. A `face` other than the model's own, more `environment` and a file for the `log` are for
-    tests and benches.
+    Port 0 takes a free one. What the server writes goes to `log`, or where our own output goes. A `face` other than the
+    model's own and more `environment` are for tests and benches.
 
     Raises:
-        NotServingError: nobody can listen on that port.
+        NotServingError: nobody can listen on that port, or Cog's own folder is closed to us.
+        UserError: there is no room for its temporary folder.
     """
+    share(COGLETS_FOLDER)
     port = _free_port(host, port)
-    with tempfile.TemporaryDirectory(prefix=f"serve-{model}-") as name:
-        folder = Path(name)
+    with scratch(f"serve-{model}") as folder, guarded(folder) as guard:
         (folder / "tmp").mkdir()
         (folder / ".cog").mkdir()  # without the schema in it, the server lets any input through
-        shutil.copy(ROOT / "schema" / f"{model}.openapi.json", folder / ".cog" / "openapi_schema.json")
+        shutil.copy(ROOT / "schema" / f"{model}{SCHEMA_SUFFIX}", folder / ".cog" / "openapi_schema.json")
         variables = {
             **os.environ,
             "COG_PREDICT_TYPE_STUB": f"{face or ROOT / f'predict_{model}.py'}:Predictor",
@@ -110,10 +114,34 @@ def started(
             command += ["--upload-url", upload_url]
         # In a session of its own, a Ctrl-C in the terminal reaches it through _end alone, and its children with it.
         process = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True)
+        guard.watch(process.pid)
         try:
             yield Server(host, port, folder, process)
         finally:
             _end(process)
+
+
+def share(folder: Path) -> None:
+    """Make the folder of Cog's servers, or open ours, so that every user of the machine can serve, as in /tmp itself.
+
+    Cog's server makes a folder for each prediction there, wherever TMPDIR is. The first user's would be closed to all
+    others, and a prediction that can't make its folder takes the server's only slot for ever.
+
+    Raises:
+        NotServingError: it is closed to us.
+    """
+    for path in (folder, folder / "predictions"):
+        try:
+            path.mkdir(exist_ok=True)
+            if path.stat().st_uid == os.geteuid():
+                path.chmod(0o1777)  # everyone adds, and deletes only what is theirs
+            if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
+                raise PermissionError(f"it belongs to {path.owner()}")
+        except OSError as error:
+            raise NotServingError(
+                f"Cog's server writes to {path}, which is closed to us ({error}). "
+                f"Its owner can open it with chmod 1777 {path}, or delete it when nobody serves."
+            ) from error
 
 
 def _free_port(host: str, port: int) -> int:
@@ -146,17 +174,57 @@ def main() -> None:
     parser.add_argument("--port", type=_port, default=0, help="where to listen (default: a free port)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
     parser.add_argument("--upload-url", metavar="URL", help="PUT videos there (Cog leaves riffusion's files inline)")
+    parser.add_argument("--log", action="store_true", help="show all that the server logs, not only what goes wrong")
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores one, a script's & another
             signal.signal(number, _exit)
+    address = (arguments.model, arguments.host, arguments.port, arguments.upload_url)
     try:
-        with started(**vars(arguments)) as server:
+        with _log(arguments.log) as log, started(*address, log=log) as server:
             server.wait_until_ready()
             print(f"{arguments.model} is ready on {server.url}", flush=True)
             sys.exit(server.process.wait())
-    except NotServingError as error:
+    except (NotServingError, UserError) as error:
         sys.exit(f"script/serve: {error}")
+
+
+@contextmanager
+def _log(everything: bool) -> Iterator[IO[bytes] | None]:
+    """Lend the server something to log to: our own output, or a pipe from which we show what matters."""
+    if everything:
+        yield None
+        return
+    near_end, far_end = os.pipe()
+    with os.fdopen(near_end, "rb") as lines:
+        reader = threading.Thread(target=_show, args=[lines])
+        reader.start()
+        with os.fdopen(far_end, "wb") as log:
+            try:
+                yield log
+            finally:
+                log.close()
+                reader.join()
+
+
+def _show(lines: IO[bytes]) -> None:
+    for line in lines:
+        if text := noteworthy(line.decode(errors="replace").rstrip()):
+            print(text, file=sys.stderr, flush=True)
+
+
+def noteworthy(line: str) -> str | None:
+    """Return what of a line of the server's log is for people: what the setup says, failures, and tracebacks."""
+    try:
+        entry = json.loads(line)
+        fields = entry["fields"]
+    except (ValueError, TypeError, KeyError):
+        return None if " [info] " in line else line  # what no logger wrote: Python itself, when it dies
+    said = str(fields.get("message", ""))
+    if fields.get("error"):
+        return f"{said}: {fields['error']}"
+    from_setup = entry.get("target") == "coglet::setup"
+    return said if from_setup or entry.get("level") != "INFO" or fields.get("source") == "Stderr" else None
 
 
 def _port(text: str) -> int:

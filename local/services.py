@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from lib.errors import UserError
 from local import postgres, serve
 from local.supervisor import StartError
 
@@ -52,7 +53,7 @@ class CogServer:
         """Start it with a folder of its own."""
         try:
             return self._stack.enter_context(serve.started(self.model, port=self.port, face=self.face, log=log)).process
-        except serve.NotServingError as error:
+        except (serve.NotServingError, UserError) as error:
             raise StartError(str(error)) from error
 
     def stop(self, _process: "subprocess.Popen[bytes]") -> None:

@@ -3,7 +3,7 @@
 import sys
 
 from lib.errors import UserError
-from lib.weights import SOURCES, download, full_folder
+from lib.weights import SOURCES, check_readable, download, full_folder
 
 
 def main() -> None:
@@ -13,11 +13,9 @@ def main() -> None:
         sys.exit(f"usage: script/weights {'|'.join(SOURCES)}")
     for name in names:
         folder = full_folder(name)
-        if folder.exists():
-            print(f"{folder} is already there")
-            continue
         try:
-            print(f"Wrote {download(name)}")
+            check_readable(folder)
+            print(f"{folder} is already there" if folder.exists() else f"Wrote {download(name)}")
         except UserError as error:
             sys.exit(f"script/weights: {error}")
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.animation import expressions
-from lib.animation.expressions import Expression, Values
+from lib.animation.expressions import Expression
+from lib.animation.operations import Values
 from lib.errors import Problems, UserError, shown
 from lib.inputs import check_text
 
@@ -71,7 +72,7 @@ def _keyframes(name: str, text: str, problems: Problems) -> list[Keyframe]:
         if frame is None:
             continue
         if frame in found:
-            problems.found.append(f"{name}, keyframe {frame}: given again at character {start + 1}")
+            problems.found.append(f"{name}, keyframe {frame}: character {start + 1}: this keyframe is given twice")
         found.setdefault(frame, problems.check(_expression, f"{name}, keyframe {frame}", value, value_start))
     if len(found) < len(parts):
         problems.raise_any()
@@ -87,12 +88,12 @@ def _split(name: str, text: str) -> list[tuple[int, str]]:
             opened.append(match.start())
         elif match[0] == ")":
             if not opened:
-                raise UserError(f"{name}: the bracket at character {match.end()} was never opened")
+                raise UserError(f"{name}: character {match.end()}: the bracket was never opened")
             opened.pop()
         elif not opened:
             starts.append(match.end())
     if opened:
-        raise UserError(f"{name}: the bracket at character {opened[-1] + 1} is never closed")
+        raise UserError(f"{name}: character {opened[-1] + 1}: the bracket is never closed")
     ends = [*(start - 1 for start in starts[1:]), len(text)]
     parts = [text[start:end] for start, end in zip(starts, ends, strict=True)]
     if len(parts) > 1 and not parts[-1].strip():
@@ -105,10 +106,10 @@ def _frame(name: str, part: str, start: int) -> tuple[int, str, int]:
     """Split `frame: value`, which begins at `start` in the motion string; return too where the value begins."""
     match = FRAME.match(part)
     if match is None:
-        raise UserError(f"{name}: {shown(part)} at character {start + 1} must be a keyframe such as 0:(1.04)")
+        raise UserError(f"{name}: character {start + 1}: {shown(part)} is not a keyframe such as 0:(1.04)")
     frame = float(match["digits"])  # int() refuses thousands of digits
     if frame > MAX_FRAME:
-        raise UserError(f"{name}, keyframe {shown(match['digits'])}: the frame must be at most {MAX_FRAME}")
+        raise UserError(f"{name}: character {start + 1}: keyframe {shown(match['digits'])} must be at most {MAX_FRAME}")
     return int(frame), part[match.end() :], start + match.end()
 
 
@@ -116,7 +117,9 @@ def _expression(label: str, value: str, start: int) -> Expression:
     """Read the value of a keyframe, which begins at `start` in the motion string."""
     if ":" in value:
         position = start + value.index(":") + 1
-        raise UserError(f"{label}: a second ':' at character {position}; commas separate keyframes")
+        raise UserError(
+            f"{label}: character {position}: a value can't contain ':'; a comma must stand before the next keyframe"
+        )
     try:
         return expressions.parse(value, start)
     except UserError as error:
@@ -139,7 +142,7 @@ def _row(name: str, keyframe: Keyframe, end: int, max_frames: int, seed: int, ab
 
 def _check_above(frames: NDArray[np.int64], values: Values, above: float | None) -> None:
     if above is not None and (values <= above).any():
-        n = np.argmax(values <= above)  # the first
+        n = (values <= above).argmax()  # the first
         raise UserError(f"its value is {values[n]} at frame {frames[n]}, but must be above {above:g}")
 
 

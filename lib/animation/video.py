@@ -26,6 +26,8 @@ from av.video.reformatter import (
 )
 from numpy.typing import NDArray
 
+from lib.outputs import whole
+
 CRF = 17  # constant quality, visually lossless
 PRESET = "veryfast"  # at this crf within 0.5 dB of medium and not larger, in a third of its time
 WAITING_FRAMES = 4  # so many frames may be made and not yet encoded: 3 MB at 512x512
@@ -68,13 +70,8 @@ def write_mp4(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, setting
     frames too, cancellations included, leaves neither a file nor a busy thread.
     """
     comment = json.dumps(dict(settings))
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        count = _write(partial, iter(frames), fps, comment)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return count
+    with whole(path) as unfinished:
+        return _write(unfinished, iter(frames), fps, comment)
 
 
 def _write(path: Path, frames: Iterator[NDArray[np.uint8]], fps: int, comment: str) -> int:

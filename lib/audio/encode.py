@@ -1,7 +1,7 @@
 """From a waveform or an image to a file, never half written."""
 
 import io
-import uuid
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lib.audio import spectrogram
 from lib.audio.spectrogram import Image, grey_levels
+from lib.outputs import whole
 
 LOUDNESS_DB = -12.0  # the root mean square of a clip before its peaks are limited, relative to full scale
 PEAK_DB = -0.1  # the peak of a finished clip, relative to full scale
@@ -67,8 +68,11 @@ def amplitude(level_db: float) -> float:
     return float(10 ** (level_db / 20))
 
 
-def write_wav(path: Path, waveform: Tensor) -> None:
-    """Write a waveform (1, samples) as a 44.1 kHz mono WAV file of 16-bit PCM.
+def write_wav(path: Path, waveform: Tensor, metadata: Mapping[str, str]) -> None:
+    """Write a waveform (1, samples) as a 44.1 kHz mono WAV file of 16-bit PCM, the metadata as JSON in its comment.
+
+    The comment (RIFF's ICMT) lies behind the samples, so that the header is the plain one of 44 bytes, which simple
+    readers skip. libsndfile reads back comments of up to 2 kB, ffmpeg any.
 
     Raises:
         ValueError: there is more than one channel, or a sample is beyond full scale and would be cut.
@@ -81,8 +85,11 @@ def write_wav(path: Path, waveform: Tensor) -> None:
         raise ValueError("the waveform has samples beyond full scale")
     pcm = np.rint(samples * np.iinfo(np.int16).max).astype(np.int16)  # libsndfile's own conversion rounds down
     content = io.BytesIO()
-    soundfile.write(content, pcm, spectrogram.SAMPLE_RATE_HZ, subtype="PCM_16", format="WAV")
-    write_whole(path, content.getvalue())
+    with soundfile.SoundFile(content, "w", spectrogram.SAMPLE_RATE_HZ, 1, "PCM_16", format="WAV") as file:
+        file.write(pcm)
+        file.comment = json.dumps(dict(metadata))  # in ASCII: RIFF knows of no encodings
+    with whole(path) as unfinished:
+        unfinished.write_bytes(content.getvalue())
 
 
 def write_png(path: Path, image: Image, metadata: Mapping[str, str]) -> None:
@@ -100,14 +107,5 @@ def write_png(path: Path, image: Image, metadata: Mapping[str, str]) -> None:
         text.add_text(key, value)
     content = io.BytesIO()
     Pillow.fromarray(levels).convert("RGB").save(content, format="PNG", pnginfo=text)
-    write_whole(path, content.getvalue())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under another name beside it and rename it, so that it is there as a whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as unfinished:
+        unfinished.write_bytes(content.getvalue())

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ MIN_MEAN = 1e-3  # of the root mean square; the embeddings of Stable Diffusion's
 
 TOKEN = re.compile(
     r"""\\(?P<literal>[()\[\]\\])        # an escaped bracket or backslash
-    | :\s*(?P<weight>[+-]?(?:\d+\.?\d*|\.\d+))\s*\)  # ":1.3)", the end of a weighted group
+    | :\s*+(?P<weight>[+-]?(?:\d++(?:\.\d*+)?|\.\d++))\s*+\)  # ":1.3)", the end of a weighted group
     | (?P<bracket>[()\[\]])
     | (?P<text>[^\\()\[\]:]+|[\\:])""",
     re.VERBOSE,
@@ -40,11 +41,12 @@ class Span:
 def parse(name: str, prompt: str) -> list[Span]:
     """Split `prompt`, the value of the input `name`, into spans of one weight; raise a UserError for a bad weight."""
     texts: list[str] = []
-    weights: list[float] = []
+    weights = np.ones(len(prompt))  # one for each of texts, and room for all there may be
     open_brackets: dict[str, list[int]] = {"(": [], "[": []}  # where each open group begins
 
     def weigh(since: int, factor: float) -> None:
-        weights[since:] = [weight * factor for weight in weights[since:]]
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            weights[since : len(texts)] *= factor
 
     for match in TOKEN.finditer(prompt):
         group, bracket = match.lastgroup, match["bracket"]
@@ -58,13 +60,12 @@ def parse(name: str, prompt: str) -> list[Span]:
             weigh(open_brackets["("].pop(), float(match["weight"]))
         else:
             texts.append(match["literal"] or match[0])
-            weights.append(1.0)
     for since in open_brackets["("]:
         weigh(since, ROUND_WEIGHT)
     for since in open_brackets["["]:
         weigh(since, SQUARE_WEIGHT)
 
-    return _joined(name, texts, weights)
+    return _joined(name, texts, weights[: len(texts)].tolist())
 
 
 def _joined(name: str, texts: list[str], weights: list[float]) -> list[Span]:

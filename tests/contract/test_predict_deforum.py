@@ -143,16 +143,16 @@ def test_seed_0_is_one_like_any_other(
 
 
 def test_progress_rises_to_the_end_in_lines_that_clients_parse(
-    predictor: Predictor, output_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    predictor: Predictor, output_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lib.progress.MIN_INTERVAL_S", 0)
     predictor.run(**DEFAULTS)
     first, *lines = capsys.readouterr().out.splitlines()
     assert first == "Using seed: 7"
     matches = [CLIENTS_PATTERN.match(line) for line in lines]
-    assert [(int(match[2]), int(match[3])) for match in matches if match] == [
-        (n, EVALUATIONS) for n in range(EVALUATIONS + 1)
-    ]
+    counts = [int(match[2]) for match in matches if match]
+    assert counts == sorted(set(counts))
+    assert (counts[0], counts[-1]) == (0, EVALUATIONS)
+    assert {int(match[3]) for match in matches if match} == {EVALUATIONS}
     assert lines[-1].startswith("100%|")
 
 

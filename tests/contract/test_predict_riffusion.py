@@ -139,8 +139,11 @@ def test_bad_input_is_refused_before_anything_is_written(
 
 def test_a_bad_fixed_seed_is_refused(predictor: Predictor, output_root: Path, monkeypatch) -> None:
     monkeypatch.setenv("RIFFUSION_SEED", "lucky")
-    with pytest.raises(UserError, match="seed is 'lucky'"):
-        predictor.run(**DEFAULTS)
+    for call in (predictor.setup, lambda: predictor.run(**DEFAULTS)):
+        with pytest.raises(
+            UserError, match=r"^RIFFUSION_SEED is 'lucky', but must be a whole number from 0 to 4294967295$"
+        ):
+            call()
 
 
 @pytest.mark.parametrize("level", [0, 255])

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import threading
@@ -9,8 +10,8 @@ import pytest
 import torch
 
 from lib.device import (
-    MAX_SEED,
     computing,
+    cpu_count,
     draw_seed,
     generator,
     has_fast_attention,
@@ -22,6 +23,7 @@ from lib.device import (
     unit_noise,
 )
 from lib.errors import UserError
+from lib.inputs import MAX_SEED
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SHAPE = (1, 4, 64, 64)  # the latents of a 512 x 512 picture
@@ -59,6 +61,60 @@ def test_computing_is_without_gradients_and_leaves_no_threads_behind() -> None:
     assert counts == [(torch.get_num_threads() - 1, 0)] * 2
 
 
+V2 = "0::/kubepods/pod7/box\n"
+V1 = "5:memory:/docker/7\n4:cpu,cpuacct:/docker/7\n1:name=systemd:/docker/7\n0::/\n"
+V2_GROUP, V1_GROUP = "sys/fs/cgroup/kubepods/pod7", "sys/fs/cgroup/cpu/docker/7"
+CPUS = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "count"),
+    [
+        pytest.param("", {}, CPUS, id="no cgroups"),
+        pytest.param("0::/\n", {}, CPUS, id="a host"),
+        pytest.param(V2, {f"{V2_GROUP}/box/cpu.max": "max 100000\n"}, CPUS, id="v2, no quota"),
+        pytest.param(V2, {f"{V2_GROUP}/box/cpu.max": "100000 100000\n"}, 1, id="v2"),
+        pytest.param(V2, {f"{V2_GROUP}/cpu.max": "50000 50000\n"}, 1, id="v2, the group around it"),
+        pytest.param("0::/\n", {"sys/fs/cgroup/cpu.max": "150000 100000\n"}, 1, id="v2, in a container of 1.5 CPUs"),
+        pytest.param(V2, {f"{V2_GROUP}/box/cpu.max": "20000 100000\n"}, 1, id="v2, a fifth of a CPU"),
+        pytest.param(V2, {f"{V2_GROUP}/box/cpu.max": "6400000 100000\n"}, CPUS, id="v2, more than there are"),
+        pytest.param(V1, {f"{V1_GROUP}/cpu.cfs_quota_us": "-1\n"}, CPUS, id="v1, no quota"),
+        pytest.param(V1, {f"{V1_GROUP}/cpu.cfs_quota_us": "199999\n"}, min(CPUS, 1), id="v1"),
+        pytest.param(V1, {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000\n"}, 1, id="v1, in a container"),
+    ],
+)
+def test_as_many_threads_as_the_cgroup_has_cpus(tmp_path: Path, groups: str, files: dict[str, str], count: int) -> None:
+    for name, text in {"proc/self/cgroup": groups, **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        if name.endswith("quota_us"):
+            (tmp_path / name).with_name("cpu.cfs_period_us").write_text("100000\n")
+    assert cpu_count(tmp_path) == count
+
+
+def test_a_process_on_one_cpu_computes_on_one_thread_in_every_thread() -> None:
+    """In a process of its own: PyTorch counts before it is told, and anew in each thread, as Cog starts them."""
+    program = """
+import os, torch
+from concurrent.futures import ThreadPoolExecutor
+from lib.device import computing, limit_threads
+def used():
+    with computing():
+        (torch.ones(500, 500) @ torch.ones(500, 500)).sum()
+        return torch.get_num_threads()
+before = torch.get_num_threads()
+limit_threads()
+assert torch.get_num_threads() == min(before, len(os.sched_getaffinity(0)))
+os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
+limit_threads()
+with ThreadPoolExecutor(1) as pool:
+    print(used(), pool.submit(used).result())
+"""
+    root = Path(__file__).resolve().parents[2]
+    run = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    assert run.stdout.split() == ["1", "1"], run.stderr
+
+
 def test_the_device_that_is_picked_computes() -> None:
     device = pick_device()
     total = torch.ones(3, device=device).sum()
@@ -68,7 +124,9 @@ def test_the_device_that_is_picked_computes() -> None:
 
 
 @pytest.mark.parametrize(("capable", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_a_cpu_computes_in_bfloat16_only_where_it_can(monkeypatch, capable: bool, dtype: torch.dtype) -> None:
+def test_a_cpu_computes_in_bfloat16_only_where_it_can(
+    monkeypatch: pytest.MonkeyPatch, capable: bool, dtype: torch.dtype
+) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": capable})
     assert pick_dtype(CPU) == dtype
 
@@ -164,14 +222,17 @@ POISONED = "CUDA error: an illegal memory access was encountered"
         pytest.param(RuntimeError("CUDA driver initialization failed"), False, id="lost"),
     ],
 )
-def test_a_gpu_is_alive_until_a_query_fails(monkeypatch, answer: bool | Exception, alive: bool) -> None:
+def test_a_gpu_is_alive_until_a_query_fails(
+    monkeypatch: pytest.MonkeyPatch, answer: bool | Exception, alive: bool
+) -> None:
     monkeypatch.setattr("torch.cuda.current_stream", lambda _device: Stream(answer))
     assert is_alive(CUDA) == alive
 
 
 @needs_gpu
+@pytest.mark.limits
 def test_a_busy_gpu_is_alive_and_says_so_at_once() -> None:
-    torch.cuda._sleep(2_000_000_000)  # about a second of waiting on the device
+    torch.cuda._sleep(2_000_000_000)  # type: ignore[no-untyped-call]  # about a second of waiting on the device
     started_s = time.perf_counter()
     assert is_alive(CUDA)
     assert time.perf_counter() - started_s < 0.1

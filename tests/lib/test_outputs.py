@@ -1,8 +1,14 @@
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lib.outputs import Outputs
+from lib.animation.video import write_mp4
+from lib.errors import UserError
+from lib.outputs import Outputs, whole
 
 
 @pytest.fixture
@@ -33,6 +39,38 @@ def test_a_failed_or_cancelled_run_leaves_nothing(outputs: Outputs, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """Let writes fail midway, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def write_video(path: Path) -> None:
+    generator = np.random.default_rng(0)
+    frames = (generator.integers(0, 256, (64, 64, 3)).astype(np.uint8) for _ in range(20))
+    write_mp4(path, frames, 15, {})
+
+
+@pytest.mark.parametrize("write", [write_video, lambda path: path.write_bytes(bytes(10_000))], ids=["mp4", "file"])
+def test_no_room_is_one_sentence(outputs: Outputs, tmp_path: Path, write: Callable[[Path], object]) -> None:
+    with files_of_at_most(1000), pytest.raises(UserError) as error, outputs.fresh() as folder:
+        write(folder / "file.mp4")
+    assert str(error.value) == (
+        f"No file can be written in {tmp_path}: File too large. Make room there, or choose another folder with TMPDIR."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_of_the_system_stay_what_they_are(outputs: Outputs) -> None:
+    with pytest.raises(FileNotFoundError), outputs.fresh() as folder:
+        (folder / "missing" / "file").touch()
+
+
 def test_files_that_someone_took_away_do_no_harm(outputs: Outputs) -> None:
     with outputs.fresh() as folder:
         pass
@@ -40,3 +78,27 @@ def test_files_that_someone_took_away_do_no_harm(outputs: Outputs) -> None:
     with outputs.fresh() as folder:
         pass
     assert folder.exists()
+
+
+def test_a_file_is_there_when_it_is_whole(tmp_path: Path) -> None:
+    with whole(tmp_path / "clip.wav") as unfinished:
+        unfinished.write_bytes(b"half")
+        assert (unfinished.parent, unfinished.suffix) == (tmp_path, ".wav")
+        assert not (tmp_path / "clip.wav").exists()
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("clip.wav", b"half")]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])
+def test_what_fails_on_the_way_leaves_the_earlier_file(tmp_path: Path, error: type[BaseException]) -> None:
+    (tmp_path / "clip.wav").write_bytes(b"earlier")
+    with pytest.raises(error), whole(tmp_path / "clip.wav") as unfinished:
+        unfinished.write_bytes(b"half")
+        raise error
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("clip.wav", b"earlier")]
+
+
+def test_two_may_write_the_same_file(tmp_path: Path) -> None:
+    with whole(tmp_path / "clip.wav") as first, whole(tmp_path / "clip.wav") as second:
+        second.write_bytes(b"second")
+        first.write_bytes(b"first")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("clip.wav", b"first")]

@@ -1,5 +1,9 @@
+import os
+import re
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,7 +48,9 @@ def as_in_2022(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     }
 
 
-def test_without_full_weights_the_small_model_is_taken_and_said(folder: Path, capsys) -> None:
+def test_without_full_weights_the_small_model_is_taken_and_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = weights.ensure("riffusion")
     assert weights.kind(path) == "small"
     said = capsys.readouterr().out
@@ -60,7 +66,9 @@ def test_each_model_has_small_weights_of_its_own_and_nothing_is_written(folder: 
     assert not folder.exists() or list(folder.iterdir()) == []
 
 
-def test_full_weights_are_taken_when_they_are_there(folder: Path, small_folder: Path, capsys) -> None:
+def test_full_weights_are_taken_when_they_are_there(
+    folder: Path, small_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     as_downloaded(small_folder, "deforum", folder / "deforum")
     path = weights.ensure("deforum")
     assert path == folder / "deforum"
@@ -69,19 +77,21 @@ def test_full_weights_are_taken_when_they_are_there(folder: Path, small_folder: 
     assert load(path, torch.device("cpu"), torch.float32).unet
 
 
-def test_small_can_be_asked_for_though_the_full_ones_are_there(folder: Path, small_folder: Path, monkeypatch) -> None:
+def test_small_can_be_asked_for_though_the_full_ones_are_there(
+    folder: Path, small_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     as_downloaded(small_folder, "deforum", folder / "deforum")
     monkeypatch.setenv("WEIGHTS", "small")
     assert weights.kind(weights.ensure("deforum")) == "small"
 
 
-def test_an_unknown_choice_is_refused(folder: Path, monkeypatch) -> None:
+def test_an_unknown_choice_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEIGHTS", "big")
     with pytest.raises(UserError, match="WEIGHTS is 'big', but must be full, small or unset"):
         weights.ensure("riffusion")
 
 
-def test_full_weights_without_a_network_are_one_clear_sentence(folder: Path, monkeypatch, capsys) -> None:
+def test_full_weights_without_a_network_are_one_clear_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEIGHTS", "full")
     with pytest.raises(UserError, match=r"riffusion weights can't be downloaded .*Check the network") as error:
         weights.ensure("riffusion")
@@ -98,68 +108,119 @@ def test_incomplete_weights_are_one_clear_sentence(folder: Path, small_folder: P
         weights.ensure("riffusion")
 
 
-@pytest.fixture
-def hub(small_folder: Path, monkeypatch) -> list[dict]:
-    """Stand in for the one thing that is out of reach, the hub; returns the calls that it got."""
-    calls: list[dict] = []
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Run as a user whom permissions bind: root as nobody, everyone else as themselves."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
-    def snapshot_download(repository: str, *, local_dir: Path, **options) -> None:
-        calls.append({"repository": repository, **options})
+
+@pytest.fixture
+def shared_folder(small_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Lay out weights where every user may look: pytest's own folders are closed."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        as_downloaded(small_folder, "deforum", Path(name) / "deforum")
+        monkeypatch.setenv("WEIGHTS_DIR", name)
+        monkeypatch.setenv("WEIGHTS", "full")
+        yield Path(name) / "deforum"
+
+
+@pytest.mark.parametrize("closed", ["", "unet", "unet/diffusion_pytorch_model.fp16.safetensors", ".."])
+def test_weights_that_may_not_be_read_are_no_reason_to_download_them_again(shared_folder: Path, closed: str) -> None:
+    path = Path(os.path.normpath(shared_folder / closed))
+    path.chmod(0)
+    with another_user(), pytest.raises(UserError) as error:
+        weights.ensure("deforum")
+    path.chmod(0o755)
+    assert re.fullmatch(
+        rf"The weights can't be read: {path} is closed to the user who runs this\. Its owner can open it with "
+        rf"chmod a\+r?[xX] {path}; WEIGHTS=small does without\.",
+        str(error.value),
+    )
+    with another_user():
+        assert weights.ensure("deforum") == shared_folder
+
+
+class Hub:
+    """Stand in for the one thing that is out of reach, the hub; `calls` are those that it got."""
+
+    def __init__(self, small_folder: Path) -> None:
+        self.small_folder = small_folder
+        self.calls: list[dict[str, object]] = []
+        self.knows_only_main = False
+        self.damages = ""  # a file that arrives broken
+        self.stops_at = ""  # a file whose download fails
+
+    def __call__(self, repository: str, *, revision: str, allow_patterns: Sequence[str], local_dir: Path) -> None:
+        if self.knows_only_main and revision != "main":
+            raise RevisionNotFoundError.__new__(RevisionNotFoundError)  # its __init__ wants a response
+        self.calls.append({"repository": repository, "revision": revision, "allow_patterns": allow_patterns})
         name = next(name for name, source in weights.SOURCES.items() if source.repository == repository)
-        as_downloaded(small_folder, name, local_dir, options["allow_patterns"])
+        for file in allow_patterns:
+            if file == self.stops_at:
+                raise OSError("No space left on device")
+            as_downloaded(self.small_folder, name, local_dir, [file])
+            if file == self.damages:
+                (local_dir / file).write_bytes((local_dir / file).read_bytes()[:1000])
         (local_dir / ".cache").mkdir(exist_ok=True)
 
-    monkeypatch.setattr(weights, "snapshot_download", snapshot_download)
-    return calls
+
+@pytest.fixture
+def hub(small_folder: Path) -> Hub:
+    return Hub(small_folder)
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def converted_files(name: str) -> set[str]:
+    return {weights.CONVERTED.get(file, file) for file in weights.SOURCES[name].files}
 
 
 @pytest.mark.parametrize("name", weights.SOURCES)
-def test_a_download_takes_only_what_is_used_at_the_pinned_revision(folder: Path, hub: list[dict], name: str) -> None:
+def test_a_download_takes_only_what_is_used_at_the_pinned_revision(folder: Path, hub: Hub, name: str) -> None:
     source = weights.SOURCES[name]
-    assert weights.download(name) == folder / name
-    assert hub == [{"repository": source.repository, "revision": source.revision, "allow_patterns": list(source.files)}]
-    found = {str(path.relative_to(folder / name)) for path in (folder / name).rglob("*") if path.is_file()}
-    assert found == {weights.CONVERTED.get(file, file) for file in source.files}
+    assert weights.download(name, hub) == folder / name
+    call = {"repository": source.repository, "revision": source.revision, "allow_patterns": list(source.files)}
+    assert hub.calls == [call]
+    assert files_in(folder / name) == converted_files(name)
     assert weights.ensure(name) == folder / name
 
 
-def test_a_revision_that_the_hub_does_not_know_is_said_and_main_taken(folder: Path, hub, monkeypatch, capsys) -> None:
-    known = weights.snapshot_download
-
-    def snapshot_download(repository: str, *, revision: str, **options) -> None:
-        if revision != "main":
-            raise RevisionNotFoundError.__new__(RevisionNotFoundError)  # its __init__ wants a response
-        known(repository, revision=revision, **options)
-
-    monkeypatch.setattr(weights, "snapshot_download", snapshot_download)
-    weights.download("riffusion")
+def test_a_revision_that_the_hub_does_not_know_is_said_and_main_taken(
+    folder: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.knows_only_main = True
+    weights.download("riffusion", hub)
     assert "does not know revision 8f2e752c" in capsys.readouterr().out
-    assert hub[0]["revision"] == "main"
+    assert hub.calls[0]["revision"] == "main"
 
 
-def test_an_interrupted_download_is_kept_said_and_resumed(folder: Path, hub, monkeypatch, capsys) -> None:
-    complete = weights.snapshot_download
-
-    def interrupted(repository: str, *, local_dir: Path, **options) -> None:
-        (local_dir / "unet").mkdir(parents=True)
-        (local_dir / "unet" / "config.json").write_text("{}")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(weights, "snapshot_download", interrupted)
+def test_an_interrupted_download_is_kept_said_and_resumed(
+    folder: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.stops_at = "unet/config.json"
     with pytest.raises(UserError, match=r"\(No space left on device\).*what has arrived is kept"):
-        weights.download("riffusion")
+        weights.download("riffusion", hub)
     assert weights.kind(weights.ensure("riffusion")) == "small"
     assert "script/weights riffusion resumes the download of the full ones" in capsys.readouterr().out
 
-    monkeypatch.setattr(weights, "snapshot_download", complete)
-    assert weights.download("riffusion") == folder / "riffusion"
+    hub.stops_at = ""
+    assert weights.download("riffusion", hub) == folder / "riffusion"
     assert not (folder / "riffusion.unfinished").exists()
 
 
-def test_a_client_that_returns_an_unfinished_folder_is_not_believed(folder: Path, monkeypatch) -> None:
-    monkeypatch.setattr(weights, "snapshot_download", lambda *_args, **_options: None)
+def test_a_client_that_returns_an_unfinished_folder_is_not_believed(folder: Path) -> None:
     with pytest.raises(UserError, match=r"unet/config.json, .* did not arrive"):
-        weights.download("deforum")
+        weights.download("deforum", lambda *_args, **_options: None)
     assert not (folder / "deforum").exists()
 
 
@@ -170,10 +231,10 @@ TOLERANCES = {torch.float16: 0.0, torch.float32: 2**-11, torch.bfloat16: 2**-7}
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_converted_weights_are_those_of_the_old_files(
-    folder: Path, hub, small_folder: Path, dtype: torch.dtype
+    folder: Path, hub: Hub, small_folder: Path, dtype: torch.dtype
 ) -> None:
     as_downloaded(small_folder, "riffusion", folder / "old")
-    old, new = load(folder / "old", CPU, dtype), load(weights.download("riffusion"), CPU, dtype)
+    old, new = load(folder / "old", CPU, dtype), load(weights.download("riffusion", hub), CPU, dtype)
     for part, tolerance in {"text_encoder": 0.0, "vae": TOLERANCES[dtype], "unet": TOLERANCES[dtype]}.items():
         expected, state = getattr(old, part).state_dict(), getattr(new, part).state_dict()
         assert state.keys() == expected.keys()
@@ -183,9 +244,9 @@ def test_converted_weights_are_those_of_the_old_files(
             torch.testing.assert_close(value, expected[name], rtol=tolerance, atol=smallest)
 
 
-def test_the_converted_unet_and_vae_are_half_as_big(folder: Path, hub, small_folder: Path) -> None:
+def test_the_converted_unet_and_vae_are_half_as_big(folder: Path, hub: Hub, small_folder: Path) -> None:
     as_downloaded(small_folder, "riffusion", folder / "old")
-    weights.download("riffusion")
+    weights.download("riffusion", hub)
     for old, new in weights.CONVERTED.items():
         state, expected = load_file(folder / "riffusion" / new), torch.load(folder / "old" / old)
         wanted = torch.float32 if old.startswith("text_encoder") else torch.float16
@@ -193,62 +254,40 @@ def test_the_converted_unet_and_vae_are_half_as_big(folder: Path, hub, small_fol
         assert state.keys() == expected.keys()
 
 
-def test_a_vae_with_the_names_of_2022_is_converted_and_loads(folder: Path, hub, small_folder: Path) -> None:
+def test_a_vae_with_the_names_of_2022_is_converted_and_loads(folder: Path, small_folder: Path) -> None:
     vae = AutoencoderKL(block_out_channels=(4,), norm_num_groups=2)
-    as_downloaded(small_folder, "riffusion", folder / "riffusion.unfinished")
-    vae.save_config(folder / "riffusion.unfinished" / "vae")
+    as_downloaded(small_folder, "riffusion", folder / "riffusion")
+    vae.save_config(folder / "riffusion" / "vae")
     state = {vae_name_of_2022(name): value for name, value in vae.state_dict().items()}
     assert state.keys() != vae.state_dict().keys()
-    torch.save(state, folder / "riffusion.unfinished" / "vae" / "diffusion_pytorch_model.bin")
-    weights._convert(folder / "riffusion.unfinished")
-    loaded = load(folder / "riffusion.unfinished", CPU, torch.float32).vae.state_dict()
+    torch.save(state, folder / "riffusion" / "vae" / "diffusion_pytorch_model.bin")
+    weights.convert(folder / "riffusion")
+    loaded = load(folder / "riffusion", CPU, torch.float32).vae.state_dict()
     for name, value in vae.state_dict().items():
         assert torch.equal(loaded[name], value.half().float())
 
 
-def test_an_interrupted_conversion_goes_on_where_it_was(folder: Path, hub: list[dict], monkeypatch, capsys) -> None:
-    convert_file = weights._convert_file
-
-    def killed(old: Path, new: Path) -> None:
-        if new.parent.name == "unet":
-            new.with_name(f"{new.name}.unfinished").write_bytes(b"half of it")
-            raise KeyboardInterrupt
-        convert_file(old, new)
-
-    monkeypatch.setattr(weights, "_convert_file", killed)
-    with pytest.raises(KeyboardInterrupt):
-        weights.download("riffusion")
-    assert not (folder / "riffusion").exists()
-    assert not (folder / "riffusion.unfinished" / "vae" / "diffusion_pytorch_model.bin").exists()
-    monkeypatch.setattr(weights, "_convert_file", convert_file)
-    capsys.readouterr()
-
-    assert weights.download("riffusion") == folder / "riffusion"
-    said = capsys.readouterr().out
-    assert "Converting unet/diffusion_pytorch_model.bin" in said
-    assert "Converting vae" not in said
-    assert "vae/diffusion_pytorch_model.bin" not in hub[-1]["allow_patterns"]
-    found = {str(path.relative_to(folder / "riffusion")) for path in (folder / "riffusion").rglob("*.*")}
-    assert found == {weights.CONVERTED.get(file, file) for file in weights.SOURCES["riffusion"].files}
-    assert load(folder / "riffusion", CPU, torch.float32).unet
-
-
-def test_an_old_file_that_is_broken_is_one_clear_sentence(folder: Path, hub, monkeypatch) -> None:
-    complete = weights.snapshot_download
-
-    def damaged(repository: str, *, local_dir: Path, **options) -> None:
-        complete(repository, local_dir=local_dir, **options)
-        path = local_dir / "unet" / "diffusion_pytorch_model.bin"
-        path.write_bytes(path.read_bytes()[:1000])
-
-    monkeypatch.setattr(weights, "snapshot_download", damaged)
+def test_an_old_file_that_is_broken_is_one_clear_sentence_and_the_rest_goes_on_where_it_was(
+    folder: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.damages = "unet/diffusion_pytorch_model.bin"
     with pytest.raises(
         UserError, match=r"unet/diffusion_pytorch_model.bin can't be converted \(.*delete that file"
     ) as error:
-        weights.download("riffusion")
+        weights.download("riffusion", hub)
     assert "\n" not in str(error.value)
     assert not (folder / "riffusion").exists()
+    unfinished = folder / "riffusion.unfinished"
+    assert not (unfinished / "vae" / "diffusion_pytorch_model.bin").exists()
+    (unfinished / hub.damages).unlink()
+    (unfinished / "unet" / ".0123.unfinished.safetensors").write_bytes(b"half of it, by a run that was killed")
+    capsys.readouterr()
 
-    monkeypatch.setattr(weights, "snapshot_download", complete)
-    (folder / "riffusion.unfinished" / "unet" / "diffusion_pytorch_model.bin").unlink()
-    assert weights.download("riffusion") == folder / "riffusion"
+    hub.damages = ""
+    assert weights.download("riffusion", hub) == folder / "riffusion"
+    said = capsys.readouterr().out
+    assert "Converting unet/diffusion_pytorch_model.bin" in said
+    assert "Converting vae" not in said
+    assert "vae/diffusion_pytorch_model.bin" not in str(hub.calls[-1]["allow_patterns"])
+    assert files_in(folder / "riffusion") == converted_files("riffusion")
+    assert load(folder / "riffusion", CPU, torch.float32).unet

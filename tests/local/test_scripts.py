@@ -1,67 +1,226 @@
 """The commands of the README, run as a person runs them."""
 
+import json
+import os
+import pty
+import resource
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import pytest
 import soundfile
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+from lib.errors import UserError
+from local.inputs import MODELS, ROOT, inputs_of
+from local.predict import make, save
+from tests.local.processes import LIMIT_S
+
+QUICK = ("-i", "num_inference_steps=2")
+CLIP_BYTES = 450_000
 
 
-def script(name: str, *arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [str(ROOT / "script" / name), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+def command(name: str, *arguments: object) -> list[str]:
+    return [str(ROOT / "script" / name), *map(str, arguments)]
+
+
+def script(
+    name: str, *arguments: object, cwd: Path = ROOT, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(name, *arguments),
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_predict_writes_its_files_and_says_where(tmp_path: Path) -> None:
-    ended = script("predict", "riffusion", "-i", "prompt_a=church bells", "-i", "num_inference_steps=2", cwd=tmp_path)
+    ended = script("predict", "riffusion", "-i", "prompt_a=church bells", *QUICK, "--seed", 5, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    assert sorted(path.name for path in (tmp_path / "out" / "riffusion").iterdir()) == ["audio.wav", "spectrogram.png"]
-    assert soundfile.info(tmp_path / "out/riffusion/audio.wav").duration == pytest.approx(5.11, abs=0.001)
-    with Image.open(tmp_path / "out/riffusion/spectrogram.png") as picture:
-        assert picture.text["prompt_a"] == "church bells"
-        assert picture.text["num_inference_steps"] == "2"
-        assert picture.text["alpha"] == "0.5"
+    folder = tmp_path / "out" / "riffusion"
+    assert names(folder) == ["audio-5.wav", "spectrogram-5.png"]
+    assert soundfile.info(folder / "audio-5.wav").duration == pytest.approx(5.11, abs=0.001)
+    with Image.open(folder / "spectrogram-5.png") as picture:
+        text = {key: str(value) for key, value in picture.info.items()}
+    asked = {"prompt_a": "church bells", "num_inference_steps": "2", "alpha": "0.5", "seed": "5"}
+    assert asked.items() <= text.items()
+    with av.open(folder / "audio-5.wav") as sound:
+        assert asked.items() <= json.loads(sound.metadata["comment"]).items()
     lines = ended.stdout.splitlines()
     assert lines[0].startswith("Weights: the small model")
+    assert lines[1] == "Using seed: 5"
     assert any(line.startswith("100%|") for line in lines)
-    assert lines[-2:] == ["Wrote out/riffusion/audio.wav", "Wrote out/riffusion/spectrogram.png"]
+    assert "\r" not in ended.stdout
+    assert lines[-2:] == ["Wrote out/riffusion/audio-5.wav", "Wrote out/riffusion/spectrogram-5.png"]
     assert ended.stderr == ""
 
 
-def test_predict_says_every_mistake_before_it_loads_anything(tmp_path: Path) -> None:
-    ended = script("predict", "deforum", "-i", "zoom=0:(foo)", "-i", "fps=2.5", "-i", "seed=x", "-o", tmp_path / "new")
-    assert ended.returncode == 1
-    assert ended.stdout == ""
-    assert "fps is 2.5, but must be a whole number from 10 to 60" in ended.stderr
-    assert "zoom, keyframe 0: 'foo' at character 4" in ended.stderr
-    assert "seed is 'x'" in ended.stderr
-    assert "Traceback" not in ended.stderr
+def test_predict_draws_one_line_of_progress_in_a_terminal(tmp_path: Path) -> None:
+    terminal, screen = pty.openpty()
+    process = subprocess.Popen(
+        command("predict", "riffusion", *QUICK, "-o", tmp_path), stdout=screen, stderr=screen, stdin=screen
+    )
+    os.close(screen)
+    text = b"".join(iter(lambda: _read(terminal), b"")).decode()
+    os.close(terminal)
+    assert process.wait(LIMIT_S) == 0, text
+    progress = [line for line in text.split("\r\n") if "%|" in line]
+    assert len(progress) == 1
+    assert progress[0].count("\r") == progress[0].count("%|") >= 2
+    seeds = {path.stem.split("-")[1] for path in tmp_path.iterdir()}
+    assert f"Using seed: {seeds.pop()}\r\n" in text
+    assert seeds == set()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # Linux says so that nobody is at the other end any more
+        return b""
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[str]:
+    """Let the files of programs started meanwhile find no room in `folder`; yield what the system calls that.
+
+    Root gets a real disk that is too small, everyone else a limit on what a file may hold.
+    """
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={CLIP_BYTES // 4}", "tmpfs", str(folder)]
+    if os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+        try:
+            yield "No space left on device"
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)  # noqa: S607
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (CLIP_BYTES // 4, hard))
+    try:
+        yield "File too large"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_predict_says_that_the_disk_of_its_temporary_files_is_full(tmp_path: Path) -> None:
+    full, output = tmp_path / "full", tmp_path / "out"
+    full.mkdir()
+    with full_disk(full) as reason:
+        ended = script("predict", "riffusion", "-i", "denoising=0", "-o", output, environment={"TMPDIR": str(full)})
+        assert (ended.returncode, names(full), names(output)) == (1, [], [])
+    place, said = ended.stderr.removeprefix("script/predict: No file can be written in ").split(": ")
+    assert Path(place).parent == full
+    assert said == f"{reason}. Make room there, or choose another folder with TMPDIR.\n"
+
+
+def test_output_files_are_there_whole_or_not_at_all_and_none_is_overwritten(tmp_path: Path) -> None:
+    files = [tmp_path / "audio.wav", tmp_path / "spectrogram.png"]
+    for file in files:
+        file.write_bytes(bytes(CLIP_BYTES // 5))
+    output = tmp_path / "out"
+    output.mkdir()
+    assert [path.name for path in save(files, output, 7)] == ["audio-7.wav", "spectrogram-7.png"]
+    (output / "spectrogram-7.png").write_bytes(b"a good one")
+    assert [path.name for path in save(files, output, 7)] == ["audio-7-2.wav", "spectrogram-7-2.png"]
+    assert (output / "spectrogram-7.png").read_bytes() == b"a good one"
+    before = names(output)
+    files[1].write_bytes(bytes(CLIP_BYTES))
+    full = tmp_path / "full"
+    full.mkdir()
+    with full_disk(full) as reason, pytest.raises(UserError) as error:
+        save(files, full, 7)
+    assert str(error.value) == (
+        f"{full}/spectrogram-7.png can't be written: {reason}. Make room for it, or choose another folder with -o."
+    )
+    assert (names(full), names(output)) == ([], before)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_predict_lists_a_models_inputs(model: str) -> None:
+    ended = script("predict", model, "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    text = " ".join(ended.stdout.split())
+    for one in inputs_of(model).values():
+        default = "" if one.default is None else f"; by default {one.default}"
+        assert f" {one.name} {one.allowed}{default} {one.description}".strip() in text
+    assert "--seed N" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problems"),
+    [
+        (
+            ["riffusion", "-i", "denoising=2", "-i", "num_inference_steps=0", "-i", "alpha=nan", "-i", "prompt=x"],
+            [
+                "denoising is 2, but must be a number from 0 to 1",
+                "num_inference_steps is 0, but must be a whole number of at least 1",
+                "alpha is nan, but must be a number from 0 to 1",
+                f"there is no input 'prompt'; the inputs are {', '.join(inputs_of('riffusion'))}",
+            ],
+        ),
+        (["riffusion", "-i", "seed=5"], ["this model has no input 'seed'; --seed N fixes the seed"]),
+        (["riffusion", "-i", "prompt_a"], ["-i takes NAME=VALUE, not 'prompt_a'"]),
+        (["riffusion", "-i", "seed_image_id=x"], ["seed_image_id is 'x', but must be one of agile, marim, "]),
+        (
+            ["deforum", "-i", "fps=2.5", "-i", "seed=x"],
+            ["fps is 2.5, but must be a whole number from 10 to 60", "seed is 'x', but must be a whole number"],
+        ),
+    ],
+)
+def test_predict_refuses_what_the_schema_does_at_once(
+    arguments: list[str], problems: list[str], tmp_path: Path
+) -> None:
+    """Without PyTorch, whose import takes seconds."""
+    ended = script("predict", *arguments, "-o", tmp_path / "new", environment={"PYTHONPROFILEIMPORTTIME": "1"})
+    imports = [line for line in ended.stderr.splitlines() if line.startswith("import time:")]
+    assert imports
+    assert not any(line.split("|")[-1].strip() == "torch" for line in imports)
+    said = "\n".join(line for line in ended.stderr.splitlines() if line not in imports)
+    for problem, line in zip(problems, said.removeprefix("script/predict: ").split("\n"), strict=True):
+        assert line.startswith(problem)
+    assert (ended.returncode, ended.stdout) == (1, "")
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "environment", "problem"),
     [
-        (["whisper"], "invalid choice: 'whisper'"),
-        (["riffusion", "-i", "prompt=x"], "there is no input 'prompt'; the inputs are prompt_a, denoising"),
-        (["riffusion", "-i", "prompt_a"], "-i takes NAME=VALUE, not 'prompt_a'"),
+        (["deforum", "-i", "zoom=0:(foo)"], {}, "zoom, keyframe 0: character 4: 'foo'"),
+        (["riffusion"], {"RIFFUSION_SEED": "abc"}, "RIFFUSION_SEED is 'abc', but must be a whole number from 0 to "),
+        (["riffusion", "--seed", "-1"], {}, "--seed is -1, but must be a whole number from 0 to 4294967295"),
+        (["deforum", "--seed", "1", "-i", "seed=1"], {}, "the seed is given twice, by --seed and by -i seed"),
     ],
 )
-def test_predict_refuses_a_wrong_command_line(arguments: list[str], message: str) -> None:
-    ended = script("predict", *arguments)
+def test_predict_says_what_else_is_wrong_before_it_loads_anything(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], problem: str
+) -> None:
+    ended = script("predict", *arguments, "-o", tmp_path / "new", environment=environment)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(f"script/predict: {problem}")
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_predict_knows_its_models() -> None:
+    ended = script("predict", "whisper")
     assert ended.returncode == 2
-    assert message in ended.stderr
+    assert "invalid choice: 'whisper'" in ended.stderr
 
 
-def test_predict_makes_its_folder_before_the_work(tmp_path: Path) -> None:
+def test_an_output_folder_that_can_not_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ended = script("predict", "riffusion", "-i", "denoising=0", "-o", tmp_path / "file")
-    assert ended.returncode == 1
-    assert ended.stderr == f"script/predict: -o is {tmp_path}/file, but there can be no such folder: File exists\n"
-    assert ended.stdout == ""
+    with pytest.raises(UserError) as error:
+        make(tmp_path / "file")
+    assert str(error.value) == f"-o is {tmp_path}/file, but there can be no such folder: File exists"
 
 
 def test_setup_makes_only_the_environments_it_knows() -> None:

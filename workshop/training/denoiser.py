@@ -17,6 +17,7 @@ from tqdm import tqdm
 from transformers import CLIPTokenizer
 
 from lib.diffusion.samplers import BETAS
+from lib.outputs import whole
 from lib.weights import SMALL
 from workshop.training import architecture
 from workshop.training.autoencoder import to_pixels, trained_vae
@@ -48,9 +49,8 @@ def latents_of(domain: str) -> Tensor:
         pictures = dataset(domain).pictures[:EXAMPLES]
         starts = tqdm(range(0, len(pictures), ENCODED_AT_ONCE), f"encoding {domain}")
         encoded = [_encode(encoder, pictures[start : start + ENCODED_AT_ONCE]) for start in starts]
-        unfinished = file.with_suffix(".unfinished.npy")
-        np.save(unfinished, np.concatenate(encoded))
-        unfinished.rename(file)
+        with whole(file) as unfinished:
+            np.save(unfinished, np.concatenate(encoded))
     return torch.from_numpy(np.load(file))
 
 

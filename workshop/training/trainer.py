@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lib.outputs import whole
+
 CHECKPOINT_EVERY_S = 120
 LOSS_SMOOTHING = 0.98  # of the loss that the bar shows
 BETAS = (0.9, 0.99)
@@ -68,9 +70,8 @@ def _rate(step: int, recipe: Recipe) -> float:
 
 
 def _save(checkpoint: Path, parts: dict[str, Any], step: int) -> None:
-    unfinished = checkpoint.with_suffix(".unfinished")
-    torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, unfinished)
-    unfinished.replace(checkpoint)
+    with whole(checkpoint) as unfinished:
+        torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, unfinished)
 
 
 def _restore(checkpoint: Path, parts: dict[str, Any]) -> int:

@@ -1,84 +1,96 @@
 import math
 import operator
-import time
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from lib.animation import expressions
+from lib.animation.operations import FUNCTIONS, Values
+from lib.animation.postfix import MAX_DEPTH
 from lib.errors import UserError
 
-FRAMES = np.arange(100)
+Reference = Callable[[int], float]
+
+FRAMES = np.arange(100, dtype=np.int64)
 steady = settings(derandomize=True, deadline=timedelta(milliseconds=500))
 
 
-def evaluate(text, frames=FRAMES, max_frames=100, seed=42):
-    return expressions.parse(text).values(frames, max_frames, seed)
+def evaluate(text: str, frames: NDArray[np.int64] = FRAMES) -> Values:
+    return expressions.parse(text).values(frames, 100, 42)
 
 
-def refusal(text, start=0, frames=FRAMES):
+def refusal(text: str, start: int = 0, frames: NDArray[np.int64] = FRAMES) -> str:
     with pytest.raises(UserError) as caught:
         expressions.parse(text, start).values(frames, 100, 42)
-    assert len(caught.value.problems) == 1
-    return str(caught.value)
+    (problem,) = caught.value.problems
+    return problem
 
 
-@pytest.mark.parametrize(
-    ("text", "reference"),
-    [
-        ("max_f", lambda _: 99),
-        ("t/max_f", lambda t: t / 99),
-        ("s + t", lambda t: 42 + t),
-        ("pi", lambda _: math.pi),
-        ("e", lambda _: math.e),
-        ("-t + +3", lambda t: -t + 3),
-        ("1 + 2 * t - 6 / 4", lambda t: 1 + 2 * t - 1.5),
-        ("t % 7", lambda t: t % 7),
-        ("-t ** 2", lambda t: -(t**2)),
-        ("2 ** -3 ** 0", lambda _: 2 ** -(3**0)),
-        ("1.5e2 + .5 + 2. + 1E-1", lambda _: 152.6),
-        ("0 < t < 5", lambda t: 0 < t < 5),
-        ("5 < t != 8 <= 9", lambda t: 5 < t != 8),
-        ("where(t < 50, 1.02, 0.98)", lambda t: 1.02 if t < 50 else 0.98),
-        ("where(t % 2, t, -t)", lambda t: t if t % 2 else -t),
-        ("where(t > 0, 1/t, 0)", lambda t: 1 / t if t else 0),
-        ("sin(t)", math.sin),
-        ("cos(t)", math.cos),
-        ("tan(t)", math.tan),
-        ("asin(t/100)", lambda t: math.asin(t / 100)),
-        ("acos(t/100)", lambda t: math.acos(t / 100)),
-        ("atan(t)", math.atan),
-        ("sqrt(t)", math.sqrt),
-        ("exp(-t)", lambda t: math.exp(-t)),
-        ("log(t + 1)", lambda t: math.log(t + 1)),
-        ("min(t)", lambda t: t),
-        ("floor(t / -3)", lambda t: math.floor(t / -3)),
-        ("ceil(t / 3)", lambda t: math.ceil(t / 3)),
-        ("round(t / 2)", lambda t: round(t / 2)),
-        ("round(t / 3, 2)", lambda t: round(t / 3, 2)),
-        ("round(17 * t, -1)", lambda t: round(17 * t, -1)),
-        ("10*sin(2*3.14*t/10)", lambda t: 10 * math.sin(2 * 3.14 * t / 10)),
-        ("1.0025+0.002*sin(1.25*3.14*t/30)", lambda t: 1.0025 + 0.002 * math.sin(1.25 * 3.14 * t / 30)),
-        ("  (\n t +\t1\u00a0) ", lambda t: t + 1),
-        ("(sin)(t)", math.sin),
-    ],
-)
-def test_equals_python(text, reference):
+REFERENCES: dict[str, Reference] = {
+    "max_f": lambda _: 99,
+    "s + t/max_f": lambda t: 42 + t / 99,
+    "pi * e": lambda _: math.pi * math.e,
+    "-t + +3": lambda t: -t + 3,
+    "1 + 2 * t - 6 / 4": lambda t: 1 + 2 * t - 1.5,
+    "t - 3 - 2": lambda t: t - 5,
+    "-t ** 2": lambda t: -(t**2),
+    "2 ** -3 ** 2 * 2": lambda _: 2 ** -(3**2) * 2,
+    "1.5e2 + .5 + 2. + 1E-1": lambda _: 152.6,
+    "(t - 50) % 7 + t % -7": lambda t: (t - 50) % 7 + t % -7,
+    "(t - 50) // 7 + t // -7 + t // 2.5": lambda t: (t - 50) // 7 + t // -7 + t // 2.5,
+    "0 < t < 5": lambda t: 0 < t < 5,
+    "5 < t != 8 <= 9": lambda t: 5 < t != 8,
+    "(t > 10) * 5": lambda t: (t > 10) * 5,
+    "(t > 10) & (t < 20) | (t == 50)": lambda t: 10 < t < 20 or t == 50,
+    "(2 < 1) & (2 < 1) | (1 < 2)": lambda _: 1,
+    "where(t < 50, 1.02, 0.98)": lambda t: 1.02 if t < 50 else 0.98,
+    "where(t % 2, t, -t)": lambda t: t if t % 2 else -t,
+    "where(t > 0, 1/t, 0)": lambda t: 1 / t if t else 0,
+    "sin(t) + cos(t) + tan(t)": lambda t: math.sin(t) + math.cos(t) + math.tan(t),
+    "asin(t/100) + acos(t/200) + atan(t)": lambda t: math.asin(t / 100) + math.acos(t / 200) + math.atan(t),
+    "arcsin(t/100) + arccos(t/200) + arctan(t)": lambda t: math.asin(t / 100) + math.acos(t / 200) + math.atan(t),
+    "arctan2(t - 50, -2)": lambda t: math.atan2(t - 50, -2),
+    "sinh(t/9) - cosh(t/9) / 2 + tanh(t)": lambda t: math.sinh(t / 9) - math.cosh(t / 9) / 2 + math.tanh(t),
+    "sign(t - 50) + abs(t - 50)": lambda t: (t > 50) - (t < 50) + abs(t - 50),
+    "sqrt(t) + exp(-t) + log(t + 1)": lambda t: math.sqrt(t) + math.exp(-t) + math.log(t + 1),
+    "min(t) + max(3, t, 7,)": lambda t: t + max(3, t, 7),
+    "floor(t / -3) + ceil(t / 3)": lambda t: math.floor(t / -3) + math.ceil(t / 3),
+    "round(t / 2) + round(t / 3, 2) + round(17 * t, -1)": lambda t: round(t / 2) + round(t / 3, 2) + round(17 * t, -1),
+    "1.0025+0.002*sin(1.25*3.14*t/30)": lambda t: 1.0025 + 0.002 * math.sin(1.25 * 3.14 * t / 30),
+    "  (\n t +\t1\u00a0) ": lambda t: t + 1,
+}
+
+
+@pytest.mark.parametrize("text", REFERENCES)
+def test_equals_python(text: str) -> None:
     values = evaluate(text)
     assert values.dtype == np.float64
-    np.testing.assert_allclose(values, [reference(t) for t in range(100)], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(values, [REFERENCES[text](t) for t in range(100)], rtol=1e-12, atol=1e-12)
+    alone = [evaluate(text, np.array([t])).item() for t in range(100)]
+    assert values.tolist() == alone  # to the bit, however many frames there are
+
+
+def test_every_function_has_a_reference() -> None:
+    assert all(any(f"{name}(" in text for text in REFERENCES) for name in FUNCTIONS)
 
 
 # Whole numbers alone, so that both sides are exact.
-LEAVES = st.one_of(
+LEAVES: st.SearchStrategy[tuple[str, Reference]] = st.one_of(
     st.integers(0, 99).map(lambda n: (str(n), lambda _: n)),
     st.sampled_from([("t", lambda t: t), ("max_f", lambda _: 99), ("s", lambda _: 42)]),
 )
-BINARY = {"+": operator.add, "-": operator.sub, "*": operator.mul, "%": operator.mod}
-BINARY |= {
+BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "%": operator.mod,
+    "//": operator.floordiv,
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -86,21 +98,22 @@ BINARY |= {
     "==": operator.eq,
     "!=": operator.ne,
 }
-OPERATIONS = [
+OPERATIONS: list[tuple[str, int, Callable[..., Any]]] = [
     *((f"({{}} {sign} {{}})", 2, operation) for sign, operation in BINARY.items()),
     ("-({})", 1, operator.neg),
     ("abs({})", 1, abs),
-    ("floor({} / 4)", 1, lambda a: a // 4),
-    ("ceil({} / 4)", 1, lambda a: -(-a // 4)),
-    ("min({}, {})", 2, min),
     ("max({}, {})", 2, max),
     ("where({}, {}, {})", 3, lambda c, a, b: a if c else b),
     ("({} < {} <= {})", 3, lambda a, b, c: a < b <= c),
+    ("({} - {} - {} * -{} % 7)", 4, lambda a, b, c, d: a - b - c * -d % 7),
+    ("(({} < {}) & ({} >= {}))", 4, lambda a, b, c, d: a < b and c >= d),
 ]
 
 
 @st.composite
-def operations(draw, operands):
+def operations(
+    draw: st.DrawFn, operands: st.SearchStrategy[tuple[str, Reference]]
+) -> tuple[str, Callable[[int], float]]:
     """Draw (text, function of t) from operands that are such pairs."""
     text, arity, operation = draw(st.sampled_from(OPERATIONS))
     texts, functions = zip(*[draw(operands) for _ in range(arity)], strict=True)
@@ -109,7 +122,7 @@ def operations(draw, operands):
 
 @settings(steady, max_examples=300)
 @given(st.recursive(LEAVES, operations, max_leaves=7), st.integers(0, 99))
-def test_equals_python_for_any_expression(tree, t):
+def test_equals_python_for_any_expression(tree: tuple[str, Reference], t: int) -> None:
     text, function = tree
     try:
         expected = function(t)
@@ -121,7 +134,7 @@ def test_equals_python_for_any_expression(tree, t):
         assert "its value is" in refusal(text, frames=np.array([t]))
 
 
-def test_tells_whether_the_frame_matters():
+def test_tells_whether_the_frame_matters() -> None:
     assert expressions.parse("sin(t)").moves
     assert not expressions.parse("where(max_f > s, tan(2*pi), sqrt(e))").moves
 
@@ -129,118 +142,75 @@ def test_tells_whether_the_frame_matters():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("1 + foo", "'foo' at character 5 is not one of t, max_f,"),
-        ("arctan(t)", "'arctan' at character 1 "),
-        ("t.real", "'t.real' at character 1 "),
-        ("().__class__", "'.__class__' at character 3 "),
-        ("__import__('os')", "'__import__' at character 1 "),
-        ("t[0]", "'[' at character 2 is not one of numbers,"),
-        ("007", "'007' at character 1 "),
-        ("1_000", "'1_000' at character 1 "),
-        ("0x10", "'0x10' at character 1 "),
-        ("1j", "'1j' at character 1 "),
-        ("2t", "'2t' at character 1 "),
-        ("'a'", "at character 1 "),
-        ("f'{t}'", "'f' at character 1 "),
-        ("None", "'None' at character 1 "),
-        ("True", "'True' at character 1 "),
-        ("nan", "'nan' at character 1 "),
-        ("inf", "'inf' at character 1 "),
-        ("(t:=1)", "':' at character 3 "),
-        ("lambda: 1", "'lambda' at character 1 "),
-        ("t and 1", "'and' at character 3 "),
-        ("1 is 1", "'is' at character 3 "),
-        ("1 if t else 2", "'if' at character 3 "),
-        ("t // 2", "'//' at character 3 "),
-        ("1 # one", "'#' at character 3 "),
-        ("t\0", r"'\x00' at character 2 "),
-        ("t\ud800", r"'\ud800' at character 2 "),
-        ("\uff11", "'\uff11' at character 1 "),
-        ("min(key=t)", "'key' at character 5 "),
-        ("min(t=1)", "'=' at character 6 "),
-        ("min(*t)", "what stands at character 5 is no part"),
-        ("min(**t)", "what stands at character 1 is no part"),
-        ("1 + sin", "sin at character 5 must be followed by its values in brackets"),
-        ("sin()", "sin at character 1 can't take 0 values"),
-        ("2*sin(1, 2)", "sin at character 3 can't take 2 values"),
-        ("where(t, 1)", "where at character 1 can't take 2 values"),
-        ("round(1, 2, 3)", "round at character 1 can't take 3 values"),
-        ("2(t)", "what is called at character 1 is no function"),
-        ("t(1)", "what is called at character 1 is no function"),
-        ("(1, 2)", "there are 2 values at character 1"),
-        ("()", "there are 0 values at character 1"),
-        ("1 2", "can't be read near character 3"),
-        ("  1 2", "can't be read near character 5"),
-        ("1 +", "can't be read near character 4"),
-        ("1)", "can't be read near character 2"),
-        ("", "no value at character 1"),
-        (" \n", "no value at character 1"),
-        ("1e309", "number at character 1 is too large"),
-        ("1+" + "9" * 1000, "number at character 3 is too large"),
-        ("1/t", "its value is inf at frame 0,"),
+        ("1 + foo", "character 5: 'foo' is not a name that expressions know; known are t, max_f,"),
+        ("  foo(t)", "character 3: 'foo' is not a name"),
+        ("t.real", "character 1: 't.real' is not a name"),
+        ("__import__('os')", "character 1: '__import__' is not a name"),
+        ("t and 1", "character 3: 'and' is not a name"),
+        ("().__class__", "character 2: a value is missing before ')'"),
+        ("t[0]", "character 2: '[' is not a sign that expressions know; known are ( ) , "),
+        ("'a'", 'character 1: "\'" is not a sign'),
+        ("(t:=1)", "character 3: ':' is not a sign"),
+        ("t\0", r"character 2: '\x00' is not a sign"),
+        ("t\ud800", r"character 2: '\ud800' is not a sign"),
+        ("min(t=1)", "character 6: '=' is not a sign"),
+        ("007", "character 1: '007' is not a number; write 2, .5 or 1e-3, and * to multiply"),
+        ("1_000", "character 1: '1_000' is not a number"),
+        ("0x10", "character 1: '0x10' is not a number"),
+        ("2t", "character 1: '2t' is not a number"),
+        ("\uff11", "character 1: '\uff11' is not a number"),
+        ("1e309", "character 1: the number '1e309' is too large"),
+        ("1+" + "9" * 1000, "character 3: the number '999"),
+        ("1 2", "character 3: an operator such as + or * is missing before '2'"),
+        ("2(t)", "character 2: an operator such as + or * is missing before '('"),
+        ("t(1)", "character 1: t is not a function; write * to multiply"),
+        ("1 + sin", "character 5: sin is a function: its values must follow in brackets"),
+        ("2*sin(1, 2)", "character 3: sin takes 1 value, but has 2"),
+        ("where(t, 1)", "character 1: where takes 3 values, but has 2"),
+        ("round(1, 2, 3)", "character 1: round takes 1 to 2 values, but has 3"),
+        ("sin()", "character 5: a value is missing before ')'"),
+        ("min(1,,2)", "character 7: a value is missing before ','"),
+        ("min(*t)", "character 5: a value is missing before '*'"),
+        ("1 +", "character 4: a value is missing at the end"),
+        ("(1, 2)", "character 3: a comma separates the values of a function, as in max(1, 2)"),
+        ("1)", "character 2: the bracket was never opened"),
+        ("2*(1", "character 3: the bracket is never closed"),
+        ("t > 1 & t < 5", "character 7: & and | join only comparisons in brackets, as in (t > 10) & (t < 20)"),
+        ("(t > 1) | 1", "character 9: & and | join only comparisons"),
+        (" \n", "character 1: the value is missing"),
+        ("1" * 2001, "character 1: the value has 2001 characters, but must have at most 2000"),
+        ("-" * 1999 + "1", f"character {MAX_DEPTH + 1}: more than {MAX_DEPTH} brackets and operators"),
+        ("(" * 900 + "1" + ")" * 900, f"character {MAX_DEPTH + 1}: more than {MAX_DEPTH} brackets and operators"),
+        ("1" + "**1" * 600, f"more than {MAX_DEPTH} brackets and operators"),
         ("1/(t - 50)", "its value is inf at frame 50,"),
         ("sqrt(50 - t)", "its value is nan at frame 51,"),
         ("t % 0", "its value is nan at frame 0,"),
-        ("(-1) ** 0.5", "its value is nan at frame 0,"),
+        ("1 // 0", "its value is inf at frame 0,"),
+        ("cosh(t + 900)", "its value is inf at frame 0,"),
         ("t * 20000", "its value is 1020000.0 at frame 51, but must be from -1000000 to 1000000"),
-        ("9**9**9**9", "its value is inf at frame 0,"),
     ],
 )
-def test_refuses_and_says_what_and_where(text, said):
+def test_refuses_and_says_where_and_what(text: str, said: str) -> None:
     assert said in refusal(text)
 
 
-def test_positions_count_in_all_that_the_user_typed():
-    assert "'foo' at character 13 " in refusal("  foo", start=10)
-    assert "near character 15" in refusal("  1 2", start=10)
-    assert "sin at character 13 " in refusal("  sin", start=10)
-    assert "no value at character 11" in refusal("  ", start=10)
+def test_positions_count_in_all_that_the_user_typed() -> None:
+    said = [refusal(text, start=10) for text in ("  foo", "  1 2", "  1 +", "  ")]
+    assert [problem.split(":")[0] for problem in said] == [f"character {n}" for n in (13, 15, 16, 11)]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "(" * 100_000,
-        "(" * 900 + "1" + ")" * 900,
-        "sin(" * 101 + "t" + ")" * 101,
-        "-" * 1999 + "1",
-        "1" + "**1" * 600,
-        "1" + "+1" * 999,
-        "9" * 1_000_000,
-        "t " * 1_000_000,
-    ],
-)
-def test_refuses_what_is_too_long_or_too_deep_at_once(text):
-    started_s = time.process_time()
-    said = refusal(text)
-    assert "levels" in said or "characters, but must have" in said
-    assert time.process_time() - started_s < 0.1
-
-
-def test_depth_is_bounded_wherever_the_call_comes_from():
-    def from_below(frames_of_python):
-        if frames_of_python:
-            return from_below(frames_of_python - 1)
-        evaluate("sin(" * 98 + "t" + ")" * 98)
-        return refusal("-" * 1999 + "1")
-
-    assert "levels" in from_below(500)
-
-
-def test_takes_the_longest_and_deepest_at_once():
-    started_s = time.process_time()
-    evaluate("sin(" * 98 + "t" + ")" * 98, np.arange(1000))
-    evaluate("max(" + ",".join(["t**.5"] * 300) + ")", np.arange(1000))
-    assert time.process_time() - started_s < 0.2
+def test_takes_the_deepest_and_the_longest() -> None:
+    assert evaluate("-(" * (MAX_DEPTH // 2) + "t" + ")" * (MAX_DEPTH // 2)).tolist() == FRAMES.tolist()
+    assert evaluate("+".join(["t"] * 1000)).tolist() == (1000 * FRAMES).tolist()
 
 
 PIECES = ["t", "max_f", "s", "pi", "sin(", "where(", "round(", "(", ")", ",", "**", "*", "/", "//", "%", "<", "=="]
-PIECES += ["-", "0", "1", "9e9", ".", "_", "e", "\n", " ", "=", ":", "'", '"', "[", "{", "\\", "#", "\0", "é", "if"]
+PIECES += ["-", "0", "1", "9e9", ".", "_", "e", "\n", " ", "=", ":", "'", '"', "[", "{", "\\", "#", "\0", "é", "&", "|"]
 
 
 @settings(steady, max_examples=2000)
 @given(st.one_of(st.lists(st.sampled_from(PIECES), max_size=40).map("".join), st.text(max_size=40)))
-def test_only_a_user_error_ever_comes_out(text):
+def test_only_a_user_error_ever_comes_out(text: str) -> None:
     try:
         values = evaluate(text)
     except UserError as error:

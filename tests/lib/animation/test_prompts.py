@@ -1,5 +1,7 @@
+import contextlib
 import re
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -12,19 +14,14 @@ from lib.errors import UserError
 steady = settings(derandomize=True, deadline=timedelta(milliseconds=500))
 
 
-def keyframes(text, max_frames=100):
+def keyframes(text: str, max_frames: int = 100) -> dict[int, str]:
     return dict(prompts.parse(text, max_frames).keyframes)
 
 
-def problems(text, max_frames=100):
+def problems(text: object, max_frames: int = 100) -> tuple[str, ...]:
     with pytest.raises(UserError) as caught:
         prompts.parse(text, max_frames)
     return caught.value.problems
-
-
-def test_the_schema_s_default():
-    text = "0: a beautiful portrait of a woman by Artgerm, trending on Artstation"
-    assert keyframes(text) == {0: "a beautiful portrait of a woman by Artgerm, trending on Artstation"}
 
 
 @pytest.mark.parametrize(
@@ -56,18 +53,8 @@ def test_the_schema_s_default():
         ("100: past the last frame", {100: "past the last frame"}),
     ],
 )
-def test_reads_what_people_write(text, expected):
+def test_reads_what_people_write(text: str, expected: dict[int, str]) -> None:
     assert keyframes(text) == expected
-
-
-def test_a_prompt_holds_until_the_next_keyframe():
-    found = prompts.parse("0: a | 10: b | 50: c", 100)
-    assert [found.at(n) for n in range(100)] == ["a"] * 10 + ["b"] * 40 + ["c"] * 50
-
-
-def test_the_first_prompt_holds_before_its_keyframe():
-    found = prompts.parse("30: a | 60: b", 100)
-    assert [found.at(n) for n in range(100)] == ["a"] * 60 + ["b"] * 40
 
 
 @pytest.mark.parametrize(
@@ -93,30 +80,53 @@ def test_the_first_prompt_holds_before_its_keyframe():
         (None, "animation_prompts is None, but must be text"),
     ],
 )
-def test_refuses_and_names_the_part(text, said):
+def test_refuses_and_names_the_part(text: object, said: str) -> None:
     (problem,) = problems(text)
     assert said in problem
 
 
-def test_max_frames_is_the_highest_frame():
+def test_max_frames_is_the_highest_frame() -> None:
     assert keyframes("1000: a", 1000) == {1000: "a"}
     assert problems("1001: a", 1000)
     assert len(keyframes("|".join(f"{frame}: a" for frame in range(101)))) == 101
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_told_at_once() -> None:
     found = problems("0: a | 0: b | 500: c | 7: | 8: good | (a:999) | ")
-    assert [re.search(r"part (\d)", problem)[1] for problem in found] == ["2", "3", "4", "6", "7"]
+    assert [problem.split("(")[0] for problem in found] == [f"animation_prompts, part {n} " for n in (2, 3, 4, 6, 7)]
 
 
-@pytest.mark.parametrize("text", ["|" * 20_000, "1" * 20_000, "0" * 19_990 + "5: a", "|".join(["0:a"] * 1001)])
-def test_attacks_end_at_once(text):
-    started_s = time.process_time()
-    try:
-        prompts.parse(text, 1000)
-    except UserError as error:
-        str(error).encode()
-    assert time.process_time() - started_s < 0.1
+HOSTILE: dict[str, Callable[[int], str]] = {
+    "digits": lambda n: "0:" + "1" * n,
+    "a frame of digits": lambda n: "0" * n + "1:a",
+    "a weight of digits": lambda n: "(a:" + "1" * n,
+    "a weight of digits and blanks": lambda n: "(a:" + "1" * (n // 2) + " " * (n // 2) + "x",
+    "blanks": lambda n: "1" + " " * n + "x",
+    "colons": lambda n: ":" * n,
+    "parts": lambda n: "|" * (n // 4),
+    "brackets that open": lambda n: "(a" * (n // 2),
+    "brackets that close": lambda n: "a)" * (n // 2),
+    "brackets in brackets": lambda n: "(a" * (n // 3) + ")" * (n // 3),
+    "weights in weights": lambda n: "(a" * (n // 6) + ":1)" * (n // 6),
+    "backslashes": lambda n: "\\" * n,
+}
+
+
+def cpu_s(text: str) -> float:
+    def once() -> float:
+        started_s = time.process_time()
+        with contextlib.suppress(UserError):
+            prompts.parse(text, 1000)
+        return time.process_time() - started_s
+
+    return min(once() for _ in range(5))
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_the_time_grows_as_the_length(kind: str) -> None:
+    short, long = HOSTILE[kind](990), HOSTILE[kind](3960)
+    # Four times as long; what grows as the square takes 16 times. The constant is for what takes hardly any time.
+    assert cpu_s(long) < 9 * cpu_s(short) + 0.003
 
 
 TEXTS = st.text(st.characters(exclude_characters="|", exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -126,7 +136,7 @@ BLANKS = st.sampled_from(["", " ", "\n", "\t ", "\u3000"])
 
 @settings(steady, max_examples=500)
 @given(st.dictionaries(st.integers(0, 100), TEXTS, min_size=1, max_size=8), st.data())
-def test_round_trip(expected, data):
+def test_round_trip(expected: dict[int, str], data: st.DataObject) -> None:
     parts = []
     for frame, text in data.draw(st.permutations(list(expected.items()))):
         blank, other = data.draw(BLANKS), data.draw(BLANKS)
@@ -142,7 +152,7 @@ def test_round_trip(expected, data):
 
 @settings(steady, max_examples=2000)
 @given(st.one_of(st.text(), st.text("019:| ab\n\ud800", max_size=60)))
-def test_only_a_user_error_ever_comes_out(text):
+def test_only_a_user_error_ever_comes_out(text: str) -> None:
     try:
         found = prompts.parse(text, 100)
     except UserError as error:

@@ -1,8 +1,10 @@
+import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -100,17 +102,29 @@ def test_samples_that_are_not_finite_are_a_bug(bad):
 
 def test_a_wav_is_44_1_khz_mono_16_bit_and_reads_back(tmp_path):
     waveform = level(music_like(15))
-    write_wav(tmp_path / "clip.wav", waveform)
+    settings = {"prompt_a": "café 音楽, (funky:1.3)\nand more", "seed": "42"}
+    write_wav(tmp_path / "clip.wav", waveform, settings)
     info = soundfile.info(tmp_path / "clip.wav")
     assert (info.format, info.subtype, info.samplerate, info.channels) == ("WAV", "PCM_16", 44100, 1)
     samples, _ = soundfile.read(tmp_path / "clip.wav", dtype="int16")
     assert np.abs(samples - waveform[0].numpy() * 32767).max() < 0.51
     assert in_db(np.abs(samples).max() / 32767) == pytest.approx(-0.1, abs=0.001)
+    with soundfile.SoundFile(tmp_path / "clip.wav") as file:
+        assert json.loads(file.comment) == settings
+    assert (tmp_path / "clip.wav").read_bytes()[36:40] == b"data"  # a header of 44 bytes, as ever
     assert names(tmp_path) == ["clip.wav"]
 
 
+def test_settings_of_any_length_are_for_ffmpeg_to_read(tmp_path):
+    settings = {"prompt_a": "音" * 4000}
+    write_wav(tmp_path / "clip.wav", torch.zeros(1, 101), settings)
+    with av.open(tmp_path / "clip.wav") as container:
+        assert json.loads(container.metadata["comment"]) == settings
+    assert soundfile.info(tmp_path / "clip.wav").frames == 101
+
+
 def test_a_clip_of_no_length_is_a_wav_too(tmp_path):
-    write_wav(tmp_path / "clip.wav", torch.zeros(1, 0))
+    write_wav(tmp_path / "clip.wav", torch.zeros(1, 0), {})
     assert soundfile.info(tmp_path / "clip.wav").frames == 0
 
 
@@ -119,7 +133,7 @@ def test_a_clip_of_no_length_is_a_wav_too(tmp_path):
 )
 def test_a_waveform_that_does_not_fit_the_wav_is_refused(tmp_path, waveform):
     with pytest.raises(ValueError, match="waveform"):
-        write_wav(tmp_path / "clip.wav", waveform)
+        write_wav(tmp_path / "clip.wav", waveform, {})
     assert names(tmp_path) == []
 
 
@@ -156,7 +170,7 @@ def test_three_channels_are_written_as_their_mean(tmp_path):
 
 
 def write_some_wav(path: Path) -> None:
-    write_wav(path, level(music_like(15)))
+    write_wav(path, level(music_like(15)), {})
 
 
 def write_some_png(path: Path) -> None:

@@ -4,7 +4,6 @@ import http.client
 import json
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +14,7 @@ from typing import Any
 import psutil
 
 from local.serve import Server
-
-LIMIT_S = 120  # that a hanging server fails its test; nothing is expected to take as long
-POLL_S = 0.01
+from tests.local.processes import LIMIT_S, POLL_S, eventually
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,12 @@ class Client:
 
     def send_when_free(self, method: str, path: str, body: object, **headers: str) -> Reply:
         """Send a prediction, again while the server is not done with the one before."""
-        return eventually(lambda: (reply := self.send(method, path, body, **headers)).status != 409 and reply)
+
+        def taken() -> Reply | None:
+            reply = self.send(method, path, body, **headers)
+            return reply if reply.status != 409 else None
+
+        return eventually(taken)
 
     def post(self, body: object) -> Reply:
         """Return the answer to a synchronous prediction."""
@@ -62,7 +64,8 @@ class Client:
         """Return a finished prediction, whether it succeeded or failed."""
         reply = self.post({"input": inputs})
         assert reply.status == 200, reply
-        return reply.body
+        prediction: dict[str, Any] = reply.body
+        return prediction
 
     def start(self, name: str, receiver: "Receiver", events: list[str] | None = None, **inputs: object) -> None:
         """Start an asynchronous prediction that reports to `receiver`."""
@@ -82,15 +85,6 @@ class Client:
         return [server, *server.children(recursive=True)]
 
 
-def eventually(check: Callable[[], Any], limit_s: float = 20) -> Any:
-    """Return the first true result of `check`, asked again and again."""
-    deadline_s = time.monotonic() + limit_s
-    while not (result := check()):
-        assert time.monotonic() < deadline_s, "it did not happen"
-        time.sleep(POLL_S)
-    return result
-
-
 @dataclass(frozen=True)
 class Delivery:
     method: str
@@ -100,7 +94,8 @@ class Delivery:
 
     @property
     def body(self) -> dict[str, Any]:
-        return json.loads(self.content)
+        body: dict[str, Any] = json.loads(self.content)
+        return body
 
 
 class Receiver:
@@ -112,7 +107,7 @@ class Receiver:
 
     def until(self, last: Callable[[Delivery], bool]) -> list[Delivery]:
         """Return what arrives, up to the first one that is `last`."""
-        received = []
+        received: list[Delivery] = []
         while not received or not last(received[-1]):
             received.append(self.deliveries.get(timeout=LIMIT_S))
         return received

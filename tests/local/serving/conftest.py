@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from local.serve import MODELS, started
+from local.inputs import MODELS
+from local.serve import started
 from tests.local.serving.client import Client, Receiver, receiving
 
 QUICK_DEFORUM = Path(__file__).with_name("quick_deforum.py")

@@ -3,6 +3,8 @@
 A prompt of its own asks the allocator for more than there is, as a run on a full GPU does.
 """
 
+from collections.abc import Sequence
+
 import torch
 
 import lib.deforum
@@ -17,10 +19,10 @@ lib.deforum.FIRST_STEP = 9
 
 
 class GreedyEncoder(PromptEncoder):
-    def encode(self, prompts: list[str]) -> torch.Tensor:
-        if prompts == ["more memory than there is"]:
+    def encode(self, prompts: Sequence[str]) -> list[torch.Tensor]:
+        if list(prompts) == ["more memory than there is"]:
             torch.empty(2**50)
         return super().encode(prompts)
 
 
-lib.deforum.PromptEncoder = GreedyEncoder
+setattr(lib.deforum, "PromptEncoder", GreedyEncoder)  # noqa: B010 - mypy knows it as what it was

@@ -1,0 +1,110 @@
+"""The inputs of the models as schema/ has them: what a command line may give, before PyTorch is imported."""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from lib.errors import Problems, invalid
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMA_SUFFIX = ".openapi.json"
+MODELS = tuple(
+    sorted((p.name.removesuffix(SCHEMA_SUFFIX) for p in (ROOT / "schema").glob(f"*{SCHEMA_SUFFIX}")), reverse=True)
+)
+KINDS = {"integer": "a whole number", "number": "a number", "string": "text"}
+
+Value = str | float | None
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of a model: how it is called, and what it takes."""
+
+    name: str
+    kind: str  # as JSON Schema calls it: integer, number, string
+    default: Value
+    description: str
+    choices: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+
+    @classmethod
+    def described(cls, name: str, about: dict[str, Any], schemas: dict[str, Any]) -> Self:
+        """Read one property of a schema; the choices stand among `schemas`, under the input's name."""
+        return cls(
+            name=name,
+            kind=about.get("type", "string"),
+            default=about.get("default"),
+            description=about.get("description", ""),
+            choices=tuple(schemas.get(name, {}).get("enum", ())),
+            minimum=about.get("minimum"),
+            maximum=about.get("maximum"),
+        )
+
+    @property
+    def allowed(self) -> str:
+        """Say what it takes."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        bounds = {
+            (True, True): f" from {self.minimum} to {self.maximum}",
+            (True, False): f" of at least {self.minimum}",
+            (False, True): f" of at most {self.maximum}",
+        }
+        return KINDS[self.kind] + bounds.get((self.minimum is not None, self.maximum is not None), "")
+
+    def parsed(self, text: str) -> Value:
+        """Return a value in the type and the bounds of the schema; a number left blank is the default.
+
+        Raises:
+            UserError: it is of another type, beyond a bound, or no choice.
+        """
+        if self.kind == "string":
+            if self.choices and text not in self.choices:
+                raise invalid(self.name, text, self.allowed)
+            return text
+        return self._number(text) if text else self.default
+
+    def _number(self, text: str) -> float:
+        """Return a number, as an int where it is written as one."""
+        try:
+            number = int(text) if text.removeprefix("-").isdecimal() else float(text)
+        except ValueError:
+            raise invalid(self.name, text, self.allowed) from None
+        low, high = (-math.inf if self.minimum is None else self.minimum), (self.maximum or math.inf)
+        if not low <= number <= high or not math.isfinite(number) or (self.kind == "integer" and number != int(number)):
+            raise invalid(self.name, number, self.allowed)
+        return number
+
+
+def inputs_of(model: str) -> dict[str, Input]:
+    """Return the inputs of a model by name, in the order of its predictor."""
+    schema = json.loads((ROOT / "schema" / f"{model}{SCHEMA_SUFFIX}").read_text(encoding="utf-8"))
+    schemas = schema["components"]["schemas"]
+    properties = schemas["Input"]["properties"]
+    return {name: Input.described(name, about, schemas) for name, about in properties.items()}
+
+
+def parsed(assignments: Iterable[str], inputs: dict[str, Input]) -> dict[str, Value]:
+    """Return a value for every input: those given as NAME=VALUE, of the others the default.
+
+    Raises:
+        UserError: something is no assignment, there is no such input, or it takes no such value.
+    """
+    values = {name: one.default for name, one in inputs.items()}
+    problems = Problems()
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            problems.found.append(f"-i takes NAME=VALUE, not {assignment!r}")
+        elif name in inputs:
+            values[name] = problems.check(inputs[name].parsed, text)
+        elif name == "seed":
+            problems.found.append("this model has no input 'seed'; --seed N fixes the seed")
+        else:
+            problems.found.append(f"there is no input {name!r}; the inputs are {', '.join(inputs)}")
+    problems.raise_any()
+    return values
