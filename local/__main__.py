@@ -8,6 +8,7 @@ from pathlib import Path
 from types import FrameType
 
 from local import serve, system
+from local.inputs import MODELS
 
 TEND_S = 0.2
 
@@ -74,7 +75,7 @@ def _port(text: str) -> int:
 
 def _is_model(before: str, word: str) -> bool:
     """Tell whether a word of the command line is a model's name and no option's value."""
-    return word in serve.MODELS and before not in ("--models", "--data", "--database-url")
+    return word in MODELS and before not in ("--models", "--data", "--database-url")
 
 
 def _say(line: str) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -102,10 +102,10 @@ class Token:
     def javascript(self, do: str, **arguments: object) -> Any:
         """Let npm's replicate do something."""
         script = (HERE / "javascript.mjs").read_text()
-        command = [node(), "--input-type=module", "--eval", script]
+        command: list[str | Path] = [node(), "--input-type=module", "--eval", script]
         return self._drive(command, f"{self.url}/v1", do, arguments)
 
-    def _drive(self, command: list[str | Path], base_url: str, do: str, arguments: Mapping[str, object]) -> Any:
+    def _drive(self, command: Sequence[str | Path], base_url: str, do: str, arguments: Mapping[str, object]) -> Any:
         ended = subprocess.run(
             command,
             cwd=CLIENTS / "javascript",  # where node finds the package

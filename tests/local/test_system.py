@@ -142,11 +142,11 @@ def test_script_serve_finds_everything_again(whole: Running, data: Path, stack: 
     """The last one, since it ends what the others use."""
     listed = [prediction["id"] for prediction in whole.token.http.get("/predictions").json()["results"]]
     stack.close()
-    command = [ROOT / "script" / "serve", "--port", "0", "--data", data, "--models", "riffusion"]
+    command: list[str | Path] = [ROOT / "script" / "serve", "--port", "0", "--data", data, "--models", "riffusion"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
         try:
             assert process.stdout
-            lines = []
+            lines: list[str] = []
             while not lines or not lines[-1].startswith("ready on"):
                 lines.append(process.stdout.readline())
                 assert lines[-1], lines
