@@ -1,14 +1,15 @@
 """The record as tests use it: opened on a database of the test's own, with the webhook's body kept simple."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
 
 from gateway import record
-from gateway.record import NewPrediction, Prediction, Record
+from gateway.record import Attempt, NewPrediction, Prediction, Record
 
 QUEUE = "test/fake"
 
@@ -56,3 +57,22 @@ def deliveries(url: str, prediction_id: str) -> list[str]:
             (prediction_id,),
         ).fetchall()
     return [event for (event,) in rows]
+
+
+def with_record(url: str, folder: Path, test: Callable[[Record], Awaitable[None]], stalled_s: float = 3600) -> None:
+    """Run a test with the record open."""
+
+    async def run() -> None:
+        async with asyncio.timeout(60), opened(url, folder, stalled_s) as it:
+            await test(it)
+
+    asyncio.run(run())
+
+
+async def fetched(it: Record, row: Prediction) -> Attempt:
+    """Fetch the row's job as a worker does."""
+    worker = await it.engine.job_manager.register_worker()
+    job = await it.engine.job_manager.fetch_job([row.queue], worker)
+    assert job is not None
+    assert job.id == row.job_id
+    return Attempt(row.id, row.job_id, "server", "boot", f"http://127.0.0.1/{row.job_id}")
