@@ -204,7 +204,8 @@ def take_turns(client: httpx.Client, cog: str, count: int) -> tuple[list[float],
         answer = client.post(f"/models/{IDLE}/predictions", json={"input": {}}, headers={"Prefer": "wait=60"})
         through.append(beyond_ms(began_s, answer))
         if turn == 0:  # to warm up
-            direct.clear(), through.clear()
+            direct.clear()
+            through.clear()
     return direct, through
 
 
@@ -221,7 +222,7 @@ def cog_url(launcher: int) -> str:
     for child in psutil.Process(launcher).children(recursive=True):
         command = child.cmdline()
         if "gateway.work" in command and IDLE in command:
-            return command[command.index("--cog-url") + 1]
+            return str(command[command.index("--cog-url") + 1])
     raise RuntimeError("riffusion has no worker")
 
 

@@ -61,9 +61,17 @@ class Token:
         headers = {"Authorization": f"Bearer {self.text}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_S, trust_env=False)
 
-    def create(self, model: str = FAKE, headers: Mapping[str, str] | None = None, **body: object) -> dict[str, Any]:
-        """Create a prediction of a model's latest version with a body, and return it."""
-        answer = self.http.post(f"/models/{model}/predictions", json={"input": {}, **body}, headers=headers)
+    def create(
+        self,
+        model: str = FAKE,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        **more: object,
+    ) -> dict[str, Any]:
+        """Create a prediction of a model's latest version and return it; `more` is of the body too."""
+        given = {"input": {}, **(body or {}), **more}
+        answer = self.http.post(f"/models/{model}/predictions", json=given, headers=headers)
         assert answer.status_code in (201, 202), answer.text
         prediction: dict[str, Any] = answer.json()
         return prediction

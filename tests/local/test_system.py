@@ -161,4 +161,4 @@ def test_script_serve_finds_everything_again(whole: Running, data: Path, stack: 
         finally:
             process.send_signal(signal.SIGINT)
     assert process.returncode == 128 + signal.SIGINT
-    assert [child for child in family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
+    assert psutil.wait_procs(family, timeout=PATIENCE_S)[1] == []

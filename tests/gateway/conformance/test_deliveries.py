@@ -19,7 +19,7 @@ def receiver() -> Iterator[Receiver]:
 def redirected(receiver: Receiver, system: System) -> str:
     """Create a prediction whose webhook is redirected, and return its id; its tries take half a minute."""
     events = ["start", "completed"]
-    return system.token().create(webhook=f"{receiver.url}/redirect/", webhook_events_filter=events)["id"]
+    return str(system.token().create(webhook=f"{receiver.url}/redirect/", webhook_events_filter=events)["id"])
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,12 @@ def test_t06_the_filter_is_a_name_names_or_a_list(
     receiver: Receiver, owner: Token, events: str | list[str] | None, statuses: list[str]
 ) -> None:
     path = f"/{json.dumps(events)}".replace(" ", "").replace('"', "")
-    body = {} if events is None else {"webhook_events_filter": events}
-    logs = ["one", "two", "three"] if events is None else []
-    created = owner.create(input={"seconds": 1.8 if logs else 0.2, "logs": logs}, webhook=receiver.url + path, **body)
+    body: dict[str, object] = {"webhook": receiver.url + path, "input": {"seconds": 0.2}}
+    if events is None:
+        body["input"] = {"seconds": 1.8, "logs": ["one", "two", "three"]}
+    else:
+        body["webhook_events_filter"] = events
+    created = owner.create(body=body)
     owner.ended(created["id"])
 
     owner.system.until(lambda: receiver.statuses(path)[-1:] == statuses[-1:])

@@ -51,8 +51,12 @@ def test_t14_the_cog_server_dies(fragile: System, owner: Token) -> None:
 
 def test_t14_twice_is_enough(fragile: System, owner: Token) -> None:
     interrupted = owner.create(input={"seconds": 60})["id"]
-    for attempt in (1, 2):
-        fragile.until(lambda attempt=attempt: len(starts(fragile, interrupted)) == attempt)
+    for attempts in (1, 2):
+
+        def began(attempts: int = attempts) -> bool:
+            return len(starts(fragile, interrupted)) == attempts
+
+        fragile.until(began)
         owner.until(interrupted, "processing")
         fragile.kill("coglet")
     ended = owner.ended(interrupted)
