@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlencode
@@ -59,7 +60,7 @@ async def list_predictions(
         {
             "previous": link("newer", page.newer),
             "next": link("older", page.older),
-            "results": [services.links.shown(row) for row in page.rows],
+            "results": [services.links.shown(_seen(row, caller)) for row in page.rows],
         }
     )
 
@@ -80,7 +81,7 @@ async def get_prediction(
 ) -> Response:
     """Get the latest version of a prediction by id."""
     row = await services.record.predictions.get(_id(request, prediction_id), caller.owner)
-    return await _shown(request, services, row)
+    return await _shown(request, services, caller, row)
 
 
 @router.post("/predictions/{prediction_id}/cancel", **described.CANCEL)
@@ -92,7 +93,7 @@ async def cancel_prediction(
 ) -> Response:
     """Cancel an in progress prediction."""
     row = await services.record.predictions.cancel(_id(request, prediction_id), caller.owner)
-    return await _shown(request, services, row)
+    return await _shown(request, services, caller, row)
 
 
 @router.post("/models/{owner}/{name}/predictions", **described.CREATE_BY_MODEL)
@@ -140,11 +141,17 @@ async def create(request: Request, services: Services, caller: Caller, body: Cre
     return answer(prediction, 202 if ran_out else 201, {"Location": location})
 
 
-async def _shown(request: Request, services: Services, row: Prediction | None) -> Response:
+async def _shown(request: Request, services: Services, caller: Caller, row: Prediction | None) -> Response:
     """Return a prediction as a response. Raises Refusal for none."""
     if row is None:
         raise errors.not_found()
-    return answer(services.links.shown(row, await data_urls(request, services, row)))
+    seen = _seen(row, caller)
+    return answer(services.links.shown(seen, await data_urls(request, services, seen)))
+
+
+def _seen(row: Prediction, caller: Caller) -> Prediction:
+    """Return a prediction whose URLs begin with the address that this caller uses; it may not be the creator's."""
+    return replace(row, base_url=caller.base_url)
 
 
 async def _body(request: Request, services: Services) -> CreateBody:

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from gateway.api import errors
-from gateway.api.services import Services, Serving
+from gateway.api.services import Services, Serving, base_url
 from gateway.api.waiting import states
 from gateway.prediction import LinkError
 from gateway.record import Json, Prediction, Status, resolve
@@ -49,7 +49,7 @@ async def stream(signed: str, request: Request, services: Serving, logs: str = "
         return Response(status_code=204)  # tells an EventSource not to come back
     # Some clients fail on events that they don't know, so logs are sent only where they are asked for.
     with_logs = logs in ("1", "true")
-    events = _events(services, prediction_id, place, with_logs)
+    events = _events(services, prediction_id, base_url(request), place, with_logs)
     return EventSourceResponse(events, headers=HEADERS, ping=PING_S, sep="\n")
 
 
@@ -67,7 +67,7 @@ def place_of(last_event_id: str, row: Prediction) -> Place:
 
 
 async def _events(
-    services: Services, prediction_id: str, place: Place, with_logs: bool
+    services: Services, prediction_id: str, base: str, place: Place, with_logs: bool
 ) -> AsyncIterator[ServerSentEvent]:
     """Yield what a client does not have yet, up to `done`.
 
@@ -80,15 +80,15 @@ async def _events(
                 news, place.logs = row.logs[place.logs :], len(row.logs)
                 yield _event("logs", place.logs, news)
             if row.status.ended:
-                for event in _end(services, row, place):
+                for event in _end(services, row, base, place):
                     yield event
 
 
-def _end(services: Services, row: Prediction, place: Place) -> list[ServerSentEvent]:
+def _end(services: Services, row: Prediction, base: str, place: Place) -> list[ServerSentEvent]:
     """Return the events of a prediction's end."""
     events = []
     if row.status is Status.SUCCEEDED:
-        output = resolve(row.output, row.files, lambda file: services.links.file(row.base_url, file.key))
+        output = resolve(row.output, row.files, lambda file: services.links.file(base, file.key))
         texts = list(_leaves(output))
         events += [_event("output", place.outputs + n + 1, text) for n, text in enumerate(texts[place.outputs :])]
     if row.status is Status.FAILED and not place.error:

@@ -24,6 +24,7 @@ SETTINGS = {
     "GATEWAY_CREATE_BURST": "4",
     "GATEWAY_QUEUED": "3",
     "GATEWAY_FILE_URL_S": "1",
+    "GATEWAY_TRUSTED_PROXIES": "127.0.0.1",
 }
 SLACK_S = 60  # of a busy machine
 MEMORY_BYTES = 40 << 20
@@ -162,6 +163,12 @@ def test_a_queued_one_is_cancelled_at_once(tight: Token) -> None:
     prediction = tight.create()
     canceled = tight.http.post(f"/predictions/{prediction['id']}/cancel").json()
     assert (canceled["status"], canceled["started_at"]) == ("canceled", None)
+
+
+def test_behind_a_proxy_that_is_trusted_urls_are_https(tight: Token) -> None:
+    headers = {"X-Forwarded-Proto": "https", "Host": "music.example"}
+    urls = tight.create(headers=headers)["urls"]
+    assert all(url.startswith("https://music.example/") for url in urls.values())
 
 
 def test_an_expired_url_is_refused(bounded: System, tight: Token) -> None:
