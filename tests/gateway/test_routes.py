@@ -270,11 +270,17 @@ def test_health_and_metrics(token: Token, system: System) -> None:
 def test_each_request_has_a_line_with_its_predictions_id(token: Token, system: System) -> None:
     prediction_id = token.create()["id"]
     token.http.get(f"/predictions/{prediction_id}")
-    log = next((system.folder / "logs").glob("gateway*")).read_text()
-    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{") and prediction_id in line]
-    requests = [line for line in lines if line["event"] == "request"]
+    log = next((system.folder / "logs").glob("gateway*"))
+
+    def told() -> list[dict[str, Any]] | None:
+        """Return the lines, once both are there: each is written after its answer has gone out."""
+        lines = [json.loads(line) for line in log.read_text().splitlines() if prediction_id in line]
+        requests = [line for line in lines if line["event"] == "request"]
+        return requests if len(requests) == 2 else None
+
+    requests = system.until(told)
     assert [(line["method"], line["status"]) for line in requests] == [("POST", 201), ("GET", 200)]
     assert all(line["prediction"] == prediction_id and line["ms"] >= 0 for line in requests)
+    assert token.text not in log.read_text()
     token.http.request("PRAISE", "/predictions/x%0Ay")  # neither its word nor its path is counted or logged
     assert "PRAISE" not in token.http.get("/metrics").text
-    assert token.text not in log
