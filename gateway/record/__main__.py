@@ -4,7 +4,9 @@ import argparse
 import asyncio
 import sys
 
-from gateway.record.database import migrate
+import psycopg
+
+from gateway.record.database import DatabaseError, migrate
 from gateway.settings import settings
 
 
@@ -13,7 +15,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gateway.record", description=__doc__)
     parser.add_argument("command", choices=["migrate"])
     parser.add_argument("--database-url", help="default: what GATEWAY_DATABASE_URL says")
-    taken = asyncio.run(migrate(parser.parse_args().database_url or settings().database_url))
+    url = parser.parse_args().database_url or settings().database_url
+    try:
+        taken = asyncio.run(migrate(url))
+    except (DatabaseError, psycopg.Error) as error:
+        sys.exit(f"gateway.record: can't migrate: {' '.join(str(error).split())}")
     sys.stdout.write(f"took {', '.join(taken)}\n" if taken else "the schema is up to date\n")
 
 

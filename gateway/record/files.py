@@ -33,7 +33,7 @@ class Files:
         self.store: ObjectStore = _store(url)
         self._folder = Path(unquote(urlsplit(url).path)) if isinstance(self.store, LocalStore) else None
 
-    async def put(self, prediction_id: str, name: str, media_type: str, data: bytes) -> File:
+    async def put(self, prediction_id: str, name: str, media_type: str, data: bytes | bytearray) -> File:
         """Store a file, whole or not at all, under a fresh key."""
         key = f"{prediction_id}/{secrets.token_urlsafe(_RANDOM_BYTES)}/{name}"
         # A folder can't keep a media type, so the row does; where files are fetched from a bucket itself it must

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import mimetypes
 import re
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from gateway.record.files import Files
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _MAX_NAME_CHARS = 60
+_CHUNK_CHARS = 4 << 20  # whole groups of four
 # Those that a machine's own table may lack or name otherwise.
 _EXTENSIONS = {
     "audio/wav": ".wav",
@@ -66,12 +66,15 @@ async def store(output: Json, files: Files, prediction_id: str) -> Stored:
     return Stored(replaced, tuple(stored))
 
 
-def _decode(url: str, start: int) -> bytes | None:
+def _decode(url: str, start: int) -> bytearray | None:
     """Return what a data URL holds; None: it is text that only looks like one."""
+    data = bytearray()
     try:
-        return base64.b64decode(memoryview(url.encode("ascii"))[start:], validate=True)
-    except (binascii.Error, UnicodeEncodeError):
+        for begin in range(start, len(url), _CHUNK_CHARS):  # a copy of the whole would be as large again
+            data += base64.b64decode(url[begin : begin + _CHUNK_CHARS], validate=True)
+    except ValueError:
         return None
+    return data
 
 
 def _name(key: str) -> str:
