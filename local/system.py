@@ -130,7 +130,7 @@ def _run(
     variables = {**os.environ, **environment}
     ended = subprocess.run(command, env=variables, input=given, capture_output=True, text=True, check=False)
     if check and ended.returncode:
-        raise NotRunningError(f"{' '.join(command[1:])} failed:\n{ended.stderr.strip()}")
+        raise NotRunningError(ended.stderr.strip() or f"{' '.join(command)} failed without a word")
     return ended
 
 
