@@ -59,7 +59,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 def test_a_database_that_is_not_there(tmp_path: Path) -> None:
     url = f"postgresql://nobody@/none?host={tmp_path}"
     options = system.Options(models=(), port=0, data=tmp_path, database_url=url)
-    refused = pytest.raises(system.NotRunningError, match="can't migrate: .* No such file or directory")
+    refused = pytest.raises(system.NotRunningError, match=r"can't migrate: .* No such file")
     with refused, system.running(options):
         pass
 
