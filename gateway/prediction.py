@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from math import ceil
 from typing import Literal, TypeAlias
+from urllib.parse import quote
 
-from itsdangerous import BadSignature, URLSafeSerializer
+from itsdangerous import Signer
 
 from gateway.record.rows import File, Json, JsonObject, Prediction, resolve
 from gateway.record.statuses import Status
 
-MAX_SIGNED_CHARS = 2000
+MAX_EXPIRES_DIGITS = 12
 
 Purpose: TypeAlias = Literal["file", "stream"]
 PURPOSES: tuple[Purpose, ...] = ("file", "stream")
@@ -48,13 +49,15 @@ class Links:
 
         `inline` has data URLs by the files' keys, to stand in the place of URLs; `status` one to show in its own's.
         """
-        urls = {file.key: self.file(row.base_url, file.key) for file in row.files} | dict(inline or {})
+        known = inline or {}
         shown: JsonObject = {
             "id": row.id,  # trap 5: PY1 requires id, model, version and status, and an error that is text or null
             "model": row.model,
             "version": row.version,
             "input": row.input,
-            "output": resolve(row.output, row.files, lambda file: urls[file.key]),
+            "output": resolve(
+                row.output, row.files, lambda file: known.get(file.key) or self.file(row.base_url, file.key)
+            ),
             "logs": row.logs,
             "error": row.error,
             "status": str(status or row.status),  # trap 3: never `aborted`; Status has no such member
@@ -82,44 +85,36 @@ class Links:
 
     def file(self, base_url: str, key: str) -> str:
         """Return the URL of an output file; it ends in the file's name, which browsers save it by."""
-        return f"{base_url}/outputs/{self._signed('file', key)}/{key.rpartition('/')[2]}"
+        return f"{base_url}/outputs/{self._signature('file', key)}/{quote(key)}"
 
     def stream(self, base_url: str, prediction_id: str) -> str:
         """Return the URL of a prediction's events."""
-        return f"{base_url}/v1/stream/{self._signed('stream', prediction_id)}"
+        return f"{base_url}/v1/stream/{self._signature('stream', prediction_id)}/{prediction_id}"
 
-    def file_key(self, signed: str) -> str:
-        """Return the key of the file that a URL stands for. Raises LinkError."""
-        return self._verified("file", signed)
+    def check(self, purpose: Purpose, what: str, signature: str) -> None:
+        """Raise LinkError unless a file's key, or a stream's id, has a signature of ours that has not expired."""
+        expires, _, mac = signature.partition("-")
+        if not (expires.isascii() and expires.isdecimal() and len(expires) <= MAX_EXPIRES_DIGITS):
+            raise LinkError("the URL's signature is not ours")
+        if not self._signers[purpose].verify_signature(f"{expires} {what}".encode("utf-8", "replace"), mac):
+            raise LinkError("the URL's signature is not ours")
+        if time.time() > int(expires):
+            raise LinkError("the URL has expired")
 
-    def stream_id(self, signed: str) -> str:
-        """Return the id of the prediction whose stream a URL stands for. Raises LinkError."""
-        return self._verified("stream", signed)
-
-    def _signed(self, purpose: Purpose, what: str) -> str:
+    def _signature(self, purpose: Purpose, what: str) -> str:
         # Expiries are rounded up, so that a URL stays the same for a while and a browser can keep what it fetched.
         step_s = max(1, int(self.file_url_s / 4))
-        expires_s = ceil((time.time() + self.file_url_s) / step_s) * step_s
-        return str(self._serializers[purpose].dumps([what, expires_s]))
-
-    def _verified(self, purpose: Purpose, signed: str) -> str:
-        if len(signed) > MAX_SIGNED_CHARS:
-            raise LinkError("the URL is too long")
-        try:
-            what, expires_s = self._serializers[purpose].loads(signed)
-        except (BadSignature, ValueError, TypeError) as error:
-            raise LinkError("the URL's signature is not ours") from error
-        if time.time() > expires_s:
-            raise LinkError("the URL has expired")
-        return str(what)
+        expires = str(ceil((time.time() + self.file_url_s) / step_s) * step_s)
+        return f"{expires}-{self._signers[purpose].get_signature(f'{expires} {what}').decode()}"
 
     @cached_property
-    def _serializers(self) -> dict[Purpose, URLSafeSerializer]:
+    def _signers(self) -> dict[Purpose, Signer]:
         """Return a signer for each purpose, with a key of its own: a stream's URL opens no file."""
         # Derived here, once, instead of by itsdangerous at each use: a page of a list has hundreds of URLs.
         keys = {purpose: hmac.digest(self.key, purpose.encode(), "sha256") for purpose in PURPOSES}
-        options = {"key_derivation": "none", "digest_method": hashlib.sha256}
-        return {purpose: URLSafeSerializer(key, signer_kwargs=options) for purpose, key in keys.items()}
+        return {
+            purpose: Signer(key, key_derivation="none", digest_method=hashlib.sha256) for purpose, key in keys.items()
+        }
 
 
 def encode(shown: Json) -> bytes:

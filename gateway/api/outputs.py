@@ -30,11 +30,11 @@ class Span:
     end: int
 
 
-@router.api_route("/outputs/{signed}/{name}", methods=["GET", "HEAD"], include_in_schema=False)
-async def output(signed: str, name: str, request: Request, services: Serving) -> Response:  # noqa: ARG001
+@router.api_route("/outputs/{signature}/{key:path}", methods=["GET", "HEAD"], include_in_schema=False)
+async def output(signature: str, key: str, request: Request, services: Serving) -> Response:
     """Send a file, or the part of it that a Range header asks for."""
     try:
-        key = services.links.file_key(signed)
+        services.links.check("file", key, signature)
     except LinkError as error:
         raise errors.Refusal(403, "Forbidden", f"This file can't be fetched: {error}.") from error
     prediction_id = request.state.prediction = key.partition("/")[0]

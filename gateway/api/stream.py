@@ -33,11 +33,11 @@ class Place:
     done: bool = False
 
 
-@router.get("/stream/{signed}", include_in_schema=False)
-async def stream(signed: str, request: Request, services: Serving, logs: str = "") -> Response:
+@router.get("/stream/{signature}/{prediction_id}", include_in_schema=False)
+async def stream(signature: str, prediction_id: str, request: Request, services: Serving, logs: str = "") -> Response:
     """Send a prediction's events. Trap 7: clients come without a token, so the URL is signed."""
     try:
-        prediction_id = services.links.stream_id(signed)
+        services.links.check("stream", prediction_id, signature)
     except LinkError as error:
         raise errors.Refusal(403, "Forbidden", f"This stream can't be opened: {error}.") from error
     request.state.prediction = prediction_id

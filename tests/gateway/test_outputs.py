@@ -54,13 +54,23 @@ def test_a_file_that_has_not_changed_is_not_sent_again(done: dict[str, Any]) -> 
 
 
 def test_a_guessed_or_changed_file_url_opens_nothing(done: dict[str, Any]) -> None:
-    base, signed, name = done["output"].rsplit("/", 2)
-    payload, signature = signed.split(".")
-    forged = base64.urlsafe_b64encode(b'["../../token",9999999999]').decode().rstrip("=")
-    for guess in (f"{forged}.{signature}", f"{payload}.{signature[::-1]}", payload, "x", "%00", "." * 3000):
-        answer = fetch(f"{base}/{guess}/{name}")
+    base, _, rest = done["output"].partition("/outputs/")
+    signature, _, key = rest.partition("/")
+    later = f"{int(signature.partition('-')[0]) + 9}-{signature.partition('-')[2]}"
+    for guess in (later, signature[::-1], signature.partition("-")[0], "x", "%00", "." * 3000):
+        answer = fetch(f"{base}/outputs/{guess}/{key}")
         assert answer.status_code in (403, 404), answer.text
         assert isinstance(answer.json()["detail"], str)
+    for other in (
+        key.replace(".", "-"),
+        f"{key}/x",
+        key.partition("/")[2],
+        "..%2F..%2Ftoken",
+        "../../token",
+        "%00",
+        "x",
+    ):
+        assert fetch(f"{base}/outputs/{signature}/{other}").status_code in (403, 404)
 
 
 def test_clients_that_take_no_http_url_get_data_urls(token: Token, done: dict[str, Any]) -> None:
@@ -129,5 +139,8 @@ def test_a_stream_tells_errors_and_cancels(token: Token) -> None:
 
 def test_a_stream_needs_its_signature(token: Token, system: System) -> None:
     prediction = token.create()
-    for guess in (prediction["id"], "x", prediction["urls"]["stream"].rsplit("/", 1)[1][:-3]):
-        assert fetch(f"{system.url}/v1/stream/{guess}").status_code == 403
+    signature = prediction["urls"]["stream"].split("/")[-2]
+    for guess in ("x", signature[:-3], signature.partition("-")[0]):
+        assert fetch(f"{system.url}/v1/stream/{guess}/{prediction['id']}").status_code == 403
+    another = token.create()
+    assert fetch(f"{system.url}/v1/stream/{signature}/{another['id']}").status_code == 403

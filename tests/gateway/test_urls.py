@@ -17,44 +17,48 @@ LINKS = Links(b"k" * 32, 3600)
 KEY = f"{'a' * 26}/random/audio.wav"
 
 
-def signed(url: str) -> str:
+def signature_of(url: str) -> str:
     return url.split("/")[4]
+
+
+SIGNATURE = signature_of(LINKS.file("x://y", KEY))
 
 
 def test_a_files_url_ends_in_its_name_and_opens_that_file_only() -> None:
     url = LINKS.file("https://example.com", KEY)
-    assert url.startswith("https://example.com/outputs/")
-    assert url.endswith("/audio.wav")
-    assert LINKS.file_key(signed(url)) == KEY
-    with pytest.raises(LinkError, match="not ours"):
-        LINKS.stream_id(signed(url))
-    with pytest.raises(LinkError, match="not ours"):
-        Links(b"K" * 32, 3600).file_key(signed(url))
+    assert url == f"https://example.com/outputs/{signature_of(url)}/{KEY}"
+    LINKS.check("file", KEY, signature_of(url))
+    for links, purpose, what in [
+        (LINKS, "stream", KEY),
+        (LINKS, "file", KEY.replace("audio", "other")),
+        (Links(b"K" * 32, 3600), "file", KEY),
+    ]:
+        with pytest.raises(LinkError, match="not ours"):
+            links.check(purpose, what, signature_of(url))  # type: ignore[arg-type]
 
 
 def test_a_url_expires_after_its_time_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    part = signed(LINKS.file("", KEY).replace("", "x://y", 1))
     now_s = time.time()
+    signature = signature_of(LINKS.file("x://y", KEY))
     monkeypatch.setattr(time, "time", lambda: now_s + 3599)
-    assert LINKS.file_key(part) == KEY
+    LINKS.check("file", KEY, signature)
     monkeypatch.setattr(time, "time", lambda: now_s + 3600 * 1.25 + 2)
     with pytest.raises(LinkError, match="expired"):
-        LINKS.file_key(part)
+        LINKS.check("file", KEY, signature)
 
 
-@given(st.text(max_size=200))
-def test_a_guessed_url_opens_nothing(guess: str) -> None:
+@given(st.text(max_size=100), st.text(max_size=100) | st.from_regex(r"[0-9]{1,14}-[A-Za-z0-9_-]*", fullmatch=True))
+def test_a_guessed_url_opens_nothing(what: str, guess: str) -> None:
     with pytest.raises(LinkError):
-        LINKS.file_key(guess)
+        LINKS.check("file", what, guess)
 
 
 @given(st.data())
-def test_a_changed_url_opens_nothing(data: st.DataObject) -> None:
-    part = signed(LINKS.file("x://y", KEY))
-    at = data.draw(st.integers(0, len(part) - 2))  # the last character holds bits that base64 leaves out
-    other = data.draw(st.characters(codec="ascii").filter(lambda char: char != part[at]))
+def test_a_changed_signature_opens_nothing(data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(SIGNATURE) - 2))  # the last character holds bits that base64 leaves out
+    other = data.draw(st.characters(codec="ascii").filter(lambda char: char != SIGNATURE[at]))
     with pytest.raises(LinkError):
-        LINKS.file_key(part[:at] + other + part[at + 1 :])
+        LINKS.check("file", KEY, SIGNATURE[:at] + other + SIGNATURE[at + 1 :])
 
 
 @pytest.mark.parametrize(
