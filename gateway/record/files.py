@@ -26,7 +26,11 @@ _RANDOM_BYTES = 24
 
 
 class Files:
-    """Store, read and delete output files. Their keys can't be guessed."""
+    """Store, read and delete output files. Their keys can't be guessed.
+
+    obstore is called in threads: its own asyncio functions leave threads that want the interpreter when it has gone,
+    and a process that ends soon after one of them is aborted.
+    """
 
     def __init__(self, url: str) -> None:
         """Take the store's URL: file:///folder (which is made), s3://bucket/prefix, gs:// or az:// alike."""
@@ -39,30 +43,33 @@ class Files:
         # A folder can't keep a media type, so the row does; where files are fetched from a bucket itself it must
         # be there too.
         attributes = None if isinstance(self.store, LocalStore) else {"Content-Type": media_type}
-        await obstore.put_async(self.store, key, data, attributes=attributes)
+        await asyncio.to_thread(obstore.put, self.store, key, data, attributes=attributes)
         return File(key, name, media_type, len(data))
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes from start to end (exclusive) in chunks. Raises FileNotFoundError before the first."""
         try:
-            options: GetOptions = {"range": {"offset": start} if end is None else (start, end)}
-            result = await obstore.get_async(self.store, key, options=options)
+            options: GetOptions = {}
+            if start or end is not None:  # none for the whole: an empty file has no range
+                options = {"range": {"offset": start} if end is None else (start, end)}
+            result = await asyncio.to_thread(obstore.get, self.store, key, options=options)
         except NOT_FOUND as error:
             raise FileNotFoundError(key) from error
-        async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+        chunks = iter(result.stream(min_chunk_size=CHUNK_BYTES))
+        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
             yield bytes(chunk)
 
     async def size(self, key: str) -> int | None:
         """Return the size of a stored file in bytes, or None if there is none under the key."""
         try:
-            return (await obstore.head_async(self.store, key))["size"]
+            return (await asyncio.to_thread(obstore.head, self.store, key))["size"]
         except NOT_FOUND:
             return None
 
     async def presigned(self, key: str, seconds: float) -> str | None:
         """Return a URL at which the store itself serves the file for so long, or None if it can't: a folder."""
         if isinstance(self.store, S3Store | GCSStore | AzureStore):
-            return await obstore.sign_async(self.store, "GET", key, timedelta(seconds=seconds))
+            return await asyncio.to_thread(obstore.sign, self.store, "GET", key, timedelta(seconds=seconds))
         return None
 
     async def delete(self, keys: list[str]) -> None:
@@ -72,17 +79,22 @@ class Files:
             return
         for key in keys:
             with suppress(*NOT_FOUND):
-                await obstore.delete_async(self.store, key)
+                await asyncio.to_thread(obstore.delete, self.store, key)
 
     async def by_prediction(self) -> dict[str, list[str]]:
         """Return the keys of all stored files by the id of their prediction, those that are half written too."""
         if self._folder is not None:
             return await asyncio.to_thread(_walk, self._folder)
-        found: defaultdict[str, list[str]] = defaultdict(list)
-        async for chunk in obstore.list(self.store, chunk_size=1000):
-            for entry in chunk:
-                found[entry["path"].split("/")[0]].append(entry["path"])
-        return dict(found)
+        return await asyncio.to_thread(_list, self.store)
+
+
+def _list(store: ObjectStore) -> dict[str, list[str]]:
+    """Return the keys in a store, by their first part."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for chunk in obstore.list(store, chunk_size=1000):
+        for entry in chunk:
+            found[entry["path"].split("/")[0]].append(entry["path"])
+    return dict(found)
 
 
 def _unlink(folder: Path, keys: list[str]) -> None:

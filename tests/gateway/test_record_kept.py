@@ -50,6 +50,7 @@ def test_files_are_read_in_ranges(database_url: str, tmp_path: Path) -> None:
             _ = [chunk async for chunk in it.files.read("id/none/a.bin")]
         other = await it.files.put("id", "a.bin", "application/octet-stream", b"")
         assert other.key != file.key
+        assert [chunk async for chunk in it.files.read(other.key)] == []
         assert await it.files.presigned(file.key, 60) is None  # a folder can't
 
     with_record(database_url, tmp_path, test)
