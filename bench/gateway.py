@@ -6,6 +6,7 @@ stand-in for the Cog server, the clips and the memory with script/serve.
 
 import argparse
 import asyncio
+import math
 import os
 import re
 import shutil
@@ -275,7 +276,7 @@ def own_system() -> Iterator[tuple[Path, System]]:
 
 def percentile(values: Sequence[float], part: int) -> float:
     """Return the value that `part` percent of the values don't exceed."""
-    return statistics.quantiles(values, n=100, method="inclusive")[part - 1]
+    return sorted(values)[math.ceil(part / 100 * len(values)) - 1]
 
 
 def described(queue: Queue, clips: Clips, creates: int) -> str:
