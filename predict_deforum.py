@@ -1,7 +1,7 @@
-"""The Cog face of deforum: inputs as documented, a few calls, one mp4.
+"""The Cog predictor of deforum: inputs as documented, a few calls, one mp4.
 
-`cog build` reads this file without running it, so every Input is literal and complete; lib/ holds the same tables
-for itself, and a test holds the two equal.
+`cog build` reads this file without running it, so every Input is literal and complete. lib/deforum_request.py says the
+same once more, and a test holds the two equal.
 """
 
 import time
@@ -11,30 +11,33 @@ from cog import BaseRunner, Input, Path
 
 from lib import weights
 from lib.animation.video import encoding_thread, write_mp4
-from lib.deforum import Deforum, Request
+from lib.deforum import Deforum, Recipe
+from lib.deforum_request import MIN_FRAMES, Inputs
 from lib.device import computing, draw_seed, is_alive, limit_threads, release_threads
 from lib.diffusion.models import load
 from lib.errors import logged
 from lib.outputs import Outputs
-from lib.progress import Stages
+from lib.progress import Stages, report
 
 
 class Predictor(BaseRunner):
-    """Keyframed prompts and camera motion to video."""
+    """Keyframed prompts and camera motion to video. Tests and benches make shorter and smaller ones."""
+
+    recipe = Recipe()
+    min_frames = MIN_FRAMES
 
     def setup(self) -> None:
         limit_threads()
         folder = weights.ensure("deforum")
-        models = load(folder)
+        self.models = load(folder)
         self.weights_kind = weights.kind(folder)
-        self.device = models.device
-        self.deforum = Deforum(models)
+        self.deforum = Deforum(self.models, self.recipe)
         self.outputs = Outputs("deforum")
         encoding_thread()
         release_threads()
 
     def healthcheck(self) -> bool:
-        return is_alive(self.device)
+        return is_alive(self.models.device)
 
     def run(
         self,
@@ -57,35 +60,30 @@ class Predictor(BaseRunner):
         fps: int = Input(description="Choose fps for the video.", default=15, ge=10, le=60),
         seed: Optional[int] = Input(description="Random seed. Leave blank to randomize the seed", default=None),
     ) -> Path:
-        settings: dict[str, object] = {
-            "max_frames": max_frames,
-            "animation_prompts": animation_prompts,
-            "angle": angle,
-            "zoom": zoom,
-            "translation_x": translation_x,
-            "translation_y": translation_y,
-            "color_coherence": color_coherence,
-            "sampler": sampler,
-            "fps": fps,
-            "seed": draw_seed() if seed is None else seed,
-        }
         # As a decorator it would hide the defaults from the server, which sets them on this very function.
         with logged(), computing():
-            request = Request.verified(**settings)
-            settings |= {"max_frames": request.max_frames, "fps": request.fps, "seed": request.seed}  # 7.0 is now 7
-            print(f"Using seed: {request.seed}")
-            stages = Stages(self.device)
+            request = Inputs(
+                max_frames=max_frames,
+                animation_prompts=animation_prompts,
+                angle=angle,
+                zoom=zoom,
+                translation_x=translation_x,
+                translation_y=translation_y,
+                color_coherence=color_coherence,
+                sampler=sampler,
+                fps=fps,
+                seed=draw_seed() if seed is None else seed,
+            ).request(self.min_frames)
+            inputs = request.inputs
+            print(f"Using seed: {inputs.seed}")
+            stages = Stages(self.models.device)
             with self.outputs.fresh() as folder:
                 video = Path(folder / "animation.mp4")
                 started_s = time.perf_counter()
-                frames = write_mp4(video, self.deforum.frames(request, stages), request.fps, settings)
+                frames = write_mp4(video, self.deforum.frames(request, stages), inputs.fps, request.described())
                 total_s = time.perf_counter() - started_s
         # What the run spent on the video itself; the rest of its encoding went on beside the model's work.
         stages.seconds["video"] = total_s - sum(stages.seconds.values())
-        self.record_metric("seed", request.seed)
-        self.record_metric("frames", frames)
-        self.record_metric("steps", request.steps)
-        self.record_metric("model", self.weights_kind)
-        for stage, seconds in stages.seconds.items():
-            self.record_metric(f"seconds.{stage}", round(seconds, 4))
+        steps = self.recipe.total_steps(inputs.max_frames)
+        report(self.record_metric, stages, seed=inputs.seed, frames=frames, steps=steps, model=self.weights_kind)
         return video

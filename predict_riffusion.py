@@ -1,7 +1,7 @@
-"""The Cog face of riffusion: inputs as documented, a few calls, two files.
+"""The Cog predictor of riffusion: inputs as documented, a few calls, two files.
 
-`cog build` reads this file without running it, so every Input is literal and complete; lib/ holds the same tables
-for itself, and a test holds the two equal.
+`cog build` reads this file without running it, so every Input is literal and complete. lib/riffusion_request.py says
+the same once more, and a test holds the two equal.
 """
 
 import os
@@ -10,16 +10,15 @@ from typing import Optional
 from cog import BaseModel, BaseRunner, Input, Path
 
 from lib import weights
-from lib.audio.encode import level, write_png, write_wav
-from lib.audio.inverse import Synthesis
-from lib.audio.spectrogram import image_to_mel
-from lib.device import computing, draw_seed, generator, is_alive, limit_threads, release_threads
+from lib.audio.encode import write_png, write_wav
+from lib.device import computing, draw_seed, is_alive, limit_threads, release_threads
 from lib.diffusion.models import load
 from lib.errors import logged
 from lib.inputs import MAX_SEED, check_integer
 from lib.outputs import Outputs
-from lib.progress import Stages
-from lib.riffusion import Request, Riffusion
+from lib.progress import Stages, report
+from lib.riffusion import Riffusion
+from lib.riffusion_request import Inputs
 
 
 class Output(BaseModel):
@@ -36,16 +35,14 @@ class Predictor(BaseRunner):
         _seed()  # a wrong one is told now, not by every prediction
         limit_threads()
         folder = weights.ensure("riffusion")
-        models = load(folder)
+        self.models = load(folder)
         self.weights_kind = weights.kind(folder)
-        self.device = models.device
-        self.riffusion = Riffusion(models)
-        self.synthesis = Synthesis(models.device)
+        self.riffusion = Riffusion(self.models)
         self.outputs = Outputs("riffusion")
         release_threads()
 
     def healthcheck(self) -> bool:
-        return is_alive(self.device)
+        return is_alive(self.models.device)
 
     def run(
         self,
@@ -82,7 +79,7 @@ class Predictor(BaseRunner):
     ) -> Output:
         # As a decorator it would hide the defaults from the server, which sets them on this very function.
         with logged(), computing():
-            request = Request.verified(
+            request = Inputs(
                 prompt_a=prompt_a,
                 prompt_b=prompt_b,
                 alpha=alpha,
@@ -90,21 +87,17 @@ class Predictor(BaseRunner):
                 num_inference_steps=num_inference_steps,
                 seed_image_id=seed_image_id,
                 seed=_seed(),
-            )
-            print(f"Using seed: {request.seed}")
-            stages = Stages(self.device)
+            ).request()
+            seed = request.inputs.seed
+            print(f"Using seed: {seed}")
+            stages = Stages(self.models.device)
             with self.outputs.fresh() as folder:
-                image = self.riffusion.generate(request, stages)
+                clip = self.riffusion.generate(request, stages)
+                output = Output(audio=Path(folder / "audio.wav"), spectrogram=Path(folder / "spectrogram.png"))
                 with stages.measure("sound"):
-                    waveform = self.synthesis(image_to_mel(image), generator(request.seed))
-                    output = Output(audio=Path(folder / "audio.wav"), spectrogram=Path(folder / "spectrogram.png"))
-                    write_wav(output.audio, level(waveform), request.described())
-                    write_png(output.spectrogram, image, request.described())
-        self.record_metric("seed", request.seed)
-        self.record_metric("steps", request.steps)
-        self.record_metric("model", self.weights_kind)
-        for stage, seconds in stages.seconds.items():
-            self.record_metric(f"seconds.{stage}", round(seconds, 4))
+                    write_wav(output.audio, clip.waveform, request.described())
+                    write_png(output.spectrogram, clip.image, request.described())
+        report(self.record_metric, stages, seed=seed, steps=request.steps, model=self.weights_kind)
         return output
 
 

@@ -24,15 +24,18 @@ import torch
 from inputs import ANIMATION
 from numpy.typing import NDArray
 
-from lib.animation.color import COLOR_COHERENCE, ColorMatcher, add_noise
+from lib.animation.color import COLOR_COHERENCE, ColorMatcher
+from lib.animation.noise import add_noise
 from lib.animation.video import write_mp4
 from lib.animation.warp import warp
-from lib.deforum import NOISE_SIGMA, SIZE_PX, Deforum, Request
+from lib.deforum import Deforum, Recipe
+from lib.deforum_request import Inputs
 from lib.device import generator
 from lib.diffusion.models import load
 from lib.progress import Stages
 from lib.weights import SMALL
 
+SIZE_PX, NOISE_SIGMA = Recipe().size_px, Recipe().noise_sigma
 MOTION = (1.5, 1.04, 3.0, -2.0)  # degrees, times, pixels
 CLIP_FRAMES = 100
 MODEL_FRAMES = 6
@@ -81,7 +84,7 @@ def video_ms() -> float:
 
 def model_ms() -> dict[str, float]:
     """Return the milliseconds that the small model takes for a frame after the first, by stage."""
-    request = Request.verified(**ANIMATION)
+    request = Inputs(**ANIMATION).request()
     models = load(SMALL / "deforum")
     stages = Stages(models.device)
     with contextlib.redirect_stdout(io.StringIO()):  # its progress

@@ -11,12 +11,16 @@ import report
 from inputs import ANIMATION
 
 import predict_deforum
-from lib import deforum
+from lib.deforum import Recipe
 
-# Two steps, of which later frames run one: the small model's full schedule would take a quarter of an hour.
-deforum.STEPS, deforum.FIRST_STEP = 2, 1
 
-predictor = predict_deforum.Predictor()
+class Predictor(predict_deforum.Predictor):
+    """Run two steps, later frames one: the small model's full schedule would take a quarter of an hour."""
+
+    recipe = Recipe(steps=2, strength=0.5)
+
+
+predictor = Predictor()
 predictor.setup()
 video = predictor.run(**ANIMATION | {"max_frames": int(sys.argv[1])})
 peak_mb = report.memory_mb()["peak"]

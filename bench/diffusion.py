@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import diffusion_cuda
 import full_size
@@ -29,28 +28,22 @@ from inputs import ANIMATION
 from PIL import Image
 from recorder import Measured, Recorder
 
-from lib import deforum, riffusion
+from lib import deforum, deforum_request, riffusion, riffusion_request
 from lib.animation.video import write_mp4
 from lib.audio.seed_images import load as load_seed_image
 from lib.device import pick_device, pick_dtype, synchronize
-from lib.diffusion.img2img import GUIDANCE_SCALE, decode, denoise, encode
 from lib.diffusion.models import Models, load
-from lib.diffusion.prompt_weights import PromptEncoder
+from lib.diffusion.pipeline import GUIDANCE_SCALE, decode, denoise, encode
+from lib.diffusion.prompt_encoder import PromptEncoder
+from lib.diffusion.prompt_weights import parse
 from lib.diffusion.samplers import BETAS, SAMPLERS, Sampler
 from lib.progress import Stages
 from lib.weights import SMALL
 
 PROMPT = "funky synth solo"
-RIFFUSION = riffusion.Request.verified(
-    prompt_a=PROMPT,
-    prompt_b=None,
-    alpha=0.5,
-    denoising=0.75,
-    num_inference_steps=50,
-    seed_image_id="vibes",
-    seed=0,
-)
-DEFORUM = deforum.Request.verified(**ANIMATION)
+RIFFUSION = riffusion_request.Inputs(prompt_a=PROMPT).request()
+DEFORUM = deforum_request.Inputs(**ANIMATION)
+SIZE_PX = deforum.Recipe().size_px
 PARTS = (
     "a VAE encode",
     "a guided UNet evaluation",
@@ -75,9 +68,9 @@ def step(name: str) -> Iterator[None]:
 def recorded_parts(models: Models) -> list[functools.partial[Any]]:
     """Return the calls of PARTS as the loop makes them, each done once."""
     recorder = Recorder(models)
-    image = np.zeros((deforum.SIZE_PX, deforum.SIZE_PX, 3), dtype=np.float32)
+    image = np.zeros((SIZE_PX, SIZE_PX, 3), dtype=np.float32)
     prompts = PromptEncoder(models.tokenizer, models.text_encoder)
-    (embedding,) = prompts.encode([PROMPT])
+    (embedding,) = prompts.encode([parse("prompt", PROMPT)])
     one_evaluation = Sampler("ddim", 50, 49)
     latents = encode(recorder.models, image).mean
     latents = denoise(recorder.models, one_evaluation, latents, embedding, prompts.unconditional(embedding))
@@ -112,20 +105,21 @@ def measure_riffusion(models: Models, repeats: int) -> Measured:
     recorder = Recorder(models)
     runs = []
     for _ in range(repeats):
-        story = riffusion.Riffusion(recorder.models)
+        model = riffusion.Riffusion(recorder.models)
         recorder.clear()
         start_s = time.perf_counter()
-        story.generate(RIFFUSION, Stages(models.device))
+        model.picture(RIFFUSION, Stages(models.device))
         whole_s = time.perf_counter() - start_s
         runs.append((whole_s, recorder.floor_s()))
     return Measured(len(recorder.calls) - 2, runs)
 
 
 def later_frames(models: Models, sampler: str) -> tuple[deforum.Frame, Iterator[deforum.Frame]]:
-    """Return frame 0 and the frames after it. Frame 0 takes one step: only what it costs depends on their number."""
-    frames = deforum.Deforum(models).frames(replace(DEFORUM, sampler=sampler), Stages(models.device))
-    with mock.patch.multiple(deforum, STEPS=1, FIRST_STEP=0):
-        return next(frames), frames
+    """Return frame 0, which is grey, and the frames after it: what they cost does not depend on it."""
+    grey = np.full((SIZE_PX, SIZE_PX, 3), 128, dtype=np.uint8)
+    request = replace(DEFORUM, sampler=sampler).request()
+    frames = deforum.Deforum(models).frames(request, Stages(models.device), first=grey)
+    return next(frames), frames
 
 
 def measure_deforum(models: Models, sampler: str, repeats: int) -> Measured:
@@ -166,7 +160,7 @@ def measure_diffusers(models: Models, dtype: torch.dtype, strength: float, repea
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    image = Image.fromarray(load_seed_image(RIFFUSION.seed_image_id)).convert("RGB")
+    image = Image.fromarray(load_seed_image(RIFFUSION.inputs.seed_image_id)).convert("RGB")
 
     def run(_: int) -> None:
         pipeline(PROMPT, image, strength=strength, num_inference_steps=50, guidance_scale=GUIDANCE_SCALE)
@@ -244,17 +238,17 @@ for sampler in samplers:
         measured[f"deforum, a frame, {sampler}"] = measure_deforum(models["deforum"], sampler, repeats)
 if on_cuda:
     with step("what only a GPU can be asked"):
-        story = riffusion.Riffusion(models["riffusion"])
+        musician = riffusion.Riffusion(models["riffusion"])
         _, later = later_frames(models["deforum"], "plms")
         only_cuda = diffusion_cuda.measure(
             parts[1],
-            {"riffusion": lambda: story.generate(RIFFUSION, Stages(device)), "deforum": lambda: next(later)},
+            {"riffusion": lambda: musician.picture(RIFFUSION, Stages(device)), "deforum": lambda: next(later)},
             draw=options.write,
         )
 diffusers_s: dict[str, list[float]] = {}
 for name, model, strength in (
-    ("riffusion, a clip", "riffusion", RIFFUSION.denoising),
-    ("deforum, a frame, plms", "deforum", 1 - deforum.STRENGTH),
+    ("riffusion, a clip", "riffusion", RIFFUSION.inputs.denoising),
+    ("deforum, a frame, plms", "deforum", 1 - deforum.Recipe().strength),
 ):
     with step(f"{name} with diffusers"):
         diffusers_s[name] = [

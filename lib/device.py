@@ -36,6 +36,9 @@ def has_fast_attention(device: torch.device, dtype: torch.dtype) -> bool:
 def generator(seed: int) -> torch.Generator:
     """Return a CPU generator for `seed`: drawn there, the same seed gives the same noise on every device.
 
+    What is made from the noise is equal on the same machine with the same number of threads only: with another number,
+    PyTorch's GroupNorm adds up a single picture in other parts, so the VAE rounds differently.
+
     A seed counted up beyond 32 bits goes on from 0.
     """
     return torch.Generator("cpu").manual_seed(seed % (MAX_SEED + 1))

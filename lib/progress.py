@@ -1,9 +1,9 @@
-"""Progress lines in the form that clients of these models parse, and the seconds of each stage."""
+"""Progress lines in the form that clients of these models parse, the seconds of each stage, and the metrics."""
 
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -69,3 +69,10 @@ class Stages:
         yield
         synchronize(self._device)
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started_s
+
+
+def report(record: Callable[[str, str | float], None], stages: Stages, **values: str | float) -> None:
+    """Hand the metrics of a run to `record`, each with its name: the values, and the seconds of each stage."""
+    seconds = {f"seconds.{stage}": round(its_s, 4) for stage, its_s in stages.seconds.items()}
+    for name, value in {**values, **seconds}.items():
+        record(name, value)

@@ -18,6 +18,7 @@ from lib.inputs import MAX_SEED, check_integer
 from lib.outputs import whole
 from local.inputs import MODELS, Value, inputs_of, parsed
 from local.scratch import guarded, scratch
+from local.version import version
 
 COLUMNS, INDENT = 110, " " * 6
 
@@ -28,11 +29,11 @@ def main() -> None:
     model, folder = arguments.model, arguments.output or Path("out") / arguments.model
     try:
         inputs = parsed(arguments.input, inputs_of(model))
-        seed = fix_seed(model, inputs, arguments.seed)
+        seed = verified_seed(model, inputs, chosen_seed(model, inputs, arguments.seed))
+        fix_seed(model, inputs, seed)
+        make(folder)
         with scratch("predict") as own_folder, guarded(own_folder):
             tempfile.tempdir = str(own_folder)  # PyTorch leaves a folder there too
-            verify(model, inputs, seed)
-            make(folder)
             for path in save(run(model, inputs), folder, seed):
                 print(f"Wrote {path}")
     except UserError as error:
@@ -45,6 +46,7 @@ def _command_line() -> argparse.ArgumentParser:
         description="Run one prediction without Docker.",
         epilog="script/predict MODEL --help lists a model's inputs.",
     )
+    parser.add_argument("--version", action="version", version=version())
     models = parser.add_subparsers(dest="model", metavar="MODEL", required=True, help=" or ".join(MODELS))
     for model in MODELS:
         one = models.add_parser(
@@ -69,37 +71,44 @@ def listed(model: str) -> str:
     return "\n".join(lines)
 
 
-def fix_seed(model: str, inputs: dict[str, Value], option: int | None) -> int:
-    """Return the seed of this run, and fix it: in the input, or in the environment of a model without such an input.
+def chosen_seed(model: str, inputs: dict[str, Value], option: int | None) -> Value:
+    """Return the seed that is asked for, a fresh one if none is; one that is an input is verified with the others.
 
     Raises:
-        UserError: it is given twice, or no seed.
+        UserError: it is asked for twice, or is no seed.
     """
-    variable = f"{model.upper()}_SEED"
     if option is not None and inputs.get("seed") is not None:
         raise UserError("the seed is given twice, by --seed and by -i seed")
     if option is not None:
-        seed = check_integer("--seed", option, 0, MAX_SEED)
-    elif inputs.get("seed") is not None:
-        seed = check_integer("seed", inputs["seed"], 0, MAX_SEED)
-    elif "seed" in inputs or not os.environ.get(variable):
-        seed = secrets.randbelow(MAX_SEED + 1)
-    else:
-        text = os.environ[variable]
-        seed = check_integer(variable, int(text) if text.isdecimal() else text, 0, MAX_SEED)
+        return check_integer("--seed", option, 0, MAX_SEED)
+    if inputs.get("seed") is not None:
+        return inputs["seed"]
+    fixed = "" if "seed" in inputs else os.environ.get(_variable(model), "")
+    if fixed:
+        return check_integer(_variable(model), int(fixed) if fixed.isdecimal() else fixed, 0, MAX_SEED)
+    return secrets.randbelow(MAX_SEED + 1)
+
+
+def verified_seed(model: str, inputs: dict[str, Value], seed: Value) -> int:
+    """Verify the inputs, which the predictor does only when it has loaded its weights, and return the seed.
+
+    Raises:
+        UserError: some are wrong.
+    """
+    module = importlib.import_module(f"lib.{model}_request")
+    return int(module.Inputs(**{**inputs, "seed": seed}).request().inputs.seed)
+
+
+def fix_seed(model: str, inputs: dict[str, Value], seed: int) -> None:
+    """Fix the seed of this run: in the input, or in the environment of a model without such an input."""
     if "seed" in inputs:
         inputs["seed"] = seed
     else:
-        os.environ[variable] = str(seed)
-    return seed
+        os.environ[_variable(model)] = str(seed)
 
 
-def verify(model: str, inputs: dict[str, Value], seed: int) -> None:
-    """Raise the UserError of wrong inputs: the predictor would too, but only when it has loaded its weights.
-
-    What the schema refuses is refused before: the import that is needed here takes seconds.
-    """
-    importlib.import_module(f"lib.{model}").Request.verified(**{**inputs, "seed": seed})
+def _variable(model: str) -> str:
+    return f"{model.upper()}_SEED"
 
 
 def make(folder: Path) -> None:

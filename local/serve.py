@@ -21,6 +21,7 @@ from typing import IO, Any
 from lib.errors import UserError
 from local.inputs import MODELS, ROOT, SCHEMA_SUFFIX
 from local.scratch import guarded, scratch
+from local.version import version
 
 COGLETS_FOLDER = Path("/tmp/coglet")  # noqa: S108 - Cog 0.23.1 has it there, wherever TMPDIR is
 POLL_S = 0.1
@@ -170,6 +171,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def main() -> None:
     """Parse the command line, serve until a signal comes or the server ends."""
     parser = argparse.ArgumentParser(prog="script/serve", description="Serve a model over HTTP without Docker.")
+    parser.add_argument("--version", action="version", version=version())
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("--port", type=_port, default=0, help="where to listen (default: a free port)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
@@ -180,24 +182,30 @@ def main() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores one, a script's & another
             signal.signal(number, _exit)
     address = (arguments.model, arguments.host, arguments.port, arguments.upload_url)
+    ending = threading.Event()
     try:
-        with _log(arguments.log) as log, started(*address, log=log) as server:
-            server.wait_until_ready()
-            print(f"{arguments.model} is ready on {server.url}", flush=True)
-            sys.exit(server.process.wait())
+        with _log(arguments.log, ending) as log, started(*address, log=log) as server:
+            try:
+                server.wait_until_ready()
+                print(f"{arguments.model} is ready on {server.url}", flush=True)
+                status = server.process.wait()
+            except SystemExit:
+                ending.set()  # that what it was doing stays undone, is no news
+                raise
+        sys.exit(status)
     except (NotServingError, UserError) as error:
         sys.exit(f"script/serve: {error}")
 
 
 @contextmanager
-def _log(everything: bool) -> Iterator[IO[bytes] | None]:
-    """Lend the server something to log to: our own output, or a pipe from which we show what matters."""
+def _log(everything: bool, ending: threading.Event) -> Iterator[IO[bytes] | None]:
+    """Lend the server something to log to: our own output, or a pipe from which we show what matters until `ending`."""
     if everything:
         yield None
         return
     near_end, far_end = os.pipe()
     with os.fdopen(near_end, "rb") as lines:
-        reader = threading.Thread(target=_show, args=[lines])
+        reader = threading.Thread(target=_show, args=[lines, ending])
         reader.start()
         with os.fdopen(far_end, "wb") as log:
             try:
@@ -207,9 +215,10 @@ def _log(everything: bool) -> Iterator[IO[bytes] | None]:
                 reader.join()
 
 
-def _show(lines: IO[bytes]) -> None:
+def _show(lines: IO[bytes], ending: threading.Event) -> None:
     for line in lines:
-        if text := noteworthy(line.decode(errors="replace").rstrip()):
+        text = noteworthy(line.decode(errors="replace").rstrip())
+        if text and not ending.is_set():
             print(text, file=sys.stderr, flush=True)
 
 

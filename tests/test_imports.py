@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOUNDATION = {"device", "errors", "inputs", "outputs", "progress", "weights"}
-STORIES = {"deforum", "riffusion"}
+FOUNDATION = {"device", "errors", "inputs", "outputs", "probe", "progress", "weights"}
+STORIES = {"deforum", "deforum_request", "riffusion", "riffusion_request"}
 
 # What the modules of each room may import from the others.
 ALLOWED = {

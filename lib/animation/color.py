@@ -1,14 +1,9 @@
-"""Prepare a warped frame for the next diffusion: give it the colours of frame 0, then a little noise.
-
-Without the first, colours drift from frame to frame; without the second, details wash out.
-"""
+"""Give a warped frame the colours of frame 0: without that, they drift from frame to frame."""
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from lib.diffusion.img2img import to_model_range
 from lib.errors import invalid
 
 LEVELS = 256  # of a uint8 channel
@@ -59,18 +54,6 @@ class ColorMatcher:
 
     def _convert_back(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return cv2.cvtColor(picture, self._conversion[1]) if self._conversion else picture
-
-
-def add_noise(frame: NDArray[np.uint8], sigma: float, generator: torch.Generator) -> NDArray[np.float32]:
-    """Scale the frame to [-1, 1], the VAE's units, and add Gaussian noise of that sigma.
-
-    frame: (height, width, 3) uint8 RGB. Returns float32 of the same shape. As in the original it is neither
-    rounded to levels nor clipped: white may come to 1.05, and clipping would darken it on the average.
-    generator: a CPU one, which the caller seeds for the frame.
-    """
-    noise = torch.randn(frame.shape, generator=generator).mul_(sigma)
-    noised: NDArray[np.float32] = to_model_range(frame) + noise.numpy()
-    return noised
 
 
 def _histograms(picture: NDArray[np.uint8]) -> list[NDArray[np.float32]]:

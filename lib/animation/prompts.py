@@ -5,6 +5,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from lib.diffusion import prompt_weights
+from lib.diffusion.prompt_weights import Prompt
 from lib.errors import Problems, UserError, shown
 from lib.inputs import MAX_PROMPT_CHARS, check_text
 
@@ -16,11 +17,11 @@ FRAME = re.compile(r"\s*(?P<digits>[0-9]+)\s*:")  # ASCII alone: digits of other
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts by frame: `keyframes`, in order and at least one, pair a frame with its text from there on."""
+    """Prompts by frame: `keyframes`, in order and at least one, pair a frame with the prompt from there on."""
 
-    keyframes: tuple[tuple[int, str], ...]
+    keyframes: tuple[tuple[int, Prompt], ...]
 
-    def at(self, frame: int) -> str:
+    def at(self, frame: int) -> Prompt:
         """Return the prompt of `frame`; before the first keyframe, the first one's."""
         after = bisect_right(self.keyframes, frame, key=lambda keyframe: keyframe[0])
         return self.keyframes[max(after - 1, 0)][1]
@@ -38,7 +39,7 @@ def parse(value: object, max_frames: int) -> Prompts:
     if len(parts) > max_frames + 1:  # one each for frames 0 to max_frames
         raise UserError(f"{NAME} has {len(parts)} parts, but must have at most {max_frames + 1}")
     problems = Problems()
-    found: dict[int, tuple[int, str]] = {}  # frame: number of its part, and its prompt
+    found: dict[int, tuple[int, Prompt]] = {}  # frame: number of its part, and its prompt
     for number, part in enumerate(parts, start=1):
         label = f"{NAME}, part {number} ({shown(part.strip())})"
         keyframe = problems.check(_keyframe, label, part, max_frames)
@@ -51,7 +52,7 @@ def parse(value: object, max_frames: int) -> Prompts:
     return Prompts(tuple((frame, found[frame][1]) for frame in sorted(found)))
 
 
-def _keyframe(label: str, part: str, max_frames: int) -> tuple[int, str]:
+def _keyframe(label: str, part: str, max_frames: int) -> tuple[int, Prompt]:
     """Read one part into its frame and its prompt."""
     match = FRAME.match(part)
     digits = match["digits"] if match else "0"
@@ -64,5 +65,4 @@ def _keyframe(label: str, part: str, max_frames: int) -> tuple[int, str]:
         raise UserError(f"{label}: the prompt is empty")
     if len(text) > MAX_PROMPT_CHARS:
         raise UserError(f"{label}: the prompt has {len(text)} characters, but must have at most {MAX_PROMPT_CHARS}")
-    prompt_weights.parse(label, text)
-    return int(frame), text
+    return int(frame), prompt_weights.parse(label, text)

@@ -13,10 +13,6 @@ from lib.device import has_fast_attention, pick_device, pick_dtype
 from lib.diffusion.attention import use_blocked_self_attention
 from lib.errors import UserError, first_line
 
-# Its bars for a second's work, and its report of buffers that nobody uses any more, are no concern of the user's.
-transformers_logging.disable_progress_bar()
-transformers_logging.set_verbosity_error()
-
 
 @dataclass(frozen=True)
 class Models:
@@ -54,6 +50,9 @@ def load(folder: Path, device: torch.device | None = None, dtype: torch.dtype | 
     """
     device = device or pick_device()
     dtype = dtype or pick_dtype(device)
+    # Its bars for a second's work, and its report of buffers that nobody uses any more, are no concern of the user's.
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     classes = {"text_encoder": CLIPTextModel, "vae": AutoencoderKL, "unet": UNet2DConditionModel}
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)

@@ -1,4 +1,4 @@
-"""Read a Cog face as `cog build` does: by parsing it, without running it."""
+"""Read a Cog predictor as `cog build` does: by parsing it, without running it."""
 
 import ast
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Any
 JSON_TYPES = {"str": "string", "int": "integer", "float": "number"}
 
 
-def input_schemas(face: Path) -> dict[str, Any]:
+def input_schemas(path: Path) -> dict[str, Any]:
     """Return the schemas that Cog's generator makes of the inputs: "Input", and one for each list of choices."""
     schemas: dict[str, Any] = {}
     properties: dict[str, Any] = {}
     schemas["Input"] = {"properties": properties, "title": "Input", "type": "object"}
-    arguments = _run_method(_parse(face)).args
+    arguments = _run_method(_parse(path)).args
     for order, (argument, call) in enumerate(zip(arguments.args[1:], arguments.defaults, strict=True)):
         assert isinstance(call, ast.Call), f"{argument.arg} is not an Input(...)"
         assert not call.args, f"{argument.arg}: Input takes keywords only"
@@ -39,9 +39,9 @@ def input_schemas(face: Path) -> dict[str, Any]:
     return schemas
 
 
-def output_schema(face: Path) -> dict[str, Any]:
+def output_schema(path: Path) -> dict[str, Any]:
     """Return the schema that Cog's generator makes of what run() returns."""
-    tree = _parse(face)
+    tree = _parse(path)
     returned = ast.unparse(_run_method(tree).returns or ast.Constant(None))
     file = {"format": "uri", "type": "string"}
     if returned == "Path":
@@ -73,8 +73,8 @@ def as_documented(schemas: dict[str, Any]) -> dict[str, Any]:
     return {"properties": documented, "type": "object"}
 
 
-def _parse(face: Path) -> ast.Module:
-    return ast.parse(face.read_text(encoding="utf-8"))
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _run_method(tree: ast.Module) -> ast.FunctionDef:

@@ -1,34 +1,100 @@
-"""The README's tables of inputs are those of the documented schema."""
+"""What the pages say of files, inputs and versions is so."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+import yaml
+
+from lib.animation.operations import FUNCTIONS, VARIABLES
+from local.inputs import MODELS
+from local.tables import page_of, table, with_table
+from local.version import version
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+LISTING = ["git", "ls-files", "*.md"]
+NAMES = subprocess.check_output(LISTING, cwd=ROOT, text=True).splitlines()
+PAGES = sorted(ROOT / name for name in NAMES if (ROOT / name).is_file())
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+# The README's first screen: what a browser shows of it before one scrolls, some 20 lines of text and the picture.
+FIRST_SCREEN_LINES = 22
 
 
-def allowed(about: dict[str, Any]) -> str:
-    if "enum" in about:
-        return ", ".join(f"`{choice}`" for choice in about["enum"])
-    if "maximum" in about:
-        return f"{about['minimum']} to {about['maximum']}"
-    return f"{about['minimum']} or more" if "minimum" in about else ""
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
 
 
-def table(model: str) -> str:
-    generated = json.loads((ROOT / "schema" / f"{model}.openapi.json").read_text(encoding="utf-8"))
-    documented = json.loads((ROOT / "schema" / f"{model}.documented.json").read_text(encoding="utf-8"))
-    rows = ["| input | type | default | allowed | description |", "| --- | --- | --- | --- | --- |"]
-    for name in generated["components"]["schemas"]["Input"]["properties"]:
-        about = documented["properties"][name]
-        default = f"`{about['default']}`" if "default" in about else ""
-        description = "" if about["description"] == "An enumeration." else about["description"].replace("|", "\\|")
-        rows.append(f"| `{name}` | {about['type']} | {default} | {allowed(about)} | {description} |")
-    return "\n".join(rows)
+def anchors(page: Path) -> set[str]:
+    """Return the headings of a page as they are linked to."""
+    headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("model", ["riffusion", "deforum"])
+@pytest.mark.parametrize("model", MODELS)
 def test_the_table_of_inputs_is_the_schemas(model: str) -> None:
-    assert table(model) in (ROOT / "README.md").read_text(encoding="utf-8"), f"README.md needs\n{table(model)}"
+    page = text_of(page_of(model))
+    assert page == with_table(page, table(model)), "script/tables writes it"
+    assert len(table(model).splitlines()) > 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    for target in LINK.findall(text_of(page)):
+        if target.startswith(("https://", "http://", "mailto:")):
+            continue
+        if target.endswith("gateway.md") and not (ROOT / "gateway").exists():
+            continue  # it comes with the gateway
+        path, _, anchor = target.partition("#")
+        linked = page.parent / path if path else page
+        assert linked.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(linked), f"{page.name} links to {target}"
+
+
+def test_the_first_screen_says_what_it_is_shows_it_and_starts_it() -> None:
+    screen = "\n".join(text_of(ROOT / "README.md").splitlines()[:FIRST_SCREEN_LINES])
+    assert "](docs/pictures/" in screen
+    for model in MODELS:
+        assert f"**{model}**" in screen
+        assert f"script/predict {model} " in screen
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_has_to_copy_can_be_read(page: Path) -> None:
+    for language, block in re.findall(r"^```(sh|yaml|json)\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL):
+        if language == "sh":
+            subprocess.run(["/bin/bash", "-n"], input=block, text=True, check=True)
+        elif language == "yaml":
+            yaml.safe_load(block)
+        else:
+            json.loads(block)
+
+
+def test_the_page_of_deforum_names_what_expressions_know() -> None:
+    known = text_of(page_of("deforum")).partition("Expressions know:")[2].partition("##")[0]
+    written = set(re.findall(r"[a-z_][a-z_0-9]*", " ".join(re.findall(r"`([^`]+)`", known))))
+    assert written - {"condition", "a", "b"} == {*VARIABLES, *FUNCTIONS}
+
+
+def test_every_script_has_its_line() -> None:
+    listed = set(re.findall(r"^\| `script/([\w-]+)", text_of(ROOT / "script" / "README.md"), re.MULTILINE))
+    assert listed == {path.name for path in (ROOT / "script").iterdir() if path.suffix != ".md"}
+
+
+def test_the_version_is_that_of_the_newest_release() -> None:
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", text_of(ROOT / "CHANGELOG.md"), re.MULTILINE)
+    assert released[0] == version()
+
+
+def test_a_script_reports_the_version() -> None:
+    for program in ("local.predict", "local.serve"):
+        command = [sys.executable, "-m", program, "--version"]
+        assert subprocess.check_output(command, cwd=ROOT, text=True).strip() == version()
+
+
+def test_continuous_integration_runs_the_projects_own_script() -> None:
+    (workflow,) = (ROOT / ".github" / "workflows").iterdir()
+    jobs = yaml.safe_load(text_of(workflow))["jobs"]
+    assert [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step] == [".ci/run"]

@@ -1,22 +1,26 @@
-"""The face, the documented schema and the committed generated schema are one.
+"""The predictor, the documented schema, the committed generated schema and lib's inputs are one.
 
 schema/NAME.documented.json is the API as it was always documented; schema/NAME.openapi.json is what Cog's
-generator makes of the face, which the server validates requests with.
+generator makes of the predictor, which the server validates requests with.
 """
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lib import deforum
-from lib.animation.color import COLOR_COHERENCE
-from lib.audio.seed_images import SEED_IMAGE_IDS
-from lib.diffusion.samplers import SAMPLERS
+from lib import deforum_request, riffusion_request
+from lib.diffusion.timesteps import MAX_STEPS
+from lib.errors import UserError
 from tests.contract.schema_of import as_documented, input_schemas, output_schema
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+INPUTS: dict[str, riffusion_request.Inputs | deforum_request.Inputs] = {
+    "riffusion": riffusion_request.Inputs(),
+    "deforum": deforum_request.Inputs(),
+}
 MODELS = [path.stem.removeprefix("predict_") for path in sorted(ROOT.glob("predict_*.py"))]
 ADVICE = "change predict_{0}.py back, or schema/{0}.openapi.json with it (`cog build` writes it to .cog/)"
 
@@ -27,38 +31,57 @@ def committed(model: str, kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_face_is_what_is_documented(model: str) -> None:
-    face = as_documented(input_schemas(ROOT / f"predict_{model}.py"))
-    assert face == committed(model, "documented"), ADVICE.format(model)
+def test_the_predictor_is_what_is_documented(model: str) -> None:
+    predictor = as_documented(input_schemas(ROOT / f"predict_{model}.py"))
+    assert predictor == committed(model, "documented"), ADVICE.format(model)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_committed_schema_is_that_of_the_face(model: str) -> None:
+def test_the_committed_schema_is_that_of_the_predictor(model: str) -> None:
     schemas = committed(model, "openapi")["components"]["schemas"]
-    face = input_schemas(ROOT / f"predict_{model}.py")
-    assert face == {name: schemas[name] for name in face}, ADVICE.format(model)
-    assert list(face["Input"]["properties"]) == list(schemas["Input"]["properties"]), ADVICE.format(model)
+    predictor = input_schemas(ROOT / f"predict_{model}.py")
+    assert predictor == {name: schemas[name] for name in predictor}, ADVICE.format(model)
+    assert list(predictor["Input"]["properties"]) == list(schemas["Input"]["properties"]), ADVICE.format(model)
     assert output_schema(ROOT / f"predict_{model}.py") == schemas["Output"], ADVICE.format(model)
 
 
-def test_riffusions_tables_are_those_of_the_face() -> None:
-    schemas = input_schemas(ROOT / "predict_riffusion.py")
-    assert schemas["seed_image_id"]["enum"] == list(SEED_IMAGE_IDS)
+@pytest.mark.parametrize("model", MODELS)
+def test_lib_has_the_same_names_and_defaults(model: str) -> None:
+    documented = {name: about["default"] for name, about in properties(model).items()}
+    # A seed that is left out is drawn; riffusion's is no documented input.
+    assert {**asdict(INPUTS[model]), "seed": None} == {**documented, "seed": None}
 
 
-def test_deforums_tables_and_bounds_are_those_of_the_face() -> None:
-    schemas = input_schemas(ROOT / "predict_deforum.py")
-    assert sorted(schemas["sampler"]["enum"]) == sorted(SAMPLERS)
-    assert sorted(schemas["color_coherence"]["enum"]) == sorted(COLOR_COHERENCE)
-    bounds = {
-        name: (about["minimum"], about["maximum"])
-        for name, about in schemas["Input"]["properties"].items()
-        if "minimum" in about
-    }
-    assert bounds == {
-        "max_frames": (deforum.MIN_FRAMES, deforum.MAX_FRAMES),
-        "fps": (deforum.MIN_FPS, deforum.MAX_FPS),
-    }
+@pytest.mark.parametrize("model", MODELS)
+def test_lib_takes_every_choice_and_bound_and_nothing_beyond(model: str) -> None:
+    schemas = input_schemas(ROOT / f"predict_{model}.py")
+    for name, about in properties(model).items():
+        for choice in schemas.get(name, {}).get("enum", []):
+            assert read(model, name, choice) == choice
+        for bound, beyond in (("minimum", -1), ("maximum", 1)):
+            if bound in about:
+                assert read(model, name, about[bound]) == about[bound]
+                with pytest.raises(UserError, match=rf"^{name} is "):
+                    read(model, name, about[bound] + beyond)
+
+
+def test_lib_refuses_what_a_schedule_has_no_room_for() -> None:
+    """The documented schema has no upper bound for the steps."""
+    assert "maximum" not in properties("riffusion")["num_inference_steps"]
+    assert read("riffusion", "num_inference_steps", MAX_STEPS) == 1000
+    with pytest.raises(UserError, match=r"^num_inference_steps is 1001, but must be a whole number from 1 to 1000$"):
+        read("riffusion", "num_inference_steps", MAX_STEPS + 1)
+
+
+def properties(model: str) -> dict[str, Any]:
+    found: dict[str, Any] = input_schemas(ROOT / f"predict_{model}.py")["Input"]["properties"]
+    return found
+
+
+def read(model: str, name: str, value: object) -> object:
+    """Return what a request has for an input of this value."""
+    changes: dict[str, Any] = {name: value}
+    return getattr(replace(INPUTS[model], **changes).request().inputs, name)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,36 +1,30 @@
 """What the small model makes of prompts: every margin here is one that random weights fail."""
 
 import itertools
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from lib import deforum, riffusion
+from lib import deforum, deforum_request, riffusion, riffusion_request
 from lib.audio.inverse import Synthesis
 from lib.audio.seed_images import load as load_seed_image
 from lib.audio.spectrogram import HOP_LENGTH, Analysis, image_to_mel, mel_to_image
 from lib.device import generator
-from lib.diffusion import img2img
 from lib.diffusion.models import Models, load
 from lib.progress import Stages
 from lib.weights import SMALL
 from workshop.judging.music_measures import music_measures
 from workshop.judging.picture_measures import to_lab
 
-CLIP = {"prompt_b": None, "alpha": 0.5, "denoising": 1.0, "num_inference_steps": 25, "seed_image_id": "og_beat"}
-ANIMATION = {
-    "max_frames": 100,
-    "angle": "0:(0)",
-    "zoom": "0:(1)",
-    "translation_x": "0:(0)",
-    "translation_y": "0:(0)",
-    "color_coherence": "None",
-    "sampler": "euler",
-    "fps": 15,
-    "seed": 3,
-}
+CLIP = riffusion_request.Inputs(denoising=1.0, num_inference_steps=25, seed_image_id="og_beat")
+ANIMATION = deforum_request.Inputs(zoom="0:(1)", color_coherence="None", sampler="euler", seed=3)
+Clip = Callable[..., NDArray[np.uint8]]
 WINDOW_PX = 10
 
 
@@ -45,38 +39,38 @@ def painter() -> Models:
 
 
 @pytest.fixture(scope="module")
-def clip(musician: riffusion.Riffusion):
+def clip(musician: riffusion.Riffusion) -> Clip:
     @cache
-    def clip(prompt: str, seed: int = 1, **changes: object) -> np.ndarray:
-        request = riffusion.Request.verified(**{"prompt_a": prompt, "seed": seed, **CLIP, **changes})
-        return musician.generate(request, Stages(torch.device("cpu")))
+    def clip(prompt: str, seed: int = 1, **changes: Any) -> NDArray[np.uint8]:
+        request = replace(CLIP, prompt_a=prompt, seed=seed, **changes).request()
+        return musician.picture(request, Stages(torch.device("cpu")))
 
     return clip
 
 
-def onsets_per_s(picture: np.ndarray) -> float:
+def onsets_per_s(picture: NDArray[np.uint8]) -> float:
     return music_measures(picture)["onsets_per_s"]
 
 
-def liveliness(picture: np.ndarray) -> float:
+def liveliness(picture: NDArray[np.uint8]) -> float:
     """Return how much changes within 100 ms, of all there is: drums have 0.45, a pad 0.06."""
     return music_measures(picture)["change_100_ms"]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_drums_have_more_onsets_than_a_pad(clip, seed: int) -> None:
+def test_drums_have_more_onsets_than_a_pad(clip: Clip, seed: int) -> None:
     drums, pad = clip("a busy drum beat", seed), clip("a synth pad", seed)
     assert onsets_per_s(drums) > 1.5 * onsets_per_s(pad)
     assert liveliness(drums) > liveliness(pad) + 0.2
 
 
-def test_words_it_does_not_know_do_no_harm(clip) -> None:
+def test_words_it_does_not_know_do_no_harm(clip: Clip) -> None:
     for prompt in ("a zwibbelnd drum beat", "Drums, 太鼓 🥁, by Xqzt Blorf"):
         assert liveliness(clip(prompt)) > liveliness(clip("a synth pad")) + 0.2
     assert liveliness(clip("a synth pad in the style of Xqzt Blorf")) < liveliness(clip("a busy drum beat")) - 0.2
 
 
-def test_alpha_moves_a_clip_from_one_prompt_to_the_other(clip) -> None:
+def test_alpha_moves_a_clip_from_one_prompt_to_the_other(clip: Clip) -> None:
     way = [
         liveliness(clip("a busy drum beat", prompt_b="a synth pad", alpha=alpha))
         for alpha in (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -85,7 +79,7 @@ def test_alpha_moves_a_clip_from_one_prompt_to_the_other(clip) -> None:
     assert all(earlier > later - 0.03 for earlier, later in itertools.pairwise(way)), way
 
 
-def test_denoising_goes_from_the_seed_image_to_the_prompt(clip) -> None:
+def test_denoising_goes_from_the_seed_image_to_the_prompt(clip: Clip) -> None:
     seed_image = load_seed_image("og_beat").astype(float)
     made = [clip("a synth pad", denoising=denoising) for denoising in (0.0, 0.3, 0.6, 1.0)]
     distances = [np.abs(picture - seed_image).mean() for picture in made]
@@ -94,16 +88,17 @@ def test_denoising_goes_from_the_seed_image_to_the_prompt(clip) -> None:
     assert liveliness(made[0]) > liveliness(made[-1]) + 0.2  # a beat became a pad
 
 
-def test_guidance_brings_a_clip_nearer_to_its_prompt(clip, musician, monkeypatch) -> None:
+def test_guidance_brings_a_clip_nearer_to_its_prompt(clip: Clip) -> None:
     guided = clip("a synth pad", seed=4)
-    request = riffusion.Request.verified(prompt_a="a synth pad", seed=4, **CLIP)
-    monkeypatch.setattr(img2img, "GUIDANCE_SCALE", 0.0)  # the unconditional model alone
-    unguided = musician.generate(request, Stages(torch.device("cpu")))
+    unconditional = riffusion.Recipe(guidance_scale=0.0)  # the unconditional model alone
+    musician = riffusion.Riffusion(load(SMALL / "riffusion", torch.device("cpu"), torch.float32), unconditional)
+    request = replace(CLIP, prompt_a="a synth pad", seed=4).request()
+    unguided = musician.picture(request, Stages(torch.device("cpu")))
     assert liveliness(guided) < 0.5 * liveliness(unguided)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_default_request_makes_a_loop(clip, seed: int) -> None:
+def test_the_default_request_makes_a_loop(clip: Clip, seed: int) -> None:
     picture = clip("funky synth solo", seed, denoising=0.75, num_inference_steps=50, seed_image_id="vibes")
     sound = Synthesis(torch.device("cpu"))(image_to_mel(picture), generator(seed))
     heard = mel_to_image(Analysis()(torch.cat([sound, sound, sound], dim=1))).astype(float)
@@ -112,7 +107,7 @@ def test_the_default_request_makes_a_loop(clip, seed: int) -> None:
     assert jumps[-1] <= max(jumps[:-1]), jumps  # the last one is the seam
 
 
-def jump(heard: np.ndarray, column: int) -> float:
+def jump(heard: NDArray[np.float64], column: int) -> float:
     """Return the change from before a column to after it, over the transform's window of 100 ms."""
     before, after = heard[:, column - WINDOW_PX : column], heard[:, column : column + WINDOW_PX]
     return float(np.abs(after.mean(axis=1) - before.mean(axis=1)).mean())
@@ -120,7 +115,7 @@ def jump(heard: np.ndarray, column: int) -> float:
 
 def test_a_new_prompt_shows_in_the_frames(painter: Models) -> None:
     text = "0: a sunset over the sea | 3: snowy mountains"
-    request = deforum.Request.verified(animation_prompts=text, **ANIMATION)
+    request = replace(ANIMATION, animation_prompts=text).request()
     frames = itertools.islice(deforum.Deforum(painter).frames(request, Stages(torch.device("cpu"))), 12)
     redness, yellowness = np.array([to_lab(frame, 64).mean(axis=(0, 1))[1:] for frame in frames]).T
     assert redness[:3].min() > 20

@@ -22,12 +22,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from lib.deforum import Deforum
-from lib.deforum import Request as DeforumRequest
-from lib.diffusion.img2img import decode, encode, to_model_range
+from lib.deforum_request import Inputs as DeforumInputs
+from lib.deforum_request import Request as DeforumRequest
 from lib.diffusion.models import Models, load
+from lib.diffusion.pipeline import decode, encode, to_model_range
 from lib.progress import Stages
-from lib.riffusion import Request as RiffusionRequest
 from lib.riffusion import Riffusion
+from lib.riffusion_request import Inputs as RiffusionInputs
+from lib.riffusion_request import Request as RiffusionRequest
 from lib.weights import SMALL
 from workshop.judging.classifier import Classifier, music_classifier, picture_classifier
 from workshop.judging.music_measures import music_measures
@@ -124,7 +126,7 @@ def generate(job: Job) -> list[Picture]:
     if job.domain == "music":
         riffusion = Riffusion(made_by)
         return [
-            riffusion.generate(clip_request(text, seed), Stages(made_by.device))
+            riffusion.picture(clip_request(text, seed), Stages(made_by.device))
             for seed, text in enumerate(job.captions)
         ]
     deforum = Deforum(made_by)
@@ -136,7 +138,7 @@ def generate(job: Job) -> list[Picture]:
 
 def clip_request(caption: str, seed: int) -> RiffusionRequest:
     """Ask for a clip at full denoising."""
-    return RiffusionRequest.verified(
+    return RiffusionInputs(
         prompt_a=caption,
         prompt_b=None,
         alpha=0.5,
@@ -144,12 +146,12 @@ def clip_request(caption: str, seed: int) -> RiffusionRequest:
         num_inference_steps=50,
         seed_image_id=SEED_IMAGE,
         seed=seed,
-    )
+    ).request()
 
 
 def frame_request(caption: str, seed: int) -> DeforumRequest:
     """Ask for an animation, of which the first frame is made from the prompt alone."""
-    return DeforumRequest.verified(
+    return DeforumInputs(
         max_frames=100,
         animation_prompts=f"0: {caption}",
         angle="0:(0)",
@@ -160,7 +162,7 @@ def frame_request(caption: str, seed: int) -> DeforumRequest:
         sampler="plms",
         fps=15,
         seed=seed,
-    )
+    ).request()
 
 
 def generate_all(domain: str, asked: list[Example]) -> tuple[list[Picture], list[tuple[Example, Picture]]]:
@@ -303,7 +305,8 @@ def report_on(domain: str, write: bool) -> str:
         )
     if write:
         sheet(made).save(SHEETS / f"small-{domain}.png", optimize=True)
-        text.append(f"![samples](../docs/pictures/small-{domain}.png)\n\nA column for each class, in the order above.")
+        picture = f"../../docs/pictures/small-{domain}.png"
+        text.append(f"![samples]({picture})\n\nA column for each class, in the order above.")
     return "\n\n".join(text)
 
 

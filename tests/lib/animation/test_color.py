@@ -7,7 +7,8 @@ import pytest
 import torch
 from skimage.exposure import match_histograms
 
-from lib.animation.color import COLOR_COHERENCE, ColorMatcher, add_noise
+from lib.animation.color import COLOR_COHERENCE, ColorMatcher
+from lib.animation.noise import add_noise
 from lib.errors import UserError
 
 SIDE = 256

@@ -15,7 +15,7 @@ steady = settings(derandomize=True, deadline=timedelta(milliseconds=500))
 
 
 def keyframes(text: str, max_frames: int = 100) -> dict[int, str]:
-    return dict(prompts.parse(text, max_frames).keyframes)
+    return {frame: prompt.text for frame, prompt in prompts.parse(text, max_frames).keyframes}
 
 
 def problems(text: object, max_frames: int = 100) -> tuple[str, ...]:
@@ -143,11 +143,11 @@ def test_round_trip(expected: dict[int, str], data: st.DataObject) -> None:
         plain = frame == 0 and not re.match(r"[0-9]+\s*:", text) and data.draw(st.booleans())
         parts.append(f"{blank}{text}{other}" if plain else f"{blank}{frame}{other}:{blank}{text}{other}")
     found = prompts.parse("|".join(parts), 100)
-    assert dict(found.keyframes) == expected
+    assert {frame: prompt.text for frame, prompt in found.keyframes} == expected
     assert [frame for frame, _ in found.keyframes] == sorted(expected)
     for n in range(100):
         before = [frame for frame in expected if frame <= n]
-        assert found.at(n) == expected[max(before) if before else min(expected)]
+        assert found.at(n).text == expected[max(before) if before else min(expected)]
 
 
 @settings(steady, max_examples=2000)
@@ -159,4 +159,4 @@ def test_only_a_user_error_ever_comes_out(text: str) -> None:
         assert all(problem.startswith("animation_prompts") for problem in error.problems)
         str(error).encode()
     else:
-        assert all(0 <= frame <= 100 and prompt == prompt.strip() != "" for frame, prompt in found.keyframes)
+        assert all(0 <= frame <= 100 and prompt.text == prompt.text.strip() != "" for frame, prompt in found.keyframes)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.animation.color import ColorMatcher, add_noise
+from lib.animation.color import ColorMatcher
+from lib.animation.noise import add_noise
 from lib.animation.video import write_mp4
 from lib.animation.warp import warp
 

@@ -84,27 +84,31 @@ def multistep(sigmas: Array, i: int, slopes: list[Array]) -> Array:
 
 def run_timesteps(name: str, model: Model, x: Array, steps: int, first_step: int) -> Array:
     """Run ddim (arXiv:2010.02502, eta 0) or plms (arXiv:2202.09778) on x = sqrt(abar) x0 + sqrt(1 - abar) noise."""
-    stride = TRAIN_STEPS // steps
-    offset = 1 if steps < TRAIN_STEPS else 0
-    times = [i * stride + offset for i in reversed(range(steps))][first_step:]
     epsilons: list[Array] = []
-    for t in times:
+    for t, following in pairwise([*leading_schedule(steps)[first_step:], -1]):
         epsilon = model(x, t)
         epsilons = [*epsilons[-3:], epsilon]
         if name == "plms":
-            epsilon = pseudo_multistep(model, x, t, stride, epsilons)
-        x = transfer(x, t, t - stride, epsilon)
+            epsilon = pseudo_multistep(model, x, t, following, epsilons)
+        x = transfer(x, t, following, epsilon)
     return x
 
 
-def pseudo_multistep(model: Model, x: Array, t: int, stride: int, epsilons: list[Array]) -> Array:
+def leading_schedule(steps: int) -> list[int]:
+    """Timesteps at the whole numbers nearest to i * 1000 / steps; all one more if there is room."""
+    spread = [int(np.rint(i * TRAIN_STEPS / steps)) for i in reversed(range(steps))]
+    return [t + (spread[0] < TRAIN_STEPS - 1) for t in spread]
+
+
+def pseudo_multistep(model: Model, x: Array, t: int, following: int, epsilons: list[Array]) -> Array:
     latest = epsilons[::-1]
     if len(latest) == 1:
-        if t - stride < 0:
+        if following < 0:
             return latest[0]  # a single step has no second timestep for the corrector
-        return (latest[0] + model(transfer(x, t, t - stride, latest[0]), t - stride)) / 2
+        return (latest[0] + model(transfer(x, t, following, latest[0]), following)) / 2
     weights = {2: (3, -1), 3: (23, -16, 5), 4: (55, -59, 37, -9)}[len(latest)]
-    return sum(w * e for w, e in zip(weights, latest, strict=True)) / sum(weights)
+    blended: Array = np.average(latest, axis=0, weights=weights)
+    return blended
 
 
 def transfer(x: Array, t: int, target: int, epsilon: Array) -> Array:

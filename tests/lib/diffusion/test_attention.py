@@ -27,12 +27,13 @@ def drawn(tokens: int, logit_std: float, dtype: torch.dtype) -> tuple[Tensor, Te
     source = torch.Generator().manual_seed(tokens)
     shape = (2, tokens, HEADS * CHANNELS)
     parts = (torch.randn(shape, generator=source) * scale for scale in (logit_std, 1, 1))
-    query, key, value = (part.to(dtype).unflatten(-1, (HEADS, CHANNELS)).transpose(1, 2) for part in parts)
+    query, key, value = (part.to(dtype).view(2, tokens, HEADS, CHANNELS).transpose(1, 2) for part in parts)
     return query, key, value
 
 
 def error(result: Tensor, parts: tuple[Tensor, Tensor, Tensor]) -> float:
-    return relative_error(result.float(), scaled_dot_product_attention(*(part.double() for part in parts)))
+    query, key, value = (part.double() for part in parts)
+    return relative_error(result.float(), scaled_dot_product_attention(query, key, value))
 
 
 @pytest.mark.parametrize("tokens", [BLOCK - 1, BLOCK, 2 * BLOCK + 100])

@@ -8,33 +8,55 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import EulerAncestralDiscreteScheduler, KDPM2AncestralDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
+    KDPM2DiscreteScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
+)
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib import deforum, riffusion
-from lib.diffusion.img2img import GUIDANCE_SCALE, denoise
 from lib.diffusion.models import Models, load
-from lib.diffusion.prompt_weights import PromptEncoder
-from lib.diffusion.samplers import ANCESTRAL, BETAS, SAMPLERS, SECOND_ORDER, Sampler
+from lib.diffusion.pipeline import GUIDANCE_SCALE, denoise
+from lib.diffusion.prompt_encoder import PromptEncoder
+from lib.diffusion.prompt_weights import parse
+from lib.diffusion.samplers import BETAS, SAMPLERS, Sampler
 from tests.lib.diffusion.compare import relative_error
 
 SIDE_PX = 128
 STEPS = 50
 FEW = 2  # steps that tell as much as all of them
 CPU = torch.device("cpu")
-STOCK = {"euler_ancestral": EulerAncestralDiscreteScheduler, "dpm2_ancestral": KDPM2AncestralDiscreteScheduler}
 META = torch.device("meta")
+LEADING = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False}
+STOCK: dict[str, tuple[type, dict[str, Any]]] = {
+    "klms": (LMSDiscreteScheduler, {}),
+    "dpm2": (KDPM2DiscreteScheduler, {}),
+    "dpm2_ancestral": (KDPM2AncestralDiscreteScheduler, {}),
+    "heun": (HeunDiscreteScheduler, {}),
+    "euler": (EulerDiscreteScheduler, {}),
+    "euler_ancestral": (EulerAncestralDiscreteScheduler, {"timestep_spacing": "linspace"}),
+    "plms": (PNDMScheduler, {**LEADING, "skip_prk_steps": True}),
+    "ddim": (DDIMScheduler, {**LEADING, "clip_sample": False}),
+}
+SECOND_ORDER = ("dpm2", "dpm2_ancestral", "heun")
+ANCESTRAL = ("dpm2_ancestral", "euler_ancestral")
 CASES = [
-    pytest.param(riffusion.SAMPLER, 13, id="riffusion"),
-    *(pytest.param(name, deforum.FIRST_STEP, id=f"deforum-{name}") for name in SAMPLERS),
+    pytest.param(riffusion.Recipe().sampler, 13, id="riffusion"),
+    *(pytest.param(name, STEPS - deforum.Recipe().later_steps, id=f"deforum-{name}") for name in SAMPLERS),
 ]
 
 
 @pytest.fixture(scope="module")
 def prompts(models: Models) -> tuple[Tensor, Tensor]:
     encoder = PromptEncoder(models.tokenizer, models.text_encoder)
-    embedding, unconditional = encoder.encode(["funky synth solo", ""])
+    embedding, unconditional = encoder.encode([parse("prompt", text) for text in ("funky synth solo", "")])
     return embedding, unconditional
 
 
@@ -47,16 +69,14 @@ def latents_and_noise(models: Models) -> tuple[Tensor, Tensor]:
 def fast(models: Models, name: str, first_step: int, prompts: tuple[Tensor, Tensor]) -> Tensor:
     sampler = Sampler(name, STEPS, first_step)
     begun = sampler.add_noise(*latents_and_noise(models))
-    return denoise(models, sampler, begun, *prompts, torch.Generator().manual_seed(1))
+    return denoise(models, sampler, begun, *prompts, generator=torch.Generator().manual_seed(1))
 
 
 @torch.inference_mode()
 def plain(models: Models, name: str, first_step: int, prompts: tuple[Tensor, Tensor]) -> Tensor:
     """Do what a pipeline of diffusers does, with a scheduler of its own."""
-    ours, arguments = SAMPLERS[name]
-    scheduler_class = STOCK.get(name, ours)
-    offset = {"steps_offset": 1} if arguments["timestep_spacing"] == "leading" else {}
-    scheduler = scheduler_class(**BETAS, **arguments, **offset)
+    scheduler_class, arguments = STOCK[name]
+    scheduler = scheduler_class(**BETAS, **arguments)
     scheduler.set_timesteps(STEPS)
     first_index = 2 * first_step if name in SECOND_ORDER else first_step
     timesteps = scheduler.timesteps[first_index:]
@@ -69,7 +89,7 @@ def plain(models: Models, name: str, first_step: int, prompts: tuple[Tensor, Ten
     embedding, unconditional = prompts
     context = torch.cat([unconditional, embedding]).to(models.dtype)
     options: dict[str, Any] = {"generator": torch.Generator().manual_seed(1)} if name in ANCESTRAL else {}
-    latents = scheduler.add_noise(*latents_and_noise(models), timesteps[:1])
+    latents: Tensor = scheduler.add_noise(*latents_and_noise(models), timesteps[:1])
     for i, timestep in enumerate(timesteps):
         if name == "klms":
             options = {"order": min(4, i + 1)}
@@ -101,25 +121,22 @@ def test_the_order_in_memory_changes_only_the_rounding(
     assert relative_error(fast(models, name, first_step, prompts), expected) < 1e-4
 
 
-BFLOAT16_ERROR = 0.05  # relative to float32
-BFLOAT16_ERROR_KLMS = 0.2  # a fourth-order multistep method builds rounding up; measured: 0.13
-
-
 @pytest.fixture(scope="module")
 def low(small_folder: Path) -> Models:
     return load(small_folder, CPU, torch.bfloat16)
 
 
 @pytest.mark.parametrize(("name", "first_step"), CASES)
-def test_bfloat16_stays_near_float32(
+def test_bfloat16_costs_no_more_than_it_costs_the_plain_loop(
     models: Models, low: Models, prompts: tuple[Tensor, Tensor], name: str, first_step: int
 ) -> None:
+    """How much that is depends on the sampler and on the processor, whose kernels round in ways of their own."""
     expected = fast(models, name, first_step, prompts)
-    bound = BFLOAT16_ERROR_KLMS if name == "klms" else BFLOAT16_ERROR
-    assert relative_error(fast(low, name, first_step, prompts), expected) < bound
+    ours, plain_ones = (relative_error(loop(low, name, first_step, prompts), expected) for loop in (fast, plain))
+    assert 0 < ours < 1.5 * plain_ones
 
 
-class Transfers(TorchDispatchMode):
+class Transfers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own class has no types
     """Count the tensors that are copied from the CPU to the meta device, by their shape.
 
     A meta tensor has no values: whatever would read one raises, so a run on it proves that nothing is read back. But
@@ -127,7 +144,7 @@ class Transfers(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.shapes: Counter[tuple[int, ...]] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -149,7 +166,7 @@ def test_the_loop_reads_nothing_from_the_device_and_sends_it_all_before_the_firs
     begun = sampler.add_noise(latents, noise)
     transfers = Transfers()
     with transfers:
-        result = denoise(on_meta, sampler, begun, embedding, unconditional, torch.Generator().manual_seed(1))
+        result = denoise(on_meta, sampler, begun, embedding, unconditional, generator=torch.Generator().manual_seed(1))
     assert result.device == META
     expected = Counter({tuple(sampler.timesteps.shape): 1})
     if name in ANCESTRAL:  # whose noise is drawn on the CPU, to be the same on every device

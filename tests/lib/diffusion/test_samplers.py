@@ -4,24 +4,34 @@ With data distributed as N(MEAN, STD^2), the perfect epsilon model is known in c
 the ODE: y(0) = MEAN + (y - MEAN) * STD / sqrt(STD^2 + sigma^2).
 """
 
+from typing import TypeVar
+
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler, PNDMScheduler
 from torch import Tensor
 
-from lib.diffusion.samplers import ANCESTRAL, SAMPLERS, Sampler
+from lib import deforum_request
+from lib.diffusion.samplers import BETAS, SAMPLERS, Sampler
+from lib.diffusion.timesteps import leading
 from tests.lib.diffusion.compare import relative_error
 from tests.lib.diffusion.reference_samplers import ALPHAS_CUMPROD, SIGMAS, Array, run_sigma, run_timesteps, sigma_of
 
 MEAN, STD = 0.4, 0.7
 SHAPE = (1, 4, 64, 64)
 BY_TIMESTEP = ("ddim", "plms")
+ANCESTRAL = [name for name, method in SAMPLERS.items() if method.is_ancestral]
 DETERMINISTIC = [name for name in SAMPLERS if name not in ANCESTRAL]
 
 
-def exact_epsilon(x: Array | Tensor, t: float | Tensor) -> Array | Tensor:
+Latents = TypeVar("Latents", Array, Tensor)
+
+
+def exact_epsilon(x: Latents, t: float | Tensor) -> Latents:
     abar = 1 / (1 + sigma_of(float(t)) ** 2)
-    return (1 - abar) ** 0.5 * (x - abar**0.5 * MEAN) / (abar * STD**2 + 1 - abar)
+    epsilon: Latents = (1 - abar) ** 0.5 * (x - abar**0.5 * MEAN) / (abar * STD**2 + 1 - abar)
+    return epsilon
 
 
 def start(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -104,30 +114,51 @@ def test_ancestral_noise_comes_from_the_generator(name: str) -> None:
     assert not torch.allclose(ends[0], ends[2])
 
 
-@pytest.mark.parametrize(
-    ("name", "from_start", "part_way"),
-    [
-        ("klms", 50, 17),
-        ("euler", 50, 17),
-        ("euler_ancestral", 50, 17),
-        ("ddim", 50, 17),
-        ("plms", 51, 18),
-        ("heun", 99, 33),
-        ("dpm2", 99, 33),
-        ("dpm2_ancestral", 99, 33),
-    ],
-)
-def test_counts_of_evaluations(name: str, from_start: int, part_way: int) -> None:
-    assert len(Sampler(name, 50).timesteps) == from_start
-    assert len(Sampler(name, 50, 33).timesteps) == part_way
+EVALUATIONS = {"heun": (99, 33), "dpm2": (99, 33), "dpm2_ancestral": (99, 33), "plms": (51, 18)}
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 7, 333, 501, 999, 1000])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_counts_of_evaluations(name: str) -> None:
+    counts = len(Sampler(name, 50).timesteps), len(Sampler(name, 50, 33).timesteps)
+    assert counts == EVALUATIONS.get(name, (50, 17))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 333, 501, 667, 999, 1000])
 @pytest.mark.parametrize("name", BY_TIMESTEP)
 def test_leading_schedules_of_any_length(name: str, steps: int) -> None:
     for first_step in {0, steps // 2, steps - 1}:
         begun, result = run(name, steps, first_step)
         assert relative_error(result, published(name, begun, steps, first_step)) < 2e-4
+
+
+DIVISORS = [n for n in range(1, 1001) if 1000 % n == 0]
+
+
+@pytest.mark.parametrize("steps", DIVISORS)
+def test_leading_schedules_are_the_published_ones_where_there_are_whole_strides(steps: int) -> None:
+    offset = 1 if steps < 1000 else 0  # one more would be beyond the last timestep
+    stock = DDIMScheduler(**BETAS, steps_offset=offset)
+    stock.set_timesteps(steps)
+    assert Sampler("ddim", steps).timesteps.tolist() == stock.timesteps.tolist()
+    pairs = PNDMScheduler(**BETAS, steps_offset=offset, skip_prk_steps=True)
+    pairs.set_timesteps(steps)
+    assert Sampler("plms", steps).timesteps.tolist() == pairs.timesteps.tolist()
+
+
+def test_leading_schedules_begin_a_stride_below_the_end_and_fall_evenly_to_the_first_timestep() -> None:
+    for steps in range(1, 1001):
+        timesteps = leading(steps)
+        stride = 1000 / steps
+        assert len(timesteps) == steps
+        assert timesteps[-1] in (0, 1)
+        assert timesteps[0] == min(round(1000 - stride) + 1, 999)
+        strides = -np.diff(timesteps)
+        assert (np.abs(strides - stride) <= 1).all()
+        assert (strides > 0).all()
+
+
+def test_a_request_knows_the_samplers() -> None:
+    assert set(deforum_request.SAMPLERS) == SAMPLERS.keys()
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -142,12 +173,23 @@ def test_runs_share_nothing(name: str) -> None:
     assert torch.equal(result, undisturbed)
 
 
-def test_every_evaluation_is_reported() -> None:
-    sampler = Sampler("heun", 5, 2)
-    calls: list[None] = []
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("first_step", [0, 2, 4])
+def test_every_step_is_reported_when_it_is_done(name: str, first_step: int) -> None:
+    sampler = Sampler(name, 5, first_step)
+    events: list[str] = []
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        events.append("evaluation")
+        return exact_epsilon(x, t)
+
     latents, noise = start()
-    sampler.run(exact_epsilon, sampler.add_noise(latents, noise), torch.Generator(), lambda: calls.append(None))
-    assert len(calls) == len(sampler.timesteps) == 5
+    sampler.run(model, sampler.add_noise(latents, noise), torch.Generator(), lambda: events.append("step"))
+    assert events.count("step") == sampler.steps == 5 - first_step
+    assert events.count("evaluation") == len(sampler.timesteps)
+    assert events[-1] == "step"
+    first = events.index("step")
+    assert first == (2 if name in EVALUATIONS and first_step < 4 else 1)
 
 
 @pytest.mark.parametrize(("steps", "first_step"), [(0, 0), (1001, 0), (50, 50), (50, -1)])

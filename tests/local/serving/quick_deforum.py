@@ -1,28 +1,28 @@
-"""Deforum's own face on 64x64 frames and one step for each, so that the shortest documented run takes two seconds.
+"""Deforum's own predictor on 64x64 frames and one step for each, so that the shortest documented run takes two seconds.
 
 A prompt of its own asks the allocator for more than there is, as a run on a full GPU does.
 """
 
-from collections.abc import Sequence
-
 import torch
+from torch import Tensor
 
-import lib.deforum
-from lib.diffusion.prompt_weights import PromptEncoder
-from predict_deforum import Predictor
+import predict_deforum
+from lib.deforum import Recipe
 
-__all__ = ["Predictor"]
-
-lib.deforum.SIZE_PX = 64
-lib.deforum.STEPS = 10
-lib.deforum.FIRST_STEP = 9
+GREEDY = "more memory than there is"
 
 
-class GreedyEncoder(PromptEncoder):
-    def encode(self, prompts: Sequence[str]) -> list[torch.Tensor]:
-        if list(prompts) == ["more memory than there is"]:
-            torch.empty(2**50)
-        return super().encode(prompts)
+class Predictor(predict_deforum.Predictor):
+    """Deforum, small and quick."""
 
+    recipe = Recipe(size_px=64, steps=10, strength=0.85)
 
-setattr(lib.deforum, "PromptEncoder", GreedyEncoder)  # noqa: B010 - mypy knows it as what it was
+    def setup(self) -> None:
+        super().setup()
+        greedy = self.models.tokenizer(GREEDY, padding="max_length", return_tensors="pt").input_ids
+
+        def allocate(_encoder: torch.nn.Module, args: tuple[Tensor, ...]) -> None:
+            if torch.equal(args[0].cpu(), greedy):
+                torch.empty(2**50)
+
+        self.models.text_encoder.register_forward_pre_hook(allocate)

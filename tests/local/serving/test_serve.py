@@ -102,7 +102,8 @@ def test_from_ready_to_sigterm_in_the_middle_of_a_prediction(tmp_path: Path, rec
         receiver.until(lambda delivery: "%|" in delivery.body["logs"])
         assert running.ended_by(signal.SIGTERM) == 128 + signal.SIGTERM
         assert list((tmp_path / "tmp").iterdir()) == []
-        weights, ready = running.screen.read_text().splitlines()  # and nothing else
+        *setup, weights, ready = running.screen.read_text().splitlines()
+        assert all(line.startswith("Making the environment") for line in setup)  # and nothing else
         assert weights.startswith("Weights: the small model's")
         assert ready == f"{READY}{port}"
 

@@ -1,4 +1,4 @@
-"""The faces keep to what Cog can read: it parses them without running them, and drops what it can't read silently."""
+"""The predictors keep to what Cog can read: it parses them without running them, and silently drops the rest."""
 
 import ast
 import io
@@ -11,81 +11,84 @@ import pytest
 from tests.contract.schema_of import input_schemas, output_schema
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FACES = sorted(ROOT.glob("predict_*.py"))
+PREDICTORS = sorted(ROOT.glob("predict_*.py"))
 OPTIONS = {"default", "description", "ge", "le", "choices"}
 LAYOUT = {tokenize.NEWLINE, tokenize.NL, tokenize.ENDMARKER}
 
-faces = pytest.mark.parametrize("face", FACES, ids=lambda face: face.stem)
+predictors = pytest.mark.parametrize("path", PREDICTORS, ids=lambda path: path.stem)
 
 
-def predictor(face: Path) -> ast.ClassDef:
-    tree = ast.parse(face.read_text(encoding="utf-8"))
+def predictor(path: Path) -> ast.ClassDef:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Predictor")
 
 
-def methods(face: Path) -> dict[str, ast.FunctionDef]:
-    return {node.name: node for node in predictor(face).body if isinstance(node, ast.FunctionDef)}
+def methods(path: Path) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in predictor(path).body if isinstance(node, ast.FunctionDef)}
 
 
-def inputs(face: Path) -> dict[str, tuple[str, ast.Call]]:
+def inputs(path: Path) -> dict[str, tuple[str, ast.Call]]:
     """Return the annotation and the Input(...) of each input."""
-    arguments = methods(face)["run"].args
-    pairs = zip(arguments.args[1:], arguments.defaults, strict=True)
-    return {argument.arg: (ast.unparse(argument.annotation), default) for argument, default in pairs}
+    arguments = methods(path)["run"].args
+    found = {}
+    for argument, default in zip(arguments.args[1:], arguments.defaults, strict=True):
+        assert argument.annotation, argument.arg
+        assert isinstance(default, ast.Call), argument.arg
+        found[argument.arg] = ast.unparse(argument.annotation), default
+    return found
 
 
-def option_tokens(face: Path, option: ast.keyword) -> list[tokenize.TokenInfo]:
+def option_tokens(path: Path, option: ast.keyword) -> list[tokenize.TokenInfo]:
     """Return the tokens of an option's value as they are written."""
-    segment = ast.get_source_segment(face.read_text(encoding="utf-8"), option)
+    segment = ast.get_source_segment(path.read_text(encoding="utf-8"), option)
     tokens = [token for token in tokenize.generate_tokens(io.StringIO(segment).readline) if token.type not in LAYOUT]
     return tokens[2:]  # after NAME and =
 
 
-@faces
-def test_a_face_is_the_one_kind_that_warns_nowhere(face: Path) -> None:
+@predictors
+def test_a_predictor_is_the_one_kind_that_warns_nowhere(path: Path) -> None:
     """run() of a BaseRunner: predict() and BasePredictor are deprecated, and both methods at once fail at the start."""
-    assert [ast.unparse(base) for base in predictor(face).bases] == ["BaseRunner"]
-    assert {"setup", "run", "healthcheck"} <= methods(face).keys()
-    assert "predict" not in methods(face)
-    assert not methods(face)["run"].decorator_list  # it would hide the defaults from the server, which sets them
+    assert [ast.unparse(base) for base in predictor(path).bases] == ["BaseRunner"]
+    assert {"setup", "run", "healthcheck"} <= methods(path).keys()
+    assert "predict" not in methods(path)
+    assert not methods(path)["run"].decorator_list  # it would hide the defaults from the server, which sets them
 
 
-@faces
-def test_the_names_of_cog_are_imported_as_they_are(face: Path) -> None:
-    nodes = list(ast.walk(ast.parse(face.read_text(encoding="utf-8"))))
+@predictors
+def test_the_names_of_cog_are_imported_as_they_are(path: Path) -> None:
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     assert not any(alias.name.split(".")[0] == "cog" for n in nodes if isinstance(n, ast.Import) for alias in n.names)
     (imported,) = (n for n in nodes if isinstance(n, ast.ImportFrom) and n.module == "cog")
     assert not any(alias.asname for alias in imported.names)
     assert {alias.name for alias in imported.names} <= {"BaseModel", "BaseRunner", "Input", "Path"}
 
 
-@faces
-def test_every_argument_is_an_input_with_keywords_that_cog_reads(face: Path) -> None:
-    arguments = methods(face)["run"].args
+@predictors
+def test_every_argument_is_an_input_with_keywords_that_cog_reads(path: Path) -> None:
+    arguments = methods(path)["run"].args
     assert not (arguments.posonlyargs or arguments.kwonlyargs or arguments.vararg or arguments.kwarg)
-    for name, (_, call) in inputs(face).items():
-        assert isinstance(call, ast.Call), name
+    for name, (_, call) in inputs(path).items():
         assert ast.unparse(call.func) == "Input", name
         assert not call.args, name
         assert {option.arg for option in call.keywords} <= OPTIONS, name
         assert "default" in {option.arg for option in call.keywords}, name
 
 
-@faces
-def test_every_annotation_is_plain_and_optional_where_the_default_is_none(face: Path) -> None:
-    properties = input_schemas(face)["Input"]["properties"]
-    for name, (annotation, _) in inputs(face).items():
+@predictors
+def test_every_annotation_is_plain_and_optional_where_the_default_is_none(path: Path) -> None:
+    properties = input_schemas(path)["Input"]["properties"]
+    for name, (annotation, _) in inputs(path).items():
         plain = annotation.removeprefix("Optional[").removesuffix("]")
         assert plain in {"str", "int", "float"}, name
         assert (annotation != plain) == (properties[name]["default"] is None), name
 
 
-@faces
-def test_every_option_is_one_bare_literal(face: Path) -> None:
+@predictors
+def test_every_option_is_one_bare_literal(path: Path) -> None:
     """Expressions, brackets, joined, prefixed and escaped strings come out wrong or make an input required."""
-    for name, (_, call) in inputs(face).items():
+    for name, (_, call) in inputs(path).items():
         for option in call.keywords:
-            tokens = option_tokens(face, option)
+            tokens = option_tokens(path, option)
             where = f"{name}: {option.arg}={''.join(token.string for token in tokens)}"
             if option.arg == "choices":
                 check_choices(option.value, tokens, where)
@@ -116,17 +119,17 @@ def check_string(token: tokenize.TokenInfo, where: str) -> None:
     assert token.start[0] == token.end[0], f"{where} is not on one line"
 
 
-@faces
-def test_the_output_is_a_path_or_a_direct_model_of_paths(face: Path) -> None:
-    assert methods(face)["run"].returns is not None
-    schema: dict[str, Any] = output_schema(face)  # asserts that a model's base is BaseModel and its fields are Paths
+@predictors
+def test_the_output_is_a_path_or_a_direct_model_of_paths(path: Path) -> None:
+    assert methods(path)["run"].returns is not None
+    schema: dict[str, Any] = output_schema(path)  # asserts that a model's base is BaseModel and its fields are Paths
     assert schema["type"] in ("string", "object")
 
 
-@faces
-def test_the_health_check_is_called_as_the_server_calls_it(face: Path) -> None:
+@predictors
+def test_the_health_check_is_called_as_the_server_calls_it(path: Path) -> None:
     """Without arguments and from a thread; anything but False, None included, would be taken as healthy."""
-    healthcheck = methods(face)["healthcheck"]
+    healthcheck = methods(path)["healthcheck"]
     assert [argument.arg for argument in healthcheck.args.args] == ["self"]
     assert ast.unparse(healthcheck.returns or ast.Constant(None)) == "bool"
     assert all(node.value for node in ast.walk(healthcheck) if isinstance(node, ast.Return))

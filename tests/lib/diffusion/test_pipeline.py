@@ -1,10 +1,23 @@
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from lib.diffusion.img2img import GUIDANCE_SCALE, LatentDistribution, decode, denoise, encode, to_model_range
-from lib.diffusion.models import Models
-from lib.diffusion.prompt_weights import PromptEncoder
+from lib.diffusion.models import Models, load
+from lib.diffusion.pipeline import (
+    GUIDANCE_SCALE,
+    LatentDistribution,
+    decode,
+    denoise,
+    encode,
+    from_model_range,
+    to_model_range,
+)
+from lib.diffusion.prompt_encoder import PromptEncoder
+from lib.diffusion.prompt_weights import parse
 from lib.diffusion.samplers import Sampler
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -13,6 +26,11 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 @pytest.fixture(scope="module")
 def noise(models: Models) -> torch.Tensor:
     return torch.randn(models.latent_shape(64, 64), generator=torch.Generator().manual_seed(0))
+
+
+def embeddings(models: Models, *texts: str) -> list[Tensor]:
+    encoder = PromptEncoder(models.tokenizer, models.text_encoder)
+    return encoder.encode([parse("prompt", text) for text in texts])
 
 
 def test_model_range_is_minus_one_to_one() -> None:
@@ -46,11 +64,38 @@ def test_decode_refuses_what_is_not_finite(models: Models, noise: torch.Tensor) 
         decode(models, noise * float("nan"))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_overflows_is_decoded_again_in_float32_and_said(
+    models: Models, small_folder: Path, noise: torch.Tensor, dtype: torch.dtype, capsys: pytest.CaptureFixture[str]
+) -> None:
+    low = load(small_folder, torch.device("cpu"), dtype)
+    expected = decode(dataclasses.replace(low, vae=load(small_folder, low.device, torch.float32).vae), noise)
+
+    def overflow(_module: torch.nn.Module, _given: object, result: Tensor) -> Tensor:
+        """Do what a float16 convolution does whose sums exceed 65504: in float32 there is room for them."""
+        return result / 0 if result.dtype == dtype else result
+
+    hook = low.vae.decoder.conv_out.register_forward_hook(overflow)
+    try:
+        picture = decode(low, noise)
+        assert capsys.readouterr().out == f"A picture was not finite in {dtype}: decoding it again in float32\n"
+        with pytest.raises(FloatingPointError, match="not finite, in float32 either"):
+            decode(low, noise * float("nan"))
+    finally:
+        hook.remove()
+    assert np.abs(picture.astype(float) - expected).max() <= 2  # its weights are those of the lower type
+    assert low.vae.dtype == dtype
+
+
+def test_the_model_range_and_back_is_the_same_picture() -> None:
+    assert np.array_equal(from_model_range(to_model_range(PICTURE)), PICTURE)
+    assert from_model_range(np.array([-1.2, 1.05], dtype=np.float32)).tolist() == [0, 255]
+
+
 def test_guidance_moves_from_the_unconditional_prediction_through_the_prompts(
     models: Models, noise: torch.Tensor
 ) -> None:
-    encoder = PromptEncoder(models.tokenizer, models.text_encoder)
-    embedding, unconditional = encoder.encode(["drums", ""])
+    embedding, unconditional = embeddings(models, "drums", "")
     sampler = Sampler("ddim", 50, 49)  # one step, from timestep 1
     result = denoise(models, sampler, noise, embedding, unconditional)
 
@@ -66,17 +111,14 @@ def test_guidance_moves_from_the_unconditional_prediction_through_the_prompts(
 
 
 def test_the_prompt_changes_the_result(models: Models, noise: torch.Tensor) -> None:
-    encoder = PromptEncoder(models.tokenizer, models.text_encoder)
-    drums, bells, empty = encoder.encode(["drums", "bells", ""])
-    results = [denoise(models, Sampler("plms", 5), noise, prompt, empty) for prompt in (drums, bells)]
-    assert not torch.allclose(*results)
+    drums, bells, empty = embeddings(models, "drums", "bells", "")
+    one, other = (denoise(models, Sampler("plms", 5), noise, prompt, empty) for prompt in (drums, bells))
+    assert not torch.allclose(one, other)
 
 
-def test_a_run_in_bfloat16_is_near_the_one_in_float32(models: Models, small_folder, noise: torch.Tensor) -> None:
-    from lib.diffusion.models import load
-
+def test_a_run_in_bfloat16_is_near_the_one_in_float32(models: Models, small_folder: Path, noise: torch.Tensor) -> None:
     low = load(small_folder, torch.device("cpu"), torch.bfloat16)
-    empty = PromptEncoder(models.tokenizer, models.text_encoder).encode([""])[0]
+    (empty,) = embeddings(models, "")
     pictures = [decode(m, denoise(m, Sampler("plms", 5), noise, empty, empty)) for m in (models, low)]
     assert np.abs(pictures[0].astype(float) - pictures[1]).mean() < 3
 

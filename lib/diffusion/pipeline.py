@@ -1,7 +1,9 @@
 """Encode, denoise, decode: pictures and latents."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,8 +45,10 @@ def denoise(
     latents: Tensor,
     embedding: Tensor,
     unconditional: Tensor,
+    *,
+    guidance_scale: float = GUIDANCE_SCALE,
     generator: torch.Generator | None = None,
-    on_evaluation: Callable[[], None] = lambda: None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Run `sampler` from noisy `latents` with classifier-free guidance, both halves of it in one batch.
 
@@ -58,27 +62,44 @@ def denoise(
         pair = scaled_latents.to(models.dtype).expand(2, -1, -1, -1).contiguous(memory_format=torch.channels_last)
         epsilons = models.unet(pair, timestep, encoder_hidden_states=context, return_dict=False)[0].float()
         without, with_prompt = epsilons.chunk(2)
-        return torch.lerp(without, with_prompt, GUIDANCE_SCALE)
+        return torch.lerp(without, with_prompt, guidance_scale)
 
-    return sampler.run(guided_epsilon, latents, generator, on_evaluation)
+    return sampler.run(guided_epsilon, latents, generator, on_step)
 
 
 @torch.inference_mode()
 def decode(models: Models, latents: Tensor) -> NDArray[np.uint8]:
     """Decode latents (1, channels, height, width) to a picture (height, width, 3) uint8.
 
+    Where float16 or bfloat16 overflow on the way, the picture is decoded once more in float32.
+
     Raises:
-        FloatingPointError: the model produced values that are not finite; a cast would hide them as black pixels.
+        FloatingPointError: the picture has values that are not finite; a cast would hide them as black pixels.
     """
-    scaled = (latents / models.vae.config.scaling_factor).to(models.dtype)
-    image = models.vae.decode(scaled.contiguous(memory_format=torch.channels_last), return_dict=False)[0]
+    image = _decoded(models.vae, latents, models.dtype)
+    if models.dtype != torch.float32 and not torch.isfinite(image).all():
+        print(f"A picture was not finite in {models.dtype}: decoding it again in float32", flush=True)
+        # A copy: whatever happens meanwhile, the model stays as it is. diffusers' own `to` warns of any type.
+        image = _decoded(torch.nn.Module.to(copy.deepcopy(models.vae), torch.float32), latents, torch.float32)
     if not torch.isfinite(image).all():
-        raise FloatingPointError(f"the model's picture is not finite in {models.dtype}")
+        raise FloatingPointError("the model's picture is not finite, in float32 either: its latents are damaged")
     levels = image[0].float().add(1).mul(127.5).round().clamp(0, 255)
     picture: NDArray[np.uint8] = levels.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
     return picture
 
 
+def _decoded(vae: Any, latents: Tensor, dtype: torch.dtype) -> Tensor:
+    scaled = (latents / vae.config.scaling_factor).to(dtype)
+    image: Tensor = vae.decode(scaled.contiguous(memory_format=torch.channels_last), return_dict=False)[0]
+    return image
+
+
 def to_model_range(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return a uint8 picture as float32 in [-1, 1]."""
     return np.divide(image, 127.5, dtype=np.float32) - np.float32(1)
+
+
+def from_model_range(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a picture in [-1, 1] as uint8; what lies beyond is clipped."""
+    levels: NDArray[np.uint8] = np.clip((image + 1) * 127.5, 0, 255).round().astype(np.uint8)
+    return levels

@@ -1,0 +1,68 @@
+"""Start an animation and be told how it goes: `python3 film.py URL PROMPTS [name=value]...`.
+
+The server posts to a little server of ours. Both are on one machine here. Elsewhere the server needs an address by
+which it reaches this one.
+"""
+
+import json
+import re
+import secrets
+import sys
+import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from queue import SimpleQueue
+
+from unpack import unpack
+
+PROGRESS = re.compile(r"^\s*(\d+)%\|.+?\|\s*(\d+)/(\d+)", re.MULTILINE)
+ENDS = ("succeeded", "failed", "canceled")
+
+arrived: SimpleQueue[dict[str, object]] = SimpleQueue()
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Take one webhook: the prediction as it stands."""
+
+    def do_POST(self) -> None:
+        """Keep what was posted, and answer at once, or the server would post it again."""
+        arrived.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Keep the screen for the progress."""
+
+
+def send(method: str, url: str, body: object) -> None:
+    """Send a request with a JSON body."""
+    headers = {"Content-Type": "application/json", "Prefer": "respond-async"}
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)):
+        pass
+
+
+def follow(url: str, inputs: dict[str, object]) -> dict[str, object]:
+    """Start a prediction and return it when it has ended."""
+    prediction_url = f"{url}/predictions/film-{secrets.token_hex(8)}"  # short, and letters, digits, hyphens alone
+    with HTTPServer(("127.0.0.1", 0), Hook) as hooks:
+        webhook = f"http://127.0.0.1:{hooks.server_port}"
+        send(
+            "PUT", prediction_url, {"input": inputs, "webhook": webhook, "webhook_events_filter": ["logs", "completed"]}
+        )
+        try:
+            while True:
+                hooks.handle_request()
+                prediction = arrived.get()
+                if prediction["status"] in ENDS:
+                    return prediction
+                for percent, done, of in PROGRESS.findall(str(prediction.get("logs")))[-1:]:
+                    print(f"{percent} %, {done} of {of}", flush=True)
+        except KeyboardInterrupt:
+            send("POST", f"{prediction_url}/cancel", {})
+            raise
+
+
+if __name__ == "__main__":
+    given = dict(assignment.split("=", 1) for assignment in sys.argv[3:])
+    for path in unpack(follow(sys.argv[1], {"animation_prompts": sys.argv[2], **given})):
+        print(f"Wrote {path}")

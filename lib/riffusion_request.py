@@ -1,0 +1,62 @@
+"""Riffusion's inputs: what is documented, and what a clip is made from. No torch is needed to verify them."""
+
+from dataclasses import asdict, dataclass, replace
+
+from lib.audio.seed_images import SEED_IMAGE_IDS
+from lib.diffusion.prompt_weights import Prompt, check_prompt
+from lib.diffusion.timesteps import MAX_STEPS
+from lib.errors import Problems
+from lib.inputs import MAX_SEED, check_choice, check_integer, check_number
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs by their documented names, with their defaults, and the seed, which is no documented input.
+
+    They are as a server or a caller gives them; `request` verifies them.
+    """
+
+    prompt_a: str = "funky synth solo"  # what the clip sounds like
+    prompt_b: str | None = None  # what it is blended with; None or blanks: with nothing
+    alpha: float = 0.5  # the share of prompt_b in the blend, 0 to 1
+    denoising: float = 0.75  # the share of the schedule that is run, 0 to 1: how much of the seed image changes
+    num_inference_steps: int = 50  # steps of the whole schedule, 1 to 1000
+    seed_image_id: str = "vibes"  # the name of the spectrogram that the clip starts from
+    seed: int = 0  # of all noise, 32 bits
+
+    def request(self) -> "Request":
+        """Verify the values and return what they ask for; raise one UserError that names every problem."""
+        problems = Problems()
+        check = problems.check
+        prompt_a = check(check_prompt, "prompt_a", self.prompt_a) or Prompt("")
+        prompt_b = None if self.prompt_b is None else check(check_prompt, "prompt_b", self.prompt_b)
+        # What follows `or` stands for a value that is refused below.
+        alpha = check(check_number, "alpha", self.alpha, 0, 1) or 0.0
+        denoising = check(check_number, "denoising", self.denoising, 0, 1) or 0.0
+        steps = check(check_integer, "num_inference_steps", self.num_inference_steps, 1, MAX_STEPS) or 1
+        name = check(check_choice, "seed_image_id", self.seed_image_id, SEED_IMAGE_IDS) or ""
+        seed = check(check_integer, "seed", self.seed, 0, MAX_SEED) or 0
+        problems.raise_any()
+        inputs = replace(
+            self, alpha=alpha, denoising=denoising, num_inference_steps=steps, seed_image_id=name, seed=seed
+        )
+        return Request(inputs, prompt_a, prompt_b if prompt_b and prompt_b.text.strip() else None)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a clip is made from: every value of its type and in its bounds, the prompts parsed."""
+
+    inputs: Inputs
+    prompt_a: Prompt
+    prompt_b: Prompt | None  # None: there is nothing to blend
+
+    @property
+    def steps(self) -> int:
+        """How many steps of the schedule are run."""
+        inputs = self.inputs
+        return min(int(inputs.num_inference_steps * inputs.denoising), inputs.num_inference_steps)
+
+    def described(self) -> dict[str, str]:
+        """Return what was asked for as text, for a file's metadata."""
+        return {name: str(value) for name, value in asdict(self.inputs).items() if value is not None}
