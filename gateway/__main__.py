@@ -1,0 +1,109 @@
+"""Run the gateway: python -m gateway. Its settings come from the environment (gateway/settings.py)."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from gateway import app as application
+from gateway import logs
+from gateway.api.bounds import protocol
+from gateway.catalog import CatalogError
+from gateway.settings import Settings, SettingsError, settings, unknown
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2048
+SPARE_FILES = 200  # for the database, webhooks and outputs
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which tells the requests that wait when it is told to end: they answer then, not cut off."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, url: str) -> None:
+        super().__init__(config)
+        self._app = app
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say where it listens once it answers."""
+        await super().startup(sockets)
+        if self.started:
+            sys.stdout.write(f"the gateway listens on {self._url}\n")
+            sys.stdout.flush()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end."""
+        with contextlib.suppress(AttributeError, RuntimeError):  # not started yet
+            services = self._app.state.services
+            asyncio.get_running_loop().call_soon_threadsafe(services.stopping.set)
+        super().handle_exit(sig, frame)
+
+
+def main() -> None:
+    """Listen, say where, and serve until a signal comes."""
+    try:
+        current = settings()
+        listener = _listen(current)
+        # With port 0 the address is known only now, and URLs in webhooks begin with it.
+        bound = current.model_copy(update={"port": listener.getsockname()[1]})
+        logs.configure(bound.log_level, bound.log_format)
+        if others := unknown(os.environ):
+            logger.warning("there are no such settings", extra={"variables": others})
+        app = application.make(bound)
+    except (SettingsError, CatalogError) as error:
+        sys.exit(f"gateway: {error}")
+    _allow_files(bound.connections)
+    Server(_config(app, bound), app, bound.own_url).run(sockets=[listener])
+
+
+def _allow_files(connections: int) -> None:
+    """Let this process open a file for each connection, and some more: many systems allow 1024 to begin with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def _listen(current: Settings) -> socket.socket:
+    """Return a socket that listens where the settings say."""
+    family = socket.AF_INET6 if ":" in current.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((current.host, current.port))
+    except OSError as error:
+        sys.exit(f"gateway: can't listen on {current.host}:{current.port}: {error.strerror}")
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _config(app: FastAPI, current: Settings) -> uvicorn.Config:
+    """Return uvicorn's configuration."""
+    return uvicorn.Config(
+        app,
+        http=protocol(current.body_s),
+        ws="none",
+        loop="asyncio",
+        log_config=None,  # ours stands
+        access_log=False,
+        server_header=False,
+        limit_concurrency=current.connections,
+        timeout_keep_alive=int(current.keep_alive_s),
+        timeout_graceful_shutdown=int(current.drain_s),
+        h11_max_incomplete_event_size=current.header_bytes,
+        proxy_headers=current.trusted_proxies != "",
+        forwarded_allow_ips=current.trusted_proxies or None,
+    )
+
+
+if __name__ == "__main__":
+    main()

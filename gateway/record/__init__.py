@@ -1,0 +1,56 @@
+"""What is known: statuses and transitions, every query by its purpose, migrations, files, retention."""
+
+from gateway.record.database import UNAVAILABLE, DatabaseError, Secrets, migrate, wait_until_migrated
+from gateway.record.deliveries import Delivery
+from gateway.record.engine import GATEWAY_QUEUE, WEBHOOK_QUEUE, WEBHOOK_TASK, prediction_id_of
+from gateway.record.facade import Record, opened
+from gateway.record.predictions import NotStoredError, QueueFullError
+from gateway.record.rows import (
+    Attempt,
+    Body,
+    File,
+    Json,
+    JsonObject,
+    NewPrediction,
+    Outcome,
+    Page,
+    Position,
+    Prediction,
+    Token,
+    resolve,
+)
+from gateway.record.statuses import Status
+from gateway.record.tasks import register
+from gateway.record.tokens import TokenError
+
+__all__ = [
+    "GATEWAY_QUEUE",
+    "UNAVAILABLE",
+    "WEBHOOK_QUEUE",
+    "WEBHOOK_TASK",
+    "Attempt",
+    "Body",
+    "DatabaseError",
+    "Delivery",
+    "File",
+    "Json",
+    "JsonObject",
+    "NewPrediction",
+    "NotStoredError",
+    "Outcome",
+    "Page",
+    "Position",
+    "Prediction",
+    "QueueFullError",
+    "Record",
+    "Secrets",
+    "Status",
+    "Token",
+    "TokenError",
+    "migrate",
+    "opened",
+    "prediction_id_of",
+    "register",
+    "resolve",
+    "wait_until_migrated",
+]

@@ -1,0 +1,125 @@
+"""The output files, in a folder, S3, GCS or Azure: wherever the store's URL points."""
+
+import asyncio
+import os
+import secrets
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import NotFoundError
+from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
+
+from gateway.record.rows import File
+
+if TYPE_CHECKING:
+    from obstore import GetOptions  # exists for type checkers only
+
+CHUNK_BYTES = 1 << 20
+NOT_FOUND = (FileNotFoundError, NotFoundError)  # obstore raises either
+_RANDOM_BYTES = 24
+
+
+class Files:
+    """Store, read and delete output files. Their keys can't be guessed.
+
+    obstore is called in threads: its own asyncio functions leave threads that want the interpreter when it has gone,
+    and a process that ends soon after one of them is aborted.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Take the store's URL: file:///folder (which is made), s3://bucket/prefix, gs:// or az:// alike."""
+        self.store: ObjectStore = _store(url)
+        self._folder = Path(unquote(urlsplit(url).path)) if isinstance(self.store, LocalStore) else None
+
+    async def put(self, prediction_id: str, name: str, media_type: str, data: bytes | bytearray) -> File:
+        """Store a file, whole or not at all, under a fresh key."""
+        key = f"{prediction_id}/{secrets.token_urlsafe(_RANDOM_BYTES)}/{name}"
+        # A folder can't keep a media type, so the row does; where files are fetched from a bucket itself it must
+        # be there too.
+        attributes = None if isinstance(self.store, LocalStore) else {"Content-Type": media_type}
+        await asyncio.to_thread(obstore.put, self.store, key, data, attributes=attributes)
+        return File(key, name, media_type, len(data))
+
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes from start to end (exclusive) in chunks. Raises FileNotFoundError before the first."""
+        try:
+            options: GetOptions = {}
+            if start or end is not None:  # none for the whole: an empty file has no range
+                options = {"range": {"offset": start} if end is None else (start, end)}
+            result = await asyncio.to_thread(obstore.get, self.store, key, options=options)
+        except NOT_FOUND as error:
+            raise FileNotFoundError(key) from error
+        chunks = iter(result.stream(min_chunk_size=CHUNK_BYTES))
+        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+            yield bytes(chunk)
+
+    async def size(self, key: str) -> int | None:
+        """Return the size of a stored file in bytes, or None if there is none under the key."""
+        try:
+            return (await asyncio.to_thread(obstore.head, self.store, key))["size"]
+        except NOT_FOUND:
+            return None
+
+    async def presigned(self, key: str, seconds: float) -> str | None:
+        """Return a URL at which the store itself serves the file for so long, or None if it can't: a folder."""
+        if isinstance(self.store, S3Store | GCSStore | AzureStore):
+            return await asyncio.to_thread(obstore.sign, self.store, "GET", key, timedelta(seconds=seconds))
+        return None
+
+    async def delete(self, keys: list[str]) -> None:
+        """Delete files; those that are gone already don't matter."""
+        if self._folder is not None:
+            await asyncio.to_thread(_unlink, self._folder, keys)
+            return
+        for key in keys:
+            with suppress(*NOT_FOUND):
+                await asyncio.to_thread(obstore.delete, self.store, key)
+
+    async def by_prediction(self) -> dict[str, list[str]]:
+        """Return the keys of all stored files by the id of their prediction, those that are half written too."""
+        if self._folder is not None:
+            return await asyncio.to_thread(_walk, self._folder)
+        return await asyncio.to_thread(_list, self.store)
+
+
+def _list(store: ObjectStore) -> dict[str, list[str]]:
+    """Return the keys in a store, by their first part."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for chunk in obstore.list(store, chunk_size=1000):
+        for entry in chunk:
+            found[entry["path"].split("/")[0]].append(entry["path"])
+    return dict(found)
+
+
+def _unlink(folder: Path, keys: list[str]) -> None:
+    """Delete files in a folder, and the folders that are empty then."""
+    for key in keys:
+        (folder / key).unlink(missing_ok=True)
+        for parent in list(Path(key).parents)[:-1]:
+            try:
+                (folder / parent).rmdir()
+            except OSError:  # another file is in it, or another process was quicker
+                break
+
+
+def _walk(folder: Path) -> dict[str, list[str]]:
+    """Return the paths of the files below a folder, by the first part."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name).relative_to(folder)
+            found[path.parts[0]].append(str(path))
+    return dict(found)
+
+
+def _store(url: str) -> ObjectStore:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return LocalStore(Path(unquote(parts.path)), mkdir=True)
+    return from_url(url)

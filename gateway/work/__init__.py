@@ -1,0 +1,1 @@
+"""Towards the Cog servers: the worker beside each, coglet's quirks in one place, the sweep."""

@@ -1,0 +1,90 @@
+"""Run the worker beside a Cog server: python -m gateway.work --queue Q --cog-url http://127.0.0.1:5001.
+
+SIGTERM or Ctrl-C: it takes no more jobs, ends the running one and exits; a second one ends it at once, and its next
+start goes on with the run.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+
+import httpx
+
+from gateway import record
+from gateway.logs import configure
+from gateway.prediction import Links
+from gateway.settings import Settings, settings
+from gateway.work import sweep
+from gateway.work.coglet import Coglet
+from gateway.work.patience import Patience
+from gateway.work.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+DRAINED_TWICE = 130
+
+
+def main() -> None:
+    """Work until told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m gateway.work", description=__doc__.split("\n")[0])
+    parser.add_argument("--queue", required=True, help="the queue of the version that the Cog server runs")
+    parser.add_argument("--cog-url", required=True, help="where the Cog server is, such as http://127.0.0.1:5001")
+    parser.add_argument(
+        "--name", help="the server's name, the same at each start and no other server's; default: HOST COG_URL"
+    )
+    options = parser.parse_args()
+    configure(settings().log_level, settings().log_format)
+    name = options.name or f"{socket.gethostname()} {options.cog_url}"
+    asyncio.run(_work(settings(), options.queue, options.cog_url, name))
+
+
+async def _work(chosen: Settings, queue: str, cog_url: str, name: str) -> None:
+    await record.wait_until_migrated(chosen.database_url)
+    async with (
+        record.opened(
+            chosen.database_url,
+            chosen.files_url,
+            lambda secrets: Links(secrets.files, chosen.file_url_s).body,
+            stalled_s=chosen.stalled_s,
+        ) as opened,
+        httpx.AsyncClient(trust_env=False) as client,  # a proxy for the world is none for the server beside it
+    ):
+        worker = Worker(opened, Coglet(client, cog_url), queue, name, _patience(chosen))
+        _stop_on_signals(worker)
+        sweeping = asyncio.create_task(sweep.run_forever(opened), name="sweep")
+        logger.info("working", extra={"queue": queue, "cog_url": cog_url, "server": name})
+        try:
+            await worker.run(chosen.callback_host, chosen.callback_port, chosen.output_bytes)
+        finally:
+            sweeping.cancel()
+
+
+def _patience(chosen: Settings) -> Patience:
+    return Patience(
+        beat_s=chosen.stalled_s / 10,
+        lost_s=chosen.lost_s,
+        cancel_s=chosen.cancel_s,
+        setup_failed_s=chosen.setup_failed_s,
+    )
+
+
+def _stop_on_signals(worker: Worker) -> None:
+    told = False
+
+    def stop() -> None:
+        nonlocal told
+        if told:
+            os._exit(DRAINED_TWICE)  # nothing to tidy: the record bears a kill
+        told = True
+        logger.info("draining")
+        worker.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+
+
+if __name__ == "__main__":
+    main()

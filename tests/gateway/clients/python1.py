@@ -1,0 +1,76 @@
+"""Drive PyPI's replicate 1: reads {"do": NAME, ...arguments} from stdin, prints what comes of it as JSON."""
+
+import json
+import sys
+
+import replicate
+from replicate.exceptions import ModelError, ReplicateError
+from replicate.helpers import FileOutput
+from replicate.webhook import Webhooks, WebhookSigningSecret, WebhookValidationError
+
+
+def plain(value):
+    """Return an output with each file as its first bytes and its length."""
+    if isinstance(value, FileOutput):
+        content = value.read()
+        return {"file": content[:16].hex(), "bytes": len(content), "url": value.url[:6]}
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    return value
+
+
+def run(ref, **params):
+    try:
+        return {"output": plain(replicate.run(ref, **params))}
+    except ModelError as error:
+        return {"failed": error.prediction.error, "status": error.prediction.status}
+    except ReplicateError as error:
+        return {"refused": error.status, "detail": error.detail}
+
+
+def parse(ids, model):
+    """Read everything there is to read: pydantic refuses what does not fit the client's classes."""
+    predictions = [replicate.predictions.get(prediction_id) for prediction_id in ids]
+    listed = replicate.predictions.list()
+    owner_model = replicate.models.get(model)
+    versions = owner_model.versions.list()
+    return {
+        "statuses": {prediction.id: prediction.status for prediction in predictions},
+        "errors": {prediction.id: prediction.error for prediction in predictions},
+        "progress": [p.progress.percentage for p in predictions if p.progress],
+        "listed": [prediction.id for prediction in listed.results],
+        "model": f"{owner_model.owner}/{owner_model.name}",
+        "latest": owner_model.latest_version.id,
+        "versions": [version.id for version in versions.results],
+        "version": owner_model.versions.get(versions.results[0].id).id,
+        "models": [f"{model.owner}/{model.name}" for model in replicate.models.list().results],
+        "account": replicate.default_client.accounts.current().type,
+        "deployed": replicate.deployments.predictions.create("test/deployed", input={}).model,
+    }
+
+
+def validate(deliveries):
+    """Tell of each [headers, body] whether its signature holds, by the secret that the API gives."""
+    secret = replicate.webhooks.default.secret()
+    assert isinstance(secret, WebhookSigningSecret)
+    verdicts = []
+    for headers, body in deliveries:
+        try:
+            Webhooks.validate(headers=headers, body=body, secret=secret, tolerance=600)
+            verdicts.append(True)
+        except WebhookValidationError:
+            verdicts.append(False)
+    return verdicts
+
+
+def stream(ref, inputs):
+    return [[event.event.value, plain(event.data), bool(event.id)] for event in replicate.stream(ref, input=inputs)]
+
+
+def cancel(prediction_id):
+    return replicate.predictions.cancel(prediction_id).status
+
+
+if __name__ == "__main__":
+    arguments = json.load(sys.stdin)
+    print(json.dumps(globals()[arguments.pop("do")](**arguments)))

@@ -1,0 +1,274 @@
+r"""A stand-in for coglet 0.23.1, with its quirks and with faults on request; nothing but the standard library.
+
+    python tests/gateway/fake_coglet.py --port 0 --journal FILE [--setup-s 1] [--setup-fails]
+
+It prints `listening on URL`. Each request is a line of JSON in the journal. A prediction's input steers its run:
+
+    seconds: 0.2     how long it runs
+    logs: ["a"]      lines, printed evenly over the run
+    fail: "no"       it fails with ValueError: no
+    crash: true      its child dies at the end of the run: "Worker crashed", unhealthy for good, 409 to every PUT
+    files: 0|1|2     the output: `text`, or a data URL, or an object of two
+    bytes: 1000      the size of each file
+    text: "done"     the output without files
+    deaf: true       it can't be cancelled
+
+POST /faults takes {"lose_terminal": n, "busy_s": s, "dead_child": true, "silent_s": s}: the next n terminal webhooks
+are lost, so long a PUT after an end is answered 409, the idle child has died, and nothing is answered for so long.
+"""
+
+import argparse
+import base64
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+RETRIED = {429, 500, 502, 503, 504}
+TERMINAL_TRIES = 12
+LOGS_EVERY_S = 0.5
+
+JsonObject = dict[str, Any]  # whatever a test sends
+
+
+@dataclass
+class Run:
+    """One prediction that runs."""
+
+    id: str
+    input: JsonObject
+    webhook: str
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    logs: str = ""
+
+
+class Server:
+    """The state of the server: at most one run at a time."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.started_at = datetime.now(UTC).isoformat()
+        self.health = "STARTING"
+        self.setup_logs = ""
+        self.run: Run | None = None
+        self.ended_at = 0.0
+        self.faults: JsonObject = {}
+        self.silent_until = 0.0
+        self.lock = threading.Lock()
+        self._journal = options.journal
+        self._options = options
+        threading.Thread(target=self._set_up, daemon=True).start()
+
+    def _set_up(self) -> None:
+        time.sleep(self._options.setup_s)
+        if self._options.setup_fails:
+            self.setup_logs = "worker setup failed: Setup failed: setup failed: RuntimeError: no weights"
+        self.health = "SETUP_FAILED" if self._options.setup_fails else "READY"
+
+    def note(self, method: str, path: str, status: int) -> None:
+        """Write a line into the journal."""
+        if self._journal:
+            line = json.dumps({"t": time.time(), "method": method, "path": path, "status": status}) + "\n"
+            with self.lock, self._journal.open("a") as journal:
+                journal.write(line)
+
+    def health_check(self) -> JsonObject:
+        """Answer /health-check."""
+        status = "BUSY" if self.health == "READY" and self.run else self.health
+        kind = {"STARTING": "starting", "SETUP_FAILED": "failed"}.get(self.health, "succeeded")
+        setup = {"started_at": self.started_at, "status": kind, "logs": self.setup_logs}
+        return {"status": status, "setup": setup, "version": {"coglet": "0.23.1"}}
+
+    def start(self, prediction_id: str, body: JsonObject) -> tuple[int, JsonObject]:
+        """Answer PUT /predictions/{id}; an id that has ended runs again."""
+        with self.lock:
+            if self.health in ("STARTING", "SETUP_FAILED"):
+                return 503, {"error": "Setup has not finished yet.", "status": "failed"}
+            if self.run and self.run.id == prediction_id:
+                return 202, {"id": prediction_id, "status": "processing", "logs": self.run.logs, "metrics": {}}
+            if (
+                self.run
+                or self.health == "UNHEALTHY"
+                or time.monotonic() < self.ended_at + self.faults.get("busy_s", 0)
+            ):
+                return 409, {"error": "At capacity - all prediction slots busy", "status": "failed"}
+            given = body.get("input", {})
+            if nulls := [name for name, value in given.items() if value is None]:
+                return 422, {
+                    "detail": [{"loc": ["body", "input", nulls[0]], "msg": "null is not of type", "type": "x"}]
+                }
+            self.run = Run(prediction_id, given, body["webhook"])
+            threading.Thread(target=self._predict, args=(self.run,), daemon=True).start()
+        return 202, {"id": prediction_id, "status": "starting"}
+
+    def cancel(self, prediction_id: str) -> int:
+        """Answer POST /predictions/{id}/cancel."""
+        run = self.run
+        if run is None or run.id != prediction_id:
+            return 404
+        if not run.input.get("deaf"):
+            run.cancelled.set()
+        return 200
+
+    def _predict(self, run: Run) -> None:
+        if self.faults.pop("dead_child", False):
+            self.health = "UNHEALTHY"
+            error = "Failed to send request: Failed to send on slot socket: Broken pipe (os error 32)"
+            self._finish(run, {"status": "failed", "error": error})
+            return
+        threading.Thread(target=self._send, args=(run, {"status": "processing"}), daemon=True).start()
+        if self._work(run):
+            self._finish(run, {"status": "canceled"})
+        elif run.input.get("crash"):
+            self.health = "UNHEALTHY"
+            self._finish(run, {"status": "failed", "error": "Worker crashed"})
+        elif text := run.input.get("fail"):
+            self._finish(
+                run, {"status": "failed", "error": f"Prediction failed: Prediction failed: ValueError: {text}"}
+            )
+        else:
+            self._finish(run, {"status": "succeeded", "output": _output(run.input)})
+
+    def _work(self, run: Run) -> bool:
+        """Run to the end, or to a cancel: True."""
+        seconds, lines = float(run.input.get("seconds", 0.05)), run.input.get("logs", [])
+        sent_at = time.monotonic()
+        for line in [*lines, None]:
+            if run.cancelled.wait(seconds / (len(lines) + 1)):
+                return True
+            if line is not None:
+                run.logs += f"{line}\n"
+                if time.monotonic() > sent_at + LOGS_EVERY_S:
+                    sent_at = time.monotonic()
+                    threading.Thread(target=self._send, args=(run, {"status": "processing"}), daemon=True).start()
+        return False
+
+    def _finish(self, run: Run, result: JsonObject) -> None:
+        with self.lock:
+            self.run = None
+            self.ended_at = time.monotonic()
+            lost = self.faults.get("lose_terminal", 0)
+            if lost:
+                self.faults["lose_terminal"] = lost - 1
+        if lost:
+            return
+        pause_s = 0.1
+        for _ in range(TERMINAL_TRIES):
+            status = self._send(run, {**result, "metrics": {"predict_time": 0.1}})
+            if status is not None and status not in RETRIED:
+                return
+            pause_s *= 2
+            time.sleep(pause_s)
+
+    def _send(self, run: Run, result: JsonObject) -> int | None:
+        """Send a webhook and return the status of its answer; None: no connection."""
+        body = {"id": run.id, "logs": run.logs, "metrics": {}, **result}
+        request = urllib.request.Request(  # noqa: S310 - the worker's own
+            run.webhook, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return None
+
+
+def _output(given: JsonObject) -> Any:
+    if not given.get("files"):
+        return given.get("text", "done")
+    size = int(given.get("bytes", 100))
+    urls = [
+        f"data:{kind};base64,{base64.b64encode(fill * size).decode()}"
+        for kind, fill in (("audio/wav", b"w"), ("image/jpeg", b"j"))
+    ]
+    return urls[0] if given["files"] == 1 else {"audio": urls[0], "spectrogram": urls[1]}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Turn requests into calls of the server."""
+
+    protocol_version = "HTTP/1.1"
+    server_state: Server
+
+    def do_GET(self) -> None:
+        if self.path == "/health-check":
+            self._answer(200, self.server_state.health_check())
+        else:
+            self._answer(405 if self.path.startswith("/predictions/") else 404, {})
+
+    def do_PUT(self) -> None:
+        body = self._body()
+        self._answer(*self.server_state.start(self.path.removeprefix("/predictions/"), body))
+
+    def do_POST(self) -> None:
+        body = self._body()
+        if self.path == "/shutdown":
+            self._answer(200, {})
+            self.wfile.flush()
+            os._exit(0)
+        elif self.path == "/faults":
+            self.server_state.silent_until = time.monotonic() + body.pop("silent_s", 0)
+            self.server_state.faults.update(body)
+            if body.get("dead_child"):
+                self.server_state.health = "READY"  # until it is asked to run something
+            self._answer(200, {}, now=True)
+        else:
+            status = self.server_state.cancel(self.path.removeprefix("/predictions/").removesuffix("/cancel"))
+            self._answer(status, {})
+
+    def _body(self) -> JsonObject:
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parsed: JsonObject = json.loads(raw) if raw else {}
+        return parsed
+
+    def _answer(self, status: int, body: JsonObject, *, now: bool = False) -> None:
+        if not now:
+            time.sleep(max(0.0, self.server_state.silent_until - time.monotonic()))
+        if self.path != "/health-check":
+            self.server_state.note(self.command, self.path, status)
+        raw = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Say nothing: the journal does."""
+
+
+class Listener(ThreadingHTTPServer):
+    """Take requests, each on a thread of its own."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+def main() -> None:
+    """Serve until killed. SIGTERM drops a run without a webhook, as coglet does."""
+    parser = argparse.ArgumentParser(description="a stand-in for coglet, for tests")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--journal", type=Path)
+    parser.add_argument("--setup-s", type=float, default=0.0)
+    parser.add_argument("--setup-fails", action="store_true")
+    options = parser.parse_args()
+    listener = Listener(("127.0.0.1", options.port), Handler)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    Handler.server_state = Server(options)
+    sys.stdout.write(f"listening on http://127.0.0.1:{listener.server_port}\n")
+    sys.stdout.flush()
+    listener.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

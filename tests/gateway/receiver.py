@@ -1,0 +1,71 @@
+"""Receive webhooks."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What came: where to, when, and what."""
+
+    path: str
+    at: float  # seconds of the monotonic clock
+    headers: dict[str, str]
+    body: str
+
+
+@dataclass
+class Receiver:
+    """Answer 200 to everything, but at /redirect/... send on to /trap and at /fail/... answer 500."""
+
+    port: int = 0
+    deliveries: list[Delivery] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Return the address, without a slash at its end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def at(self, path: str) -> list[Delivery]:
+        """Return what came to a path, in order."""
+        return [delivery for delivery in list(self.deliveries) if delivery.path == path]
+
+    def statuses(self, path: str) -> list[str]:
+        """Return the statuses of the predictions that came to a path, in order."""
+        return [json.loads(delivery.body)["status"] for delivery in self.at(path)]
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    """Listen on a free port."""
+    receiver = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            receiver.deliveries.append(Delivery(self.path, time.monotonic(), headers, body))
+            self.send_response({"redirect": 302, "fail": 500}.get(self.path.split("/")[1], 200))
+            self.send_header("Location", f"{receiver.url}/trap")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        receiver.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield receiver
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,233 @@
+"""What a client can do to the gateway with too much, too many and too slow: little."""
+
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from local.supervisor import Supervisor
+from tests.gateway.conftest import Databases
+from tests.gateway.processes import ROOT, System, Token
+
+BODY_S = 2
+SETTINGS = {
+    "GATEWAY_BODY_S": str(BODY_S),
+    "GATEWAY_BODY_BYTES": "100000",
+    "GATEWAY_CREATES_PER_S": "0.01",
+    "GATEWAY_CREATE_BURST": "4",
+    "GATEWAY_QUEUED": "3",
+    "GATEWAY_FILE_URL_S": "1",
+    "GATEWAY_TRUSTED_PROXIES": "127.0.0.1",
+}
+SLACK_S = 60  # of a busy machine
+MEMORY_BYTES = 40 << 20
+
+
+@pytest.fixture(scope="module")
+def bounded(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Return a gateway alone, with tight limits; nothing takes its predictions up."""
+    folder = tmp_path_factory.mktemp("bounded")
+    with Supervisor(folder / "logs", lambda _note: None) as supervisor:
+        system = System(folder, databases.make(), supervisor, SETTINGS)
+        with system.closing:
+            system.start_gateway()
+            yield system
+
+
+@pytest.fixture
+def tight(bounded: System) -> Token:
+    return bounded.token()
+
+
+def memory(system: System) -> int:
+    """Return the gateway's resident memory in bytes."""
+    status = Path(f"/proc/{system.supervisor.process('gateway').pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) << 10
+
+
+def connected(system: System) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", system.port), timeout=SLACK_S)
+
+
+def received(connection: socket.socket) -> bytes:
+    """Return all that comes until the other side closes."""
+    answer = b""
+    try:
+        while part := connection.recv(65536):
+            answer += part
+    except ConnectionError:
+        pass  # it closed while more was under way to it
+    return answer
+
+
+def flood(system: System, head: bytes, chunk: bytes, times: int) -> bytes:
+    """Send a head and many chunks, as far as they are taken, and return the answer."""
+    with connected(system) as connection:
+        connection.sendall(head)
+        try:
+            for _ in range(times):
+                connection.sendall(chunk)
+        except (ConnectionError, TimeoutError):
+            pass
+        return received(connection)
+
+
+def head_of(token: Token, *lines: str) -> bytes:
+    start = ["POST /predictions HTTP/1.1", "Host: x", f"Authorization: Bearer {token.text}", *lines]
+    return ("\r\n".join(start) + "\r\n\r\n").encode()
+
+
+def test_a_body_that_says_it_is_100_mb_is_refused_unread(bounded: System, tight: Token) -> None:
+    with connected(bounded) as connection:
+        connection.sendall(head_of(tight, "Content-Length: 100000000"))
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer.lower()
+    assert b'"detail":"The body must have at most 100000 bytes."' in answer
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["token", "no-token"])
+def test_a_body_of_100_mb_is_refused_in_bounded_memory(bounded: System, tight: Token, known: bool) -> None:
+    before = memory(bounded)
+    head = head_of(tight, "Transfer-Encoding: chunked")
+    if not known:
+        head = head.replace(b"Bearer", b"Basic")
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    answer = flood(bounded, head, chunk, 100_000_000 // 0x10000)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 413 " if known else b"HTTP/1.1 401 ")
+    assert memory(bounded) - before < MEMORY_BYTES
+    assert bounded.answers()
+
+
+def test_100_000_headers_are_refused_in_bounded_memory(bounded: System, tight: Token) -> None:
+    before = memory(bounded)
+    head = b"GET /predictions HTTP/1.1\r\nHost: x\r\n"
+    answer = flood(bounded, head, b"".join(b"X-%d: y\r\n" % n for n in range(1000)), 100)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert memory(bounded) - before < MEMORY_BYTES
+    assert bounded.answers()
+
+
+def test_a_slow_body_is_refused(bounded: System, tight: Token) -> None:
+    with connected(bounded) as connection:
+        connection.sendall(head_of(tight, "Content-Length: 20") + b'{"in')
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /predic"])
+def test_slow_headers_end_the_connection(bounded: System, begun: bytes) -> None:
+    with connected(bounded) as connection:
+        connection.sendall(begun)
+        assert received(connection) == b""
+
+
+def test_slow_headers_of_a_second_request_end_the_connection(bounded: System) -> None:
+    with connected(bounded) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.recv(65536)
+        started_s = time.monotonic()
+        connection.sendall(b"GET /hea")
+        assert received(connection) == b""
+        assert time.monotonic() - started_s >= BODY_S * 0.9
+
+
+def test_idle_clients_don_t_keep_others_out(bounded: System) -> None:
+    idle = [connected(bounded) for _ in range(300)]
+    try:
+        assert bounded.answers()
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_too_many_unfinished_ones_then_too_many_a_second(tight: Token) -> None:
+    for _ in range(3):
+        tight.create()
+    for said in ("have not ended", "predictions a second"):
+        answer = tight.http.post("/models/test/fake/predictions", json={"input": {}})
+        assert answer.status_code == 429
+        assert said in answer.json()["detail"]
+        assert answer.json()["retry_after"] == int(answer.headers["retry-after"]) > 0
+    assert len(tight.http.get("/predictions").json()["results"]) == 3
+
+
+def test_a_queued_one_is_cancelled_at_once(tight: Token) -> None:
+    prediction = tight.create()
+    canceled = tight.http.post(f"/predictions/{prediction['id']}/cancel").json()
+    assert (canceled["status"], canceled["started_at"]) == ("canceled", None)
+
+
+def test_behind_a_proxy_that_is_trusted_urls_are_https(tight: Token) -> None:
+    headers = {"X-Forwarded-Proto": "https", "Host": "music.example"}
+    urls = tight.create(headers=headers)["urls"]
+    assert all(url.startswith("https://music.example/") for url in urls.values())
+
+
+def test_an_expired_url_is_refused(bounded: System, tight: Token) -> None:
+    url = tight.create()["urls"]["stream"]
+
+    def refused() -> bool:
+        with httpx.stream("GET", url, trust_env=False) as answer:
+            return answer.status_code == 403 and b"has expired" in answer.read()
+
+    bounded.until(refused)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"webhook": "https://169.254.169.254/latest/meta-data"},
+        {"webhook": "https://[::1]/"},
+        {"webhook": "http://example.com/"},
+        {"webhook": "not a url"},
+        {"webhook_completed": "https://10.0.0.1/"},
+    ],
+)
+def test_a_webhook_to_a_private_or_insecure_address_is_refused(tight: Token, body: dict[str, str]) -> None:
+    answer = tight.http.post("/models/test/fake/predictions", json={"input": {}, **body})
+    assert (answer.status_code, answer.json()["invalid_fields"][0]["field"]) == (422, "webhook")
+
+
+def test_a_stream_says_something_while_nothing_happens(tight: Token) -> None:
+    with httpx.stream("GET", tight.create()["urls"]["stream"], trust_env=False, timeout=SLACK_S) as answer:
+        assert next(answer.iter_lines()).startswith(": ")
+
+
+def test_who_waits_is_answered_when_the_gateway_ends(bounded: System, tight: Token) -> None:
+    """A connection that drops would make a client create another one."""
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(tight.create, headers={"Prefer": "wait=50"})
+        bounded.until(lambda: tight.http.get("/predictions").json()["results"])
+        bounded.supervisor.process("gateway").terminate()
+        assert waiting.result(SLACK_S)["status"] == "starting"
+    bounded.until(bounded.answers)
+
+
+def test_tokens_are_made_listed_and_revoked(bounded: System, tmp_path: Path) -> None:
+    settings = "".join(f"{name}={value}\n" for name, value in bounded.environment.items())
+    (tmp_path / "environment").write_text(settings)
+
+    def token(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(ROOT / "script" / "token"), *arguments, "--data", str(tmp_path)]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+        return subprocess.run(command, env=clean, capture_output=True, text=True)
+
+    made = token("create", "ann")
+    assert made.returncode == 0, made.stderr
+    headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
+    account = httpx.get(f"{bounded.url}/account", headers=headers, trust_env=False)
+    assert account.json()["username"] == "ann"
+    again = token("create", "ann")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "there is a token named 'ann' already" in again.stderr
+    assert token("revoke", "ann").stdout == "ann is revoked\n"
+    assert re.search(r"^ann  created 2\S+Z  revoked 2\S+Z$", token("list").stdout, re.MULTILINE)
+    assert httpx.get(f"{bounded.url}/account", headers=headers, trust_env=False).status_code == 401

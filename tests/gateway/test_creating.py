@@ -1,0 +1,178 @@
+"""How a create's headers and body are read, without a server."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway import catalog
+from gateway.api import creating, inputs
+from gateway.api.errors import Refusal
+from gateway.record import Json
+from gateway.webhooks import EVENTS
+
+CATALOG = catalog.load(Path(__file__).with_name("catalog.json"))
+DEFORUM = CATALOG.models["deforum/deforum_stable_diffusion"].latest
+RIFFUSION = CATALOG.models["riffusion/riffusion"].latest
+
+steady = settings(derandomize=True, deadline=timedelta(seconds=2))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def refusal(body: object) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        creating.parse_body(body if isinstance(body, bytes) else json.dumps(body).encode())
+    assert caught.value.status == 422
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("", 0),
+        ("respond-async", 0),
+        ("wait", 55),  # never as long as the clients read
+        ("wait=60", 55),
+        ("wait=2", 2),
+        ("WAIT = 7", 7),
+        ("wait=0", 1),
+        ("wait=99999", 55),
+        ("respond-async, wait=3", 3),
+        ("wait=soon", 0),
+        ("wait=-1", 0),
+        ("wait=1.5", 0),
+        ("wait=\u0663", 0),
+        ("wait=" + "9" * 5000, 0),
+    ],
+)
+def test_a_wait(header: str, seconds: float) -> None:
+    assert creating.parse_wait(header, 55) == seconds
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), (" 5 S ", 5)])
+def test_a_deadline(header: str, seconds: float) -> None:
+    assert creating.parse_deadline(header) == seconds
+
+
+@pytest.mark.parametrize("header", ["", "4", "4s", "soon", "-90", "1.5m", "1d", "9" * 400, "8000h", "\u0669\u0660"])
+def test_a_deadline_that_is_none(header: str) -> None:
+    with pytest.raises(Refusal, match="Cancel-After: Must be a time from 5 seconds to 7 days"):
+        creating.parse_deadline(header)
+
+
+@pytest.mark.parametrize(
+    ("given", "events"),
+    [
+        (None, EVENTS),
+        ([], EVENTS),
+        ("completed", ("completed",)),
+        ("start,completed", ("start", "completed")),
+        (["completed", "start"], ("start", "completed")),
+        (" logs , output ", ("output", "logs")),
+    ],
+)
+def test_events_come_as_a_string_or_an_array(given: object, events: tuple[str, ...]) -> None:
+    body = {"input": {}, "webhook": "https://example.com", "webhook_events_filter": given}
+    assert creating.parse_body(json.dumps(body).encode()).events == events
+
+
+@pytest.mark.parametrize("given", ["done", ["completed", "done"], [1], 5, {"start": True}, "start;completed"])
+def test_unknown_events_are_refused(given: object) -> None:
+    wrong = refusal({"input": {}, "webhook_events_filter": given})
+    assert wrong.detail.startswith("- webhook_events_filter: Must be some of start, output, logs, completed, but is ")
+
+
+def test_the_old_name_of_a_webhook() -> None:
+    body = creating.parse_body(b'{"input": {}, "webhook_completed": "https://example.com/old"}')
+    assert (body.webhook, body.events) == ("https://example.com/old", ("completed",))
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"", "body"),
+        (b"{", "body"),
+        (b"[]", "body"),
+        (b'{"input": NaN}', "body"),
+        (b'{"input": {"a": 1e999}}', "body"),
+        (b'{"input": {"a": "\\u0000"}}', "body"),
+        (b'{"input": {"a": "\\ud800"}}', "body"),
+        (b'{"input": {"\\ud800": 1}}', "body"),
+        (b"\xff\xfe", "body"),
+        (b"[" * 1_000_000, "body"),
+        (b'{"input": ' + b'{"a":' * 100 + b"1" + b"}" * 100 + b"}", "body"),
+        (b"9" * 5000, "body"),
+        (b"{}", "input"),
+        (b'{"input": []}', "input"),
+        (b'{"input": {}, "version": 5}', "version"),
+        (b'{"input": {}, "stream": "yes"}', "stream"),
+        (b'{"input": {}, "webhook": ["https://example.com"]}', "webhook"),
+    ],
+)
+def test_a_body_that_is_none_names_what_is_wrong(body: bytes, field: str) -> None:
+    assert [wrong.field for wrong in refusal(body).invalid_fields] == [field]
+
+
+@steady
+@given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_a_body_or_refused(body: bytes) -> None:
+    try:
+        creating.parse_body(body)
+    except Refusal as error:
+        assert error.status == 422
+        assert isinstance(error.body()["detail"], str)
+
+
+@steady
+@given(st.dictionaries(st.sampled_from([*DEFORUM.inputs, "other"]), json_values, max_size=6))
+def test_any_inputs_are_verified_or_refused_each_with_a_sentence(given_inputs: dict[str, Json]) -> None:
+    try:
+        kept = inputs.verified(DEFORUM, given_inputs)
+    except Refusal as error:
+        assert error.detail == "".join(f"- {wrong.field}: {wrong.description}\n" for wrong in error.invalid_fields)
+        assert all(wrong.field.startswith("input.") for wrong in error.invalid_fields)
+    else:
+        assert kept == {k: v for k, v in given_inputs.items() if k in DEFORUM.inputs and v is not None}
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "sentence"),
+    [
+        ({"fps": 61}, "number_lte", "input.fps: Must be less than or equal to 60, but is 61"),
+        ({"max_frames": 99}, "number_gte", "input.max_frames: Must be greater than or equal to 100, but is 99"),
+        ({"sampler": "x"}, "enum", 'input.sampler: Must be one of the following: "klms", "dpm2", '),
+        (
+            {"max_frames": "100"},
+            "invalid_type",
+            'input.max_frames: Invalid type. Expected: integer, given: string, "100"; numbers stand without quotes',
+        ),
+        ({"zoom": 1.04}, "invalid_type", "input.zoom: Invalid type. Expected: string, given: number"),
+        ({"seed": True}, "invalid_type", "input.seed: Invalid type. Expected: integer, given: boolean"),
+    ],
+)
+def test_the_words_of_a_refusal(given: dict[str, Json], kind: str, sentence: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        inputs.verified(DEFORUM, given)
+    (wrong,) = caught.value.invalid_fields
+    assert wrong.type == kind
+    assert caught.value.detail.startswith(f"- {sentence}")
+
+
+def test_unknown_inputs_and_nulls_are_left_out_and_whole_numbers_are_integers() -> None:
+    kept = inputs.verified(DEFORUM, {"fps": 15.0, "seed": None, "zoom": None, "unknown": 1})
+    assert kept == {"fps": 15}
+    assert isinstance(kept["fps"], int)
+
+
+def test_a_version_is_named_in_three_ways() -> None:
+    for reference in (RIFFUSION.id, f"riffusion/riffusion:{RIFFUSION.id}", "riffusion/riffusion"):
+        assert CATALOG.resolve(reference) is RIFFUSION
+    for reference in ("", "x", "riffusion/other", f"riffusion/riffusion:{DEFORUM.id}", f"a/b:{RIFFUSION.id}", ":"):
+        assert CATALOG.resolve(reference) is None

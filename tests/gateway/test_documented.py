@@ -1,0 +1,77 @@
+"""The gateway's own OpenAPI document against the two pages that Replicate published."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateway.processes import Token
+
+MODELS = {"riffusion": "riffusion/riffusion", "deforum": "deforum/deforum_stable_diffusion"}
+
+
+def documented(name: str) -> dict[str, Any]:
+    page: dict[str, Any] = json.loads((Path(__file__).parent / "documented" / f"{name}.json").read_text())
+    return page
+
+
+def parameters(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": parameter["name"],
+            "in": parameter["in"],
+            "type": parameter["schema"].get("type", "string"),
+            "required": parameter["required"],
+            "description": parameter["description"],
+        }
+        for parameter in operation["parameters"]
+    ]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_models_page_says_what_the_published_one_says(token: Token, name: str) -> None:
+    page = token.http.get(f"/models/{MODELS[name]}/openapi.json").json()
+    published = documented(name)
+    assert page["info"] == {key: published[key] for key in ("title", "version", "description")}
+    operations = {
+        (method.upper(), path): operation
+        for path, methods in page["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert set(operations) == {(operation["method"], operation["path"]) for operation in published["operations"]}
+    for operation in published["operations"]:
+        ours = operations[operation["method"], operation["path"]]
+        assert (ours["summary"], ours["description"]) == (operation["summary"], operation["description"])
+        ours_parameters = parameters(ours)
+        for parameter in operation["parameters"]:
+            assert parameter in ours_parameters
+        added = [parameter for parameter in ours_parameters if parameter not in operation["parameters"]]
+        assert not any(parameter["required"] for parameter in added), "an old client doesn't send what we added"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_models_request_body_is_the_published_one(token: Token, name: str) -> None:
+    page = token.http.get(f"/models/{MODELS[name]}/openapi.json").json()
+    (published,) = (operation["body"] for operation in documented(name)["operations"] if "body" in operation)
+    body = page["paths"]["/predictions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body == published
+
+
+def test_the_whole_document_has_every_route_of_the_contract(token: Token) -> None:
+    document = token.http.get("/openapi.json").json()
+    found = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert found >= {
+        ("POST", "/predictions"),
+        ("GET", "/predictions"),
+        ("GET", "/predictions/{prediction_id}"),
+        ("POST", "/predictions/{prediction_id}/cancel"),
+        ("POST", "/models/{owner}/{name}/predictions"),
+        ("POST", "/deployments/{owner}/{name}/predictions"),
+        ("GET", "/models/{owner}/{name}/versions/{version_id}"),
+        ("GET", "/models/{owner}/{name}/versions"),
+        ("GET", "/models/{owner}/{name}"),
+        ("GET", "/models"),
+        ("GET", "/webhooks/default/secret"),
+        ("GET", "/account"),
+    }

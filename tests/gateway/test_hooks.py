@@ -1,0 +1,190 @@
+"""Webhooks on their way out: where they go, what they carry, when they are tried again."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import httpcore
+import pytest
+from procrastinate.jobs import Job
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from gateway.hooks.delivery import Pauses
+from gateway.hooks.sending import Message, NotDeliveredError, PublicOnly, Sender
+from gateway.webhooks import secret_of
+
+SECRET = secret_of(b"k" * 32, 1)
+
+
+class Receiver(ThreadingHTTPServer):
+    """A client's server: answers each path in its own way, and remembers what came."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.came: list[tuple[str, dict[str, str], bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.came.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+        status = int(self.path.split("/")[1])
+        if not status:
+            return  # no answer
+        self.send_response(status)
+        if status in (301, 302, 307, 308):
+            self.send_header("Location", f"{self.server.url}/200/redirected")
+        self.send_header("Content-Length", str(10**12))  # nobody waits for this
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.server.came.append((self.path, {}, b""))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with serving() as server:
+        yield server
+
+
+@contextmanager
+def serving() -> Iterator[Receiver]:
+    with Receiver() as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def send(url: str, *, private: bool = True, try_s: float = 20, body: bytes = b'{"status":"succeeded"}') -> None:
+    async def once() -> None:
+        sender = Sender(try_s=try_s, http=True, private=private)
+        try:
+            await sender.send(Message("msg_1", url, body, SECRET))
+        finally:
+            await sender.close()
+
+    asyncio.run(once())
+
+
+def refusal(url: str, *, private: bool = True, try_s: float = 20) -> str:
+    with pytest.raises(NotDeliveredError) as caught:
+        send(url, private=private, try_s=try_s)
+    return str(caught.value)
+
+
+def test_a_delivery_is_signed_over_its_very_bytes(receiver: Receiver) -> None:
+    body = json.dumps({"logs": "é\r 10%|█"}, ensure_ascii=False).encode()
+    send(f"{receiver.url}/200/signed", body=body)
+    path, headers, came = receiver.came[-1]
+    assert (path, came, headers["content-type"]) == ("/200/signed", body, "application/json")
+    Webhook(SECRET).verify(came, headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(came.replace(b"10", b"20"), headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secret_of(b"k" * 32, 2)).verify(came, headers)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 404, 429, 500, 503])
+def test_only_an_answer_of_200_to_299_is_a_delivery(receiver: Receiver, status: int) -> None:
+    came = len(receiver.came)
+    assert refusal(f"{receiver.url}/{status}/") == f"the answer was {status}"
+    assert [path for path, _, _ in receiver.came[came:]] == [f"/{status}/"], "a redirect is not followed"
+
+
+def test_no_answer_no_connection_and_no_such_name_are_no_deliveries(receiver: Receiver) -> None:
+    assert refusal(f"{receiver.url}/000/", try_s=0.3)
+    with serving() as gone:
+        url = gone.url
+    assert refusal(url)
+    assert "no address" in refusal("http://no-such-host.invalid/")
+
+
+# Python's own reading of an address takes none of these for one, so each is a name; the resolver makes 127.0.0.1 of it.
+@pytest.mark.parametrize("name", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.1.", "ip6-localhost"])
+def test_a_name_that_resolves_to_a_private_address_is_refused(receiver: Receiver, name: str) -> None:
+    came = len(receiver.came)
+    said = refusal(receiver.url.replace("127.0.0.1", name) + "/200/", private=False)
+    assert "no public address" in said or "no address" in said or "private address" in said
+    assert len(receiver.came) == came
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1/", "http://169.254.169.254/latest", "http://[::1]/", "ftp://1.1.1.1/"]
+)
+def test_what_the_settings_no_longer_allow_is_refused_at_the_delivery_too(url: str) -> None:
+    assert refusal(url, private=False).startswith("the address is refused")
+
+
+class Connections(httpcore.AsyncMockBackend):
+    """A network that remembers where connections went."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.to: list[str] = []
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        self.to.append(host)
+        return await super().connect_tcp(host, port, timeout, local_address, socket_options)
+
+
+def test_a_name_that_changes_its_address_gains_nothing() -> None:
+    """The address that was checked is the one that is connected to: there is no second look at the name."""
+    answers = [["10.0.0.1", "1.1.1.1"], ["127.0.0.1"]]
+
+    async def rebinding(_host: str, _port: int) -> list[str]:
+        return answers.pop(0)
+
+    network = Connections()
+    backend = PublicOnly(private=False, backend=network, resolve=rebinding)
+    asyncio.run(_connect(backend))
+    assert network.to == ["1.1.1.1"]
+    with pytest.raises(NotDeliveredError, match=r"rebinding\.example has no public address"):
+        asyncio.run(_connect(backend))
+    assert network.to == ["1.1.1.1"]
+
+
+async def _connect(backend: PublicOnly) -> None:
+    await backend.connect_tcp("rebinding.example", 443)
+
+
+def test_completed_is_tried_at_0_1_2_4_8_16_and_32_seconds_and_nothing_else_twice() -> None:
+    pauses = Pauses((1, 1, 2, 4, 8, 16))
+
+    def pause(event: str, attempts: int, error: BaseException) -> bool:
+        job = Job(
+            id=1,
+            queue="webhooks",
+            lock="x",
+            queueing_lock=None,
+            task_name="webhook",
+            task_kwargs={"id": "x", "event": event, "body": None},
+            attempts=attempts,
+        )
+        return pauses.get_retry_decision(exception=error, job=job) is not None
+
+    failed = NotDeliveredError("the answer was 500")
+    assert [pause("completed", attempts, failed) for attempts in range(8)] == [True] * 6 + [False] * 2
+    assert not any(pause(event, 0, failed) for event in ("start", "output", "logs"))
+    assert not pause("completed", 0, ValueError("a fault of ours"))
+    assert [sum(pauses.seconds[:n]) for n in range(7)] == [0, 1, 2, 4, 8, 16, 32]

@@ -1,0 +1,143 @@
+from pathlib import Path
+
+from gateway.record import Outcome, Record, Status
+from tests.gateway.recording import QUEUE, deliveries, fetched, new, owner, with_record
+
+
+def test_a_worker_that_was_taken_over_writes_nothing(database_url: str, tmp_path: Path) -> None:
+    async def test(it: Record) -> None:
+        row = await it.predictions.create(new(await owner(it)))
+        zombie = await fetched(it, row)
+        assert await it.attempts.begin(zombie)
+        assert (await it.lost.sweep()).requeued == 1  # stalled_s is 0: every attempt is lost
+        again = await it.predictions.get(row.id)
+        assert again is not None
+        assert again.job_id != row.job_id
+        assert again.status is Status.PROCESSING  # no client sees a step back
+        assert not await it.attempts.beat(zombie)
+        assert not await it.attempts.log(zombie, "from beyond")
+        assert await it.attempts.end(zombie, Outcome(Status.SUCCEEDED, output="from beyond")) is None
+        assert not await it.attempts.give_back(zombie)
+        assert not await it.lost.give_up(zombie.id, zombie.job_id)
+        second = await fetched(it, again)
+        assert await it.attempts.begin(second)
+        assert await it.attempts.begin(second) is None  # one job is one attempt
+        assert await it.attempts.end(second, Outcome(Status.SUCCEEDED, output="mine"))
+        assert await it.attempts.end(second, Outcome(Status.FAILED, error="again")) is None
+        done = await it.predictions.get(row.id)
+        assert done is not None
+        assert (done.output, done.logs, done.attempts) == ("mine", "", 2)
+        assert deliveries(database_url, row.id) == ["start", "output", "completed"]
+
+    with_record(database_url, tmp_path, test, stalled_s=0)
+
+
+def test_jobs_of_dead_processes_are_tidied_up(database_url: str, tmp_path: Path) -> None:
+    """A delivery runs again; the job of an attempt whose prediction has ended is finished."""
+
+    async def test(it: Record) -> None:
+        row = await it.predictions.create(new(await owner(it)))
+        attempt = await fetched(it, row)
+        assert await it.attempts.begin(attempt)
+        assert await it.attempts.end(attempt, Outcome(Status.FAILED, error="no"))
+        manager = it.engine.job_manager
+        delivering = await manager.fetch_job(["webhooks"], await manager.register_worker())
+        assert delivering is not None
+        assert await it.lost.tidy() == 2
+        assert await it.lost.tidy() == 0
+        jobs = {job.id: job.status for job in await manager.list_jobs_async()}
+        assert (jobs[row.job_id], jobs[delivering.id]) == ("failed", "todo")
+
+    with_record(database_url, tmp_path, test, stalled_s=0)
+
+
+def test_what_is_lost_twice_fails(database_url: str, tmp_path: Path) -> None:
+    async def test(it: Record) -> None:
+        row = await it.predictions.create(new(await owner(it)))
+        for _ in range(2):
+            live = await it.predictions.get(row.id)
+            assert live is not None
+            assert await it.attempts.begin(await fetched(it, live))
+            assert await it.lost.sweep()
+        done = await it.predictions.get(row.id)
+        assert done is not None
+        assert (done.status, done.error) == (Status.FAILED, "Prediction interrupted; the worker was lost")
+
+    with_record(database_url, tmp_path, test, stalled_s=0)
+
+
+def test_a_heartbeat_keeps_an_attempt(database_url: str, tmp_path: Path) -> None:
+    async def test(it: Record) -> None:
+        row = await it.predictions.create(new(await owner(it)))
+        assert await it.attempts.begin(await fetched(it, row))
+        assert not await it.lost.sweep()
+
+    with_record(database_url, tmp_path, test)
+
+
+def test_a_cancel_between_fetch_and_begin_ends_by_the_sweep(database_url: str, tmp_path: Path) -> None:
+    async def test(it: Record) -> None:
+        row = await it.predictions.create(new(await owner(it)))
+        attempt = await fetched(it, row)
+        assert await it.predictions.cancel(row.id)
+        assert await it.attempts.begin(attempt) is None
+        await it.attempts.finish_job(row.job_id)
+        assert (await it.lost.sweep()).ended == 1
+        done = await it.predictions.get(row.id)
+        assert done is not None
+        assert done.status is Status.CANCELED
+
+    with_record(database_url, tmp_path, test)
+
+
+def test_an_attempt_given_back_does_not_count(database_url: str, tmp_path: Path) -> None:
+    async def test(it: Record) -> None:
+        row = await it.predictions.create(new(await owner(it)))
+        for _ in range(3):
+            live = await it.predictions.get(row.id)
+            assert live is not None
+            attempt = await fetched(it, live)
+            assert await it.attempts.begin(attempt)
+            assert await it.attempts.give_back(attempt)
+        assert deliveries(database_url, row.id) == ["start"]
+        live = await it.predictions.get(row.id)
+        assert live is not None
+        assert await it.attempts.release(row.id, live.job_id)
+        assert not await it.attempts.release(row.id, live.job_id)
+        canceled = await it.predictions.cancel(row.id)
+        assert canceled is not None
+        assert (canceled.status, canceled.attempts) == (Status.CANCELED, 0)
+
+    with_record(database_url, tmp_path, test)
+
+
+def test_what_waits_for_a_model_that_cannot_start_fails(database_url: str, tmp_path: Path) -> None:
+    async def test(it: Record) -> None:
+        outcome = Outcome(Status.FAILED, error="The model's setup failed", logs="no weights")
+        row = await it.predictions.create(new(await owner(it)))
+        assert await it.attempts.fail_queued("a", QUEUE, 3600, outcome) == 0
+        await it.attempts.seen("b", QUEUE, "READY")
+        assert await it.attempts.fail_queued("a", QUEUE, 0, outcome) == 0  # another server may take it
+        await it.attempts.seen("b", QUEUE, "SETUP_FAILED")
+        assert await it.attempts.fail_queued("a", QUEUE, 0, outcome) == 1
+        done = await it.predictions.get(row.id)
+        assert done is not None
+        assert (done.status, done.logs) == (Status.FAILED, "no weights")
+
+    with_record(database_url, tmp_path, test)
+
+
+def test_one_that_cannot_be_mended_holds_up_no_other(database_url: str, tmp_path: Path) -> None:
+    """Its webhook's body can't be made."""
+
+    async def test(it: Record) -> None:
+        me = await owner(it)
+        rows = [await it.predictions.create(new(me, model=model)) for model in ("test/unspeakable", "test/fake")]
+        for row in rows:
+            await it.attempts.begin(await fetched(it, row))
+            await it.predictions.cancel(row.id)
+        assert (await it.lost.sweep()).ended == 1
+        statuses = [found.status for row in rows if (found := await it.predictions.get(row.id))]
+        assert statuses == [Status.PROCESSING, Status.CANCELED]
+
+    with_record(database_url, tmp_path, test, stalled_s=0)

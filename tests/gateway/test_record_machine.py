@@ -1,0 +1,221 @@
+"""The record against a model of it, in any order of what clients, workers, zombies and the sweep do."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import psycopg
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+
+from gateway.record import Attempt, Outcome, Prediction, Status, prediction_id_of
+from tests.gateway.recording import QUEUE, new, opened, owner
+
+ENDS = st.sampled_from([Status.SUCCEEDED, Status.FAILED, Status.CANCELED])
+
+
+@dataclass
+class Model:
+    """What the record should say of a prediction."""
+
+    id: str
+    status: Status = Status.STARTING
+    queued: bool = True
+    attempts: int = 0
+    cancel_asked: bool = False
+    holder: int | None = None  # the job that may write
+    logs: str = ""
+    events: list[str] = field(default_factory=list)
+
+    def end(self, status: Status, output: bool = False) -> None:
+        self.status, self.queued, self.holder = status, False, None
+        self.events += [*(["output"] if output else []), "completed"]
+
+    def lose(self) -> None:
+        """An attempt is lost: again, or the end."""
+        if self.cancel_asked:
+            self.end(Status.CANCELED)
+        elif self.attempts >= 2:
+            self.end(Status.FAILED)
+        else:
+            self.queued, self.holder = True, None
+
+
+class Ground:
+    """The database that all the machines run on, one after the other."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.runner = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        self.plain = self.stack.enter_context(psycopg.connect(url, autocommit=True))
+        self.record = self.runner.run(self.stack.enter_async_context(opened(url, folder)))
+        self.sweeper = self.runner.run(self.stack.enter_async_context(opened(url, folder, stalled_s=0)))
+        self.worker = self.runner.run(self.record.engine.job_manager.register_worker())
+
+    def cleared(self) -> int:
+        """Empty the database and return an owner."""
+        self.plain.execute("truncate procrastinate_jobs, predictions, deliveries, tokens, ends cascade")
+        return self.runner.run(owner(self.record))
+
+    def close(self) -> None:
+        self.runner.run(self.stack.aclose())
+        self.runner.close()
+
+
+class RecordMachine(RuleBasedStateMachine):
+    """Drive both."""
+
+    ground: "Ground"
+
+    predictions = Bundle("predictions")
+    attempts = Bundle("attempts")  # of all times: those that were taken over are zombies
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models: dict[str, Model] = {}
+        self.ended: dict[str, Prediction] = {}
+        self.record, self.do = self.ground.record, self.ground.runner.run
+        self.owner = self.ground.cleared()
+
+    @rule(target=predictions)
+    def create(self) -> str:
+        row = self.do(self.record.predictions.create(new(self.owner)))
+        self.models[row.id] = Model(row.id)
+        return row.id
+
+    @rule(target=attempts)
+    def fetch_and_begin(self) -> Any:
+        """The next of the queue: what was lost or given back comes first."""
+        job = self.do(self.record.engine.job_manager.fetch_job([QUEUE], self.ground.worker))
+        if job is None:
+            assert not any(model.queued for model in self.models.values())
+            return multiple()
+        assert job.id is not None
+        model = self.models[prediction_id_of(job)]
+        assert model.queued
+        attempt = Attempt(model.id, job.id, "server", "boot", "http://127.0.0.1/x")
+        begun = self.do(self.record.attempts.begin(attempt))
+        assert begun is not None
+        if model.status is Status.STARTING:
+            model.events.append("start")
+        model.status, model.queued, model.holder = Status.PROCESSING, False, job.id
+        model.attempts += 1
+        return attempt
+
+    def mine(self, attempt: Attempt) -> Model | None:
+        """The model of an attempt that may still write."""
+        model = self.models[attempt.id]
+        return model if model.holder == attempt.job_id else None
+
+    @rule(attempt=attempts, text=st.text("ab\n", max_size=5))
+    def log(self, attempt: Attempt, text: str) -> None:
+        model = self.mine(attempt)
+        assert self.do(self.record.attempts.log(attempt, text)) == (model is not None)
+        if model:
+            model.logs = text if len(text) > len(model.logs) else model.logs
+            self.settle_logs(model)
+
+    def settle_logs(self, model: Model) -> None:
+        """Of `logs` at most one delivery waits."""
+        if "logs" not in model.events:
+            model.events.append("logs")
+
+    @rule(attempt=attempts)
+    def beat(self, attempt: Attempt) -> None:
+        assert self.do(self.record.attempts.beat(attempt)) == (self.mine(attempt) is not None)
+
+    @rule(attempt=attempts, status=ENDS)
+    def end(self, attempt: Attempt, status: Status) -> None:
+        model = self.mine(attempt)
+        output = "done" if status is Status.SUCCEEDED else None
+        ended = self.do(self.record.attempts.end(attempt, Outcome(status, output=output, error="no")))
+        assert (ended is not None) == (model is not None)
+        if model:
+            model.end(status, output is not None)
+
+    @rule(attempt=attempts)
+    def give_back(self, attempt: Attempt) -> None:
+        model = self.mine(attempt)
+        assert self.do(self.record.attempts.give_back(attempt)) == (model is not None)
+        if model:
+            model.queued, model.holder = True, None
+            model.attempts -= 1
+            if model.cancel_asked:  # it can't begin again; the sweep would end it
+                self.do(self.record.predictions.cancel(model.id))
+                model.end(Status.CANCELED)
+
+    @rule(attempt=attempts)
+    def give_up(self, attempt: Attempt) -> None:
+        model = self.mine(attempt)
+        assert self.do(self.record.lost.give_up(attempt.id, attempt.job_id)) == (model is not None)
+        if model:
+            model.lose()
+
+    @rule(prediction_id=predictions)
+    def cancel(self, prediction_id: str) -> None:
+        model = self.models[prediction_id]
+        row = self.do(self.record.predictions.cancel(prediction_id, self.owner))
+        if model.queued:
+            model.end(Status.CANCELED)
+        elif not model.status.ended:
+            model.cancel_asked = True
+        assert row is not None
+        assert row.status is model.status
+
+    @rule()
+    def sweep(self) -> None:
+        """Nothing is lost while everybody beats."""
+        assert not self.do(self.record.lost.sweep())
+
+    @rule()
+    def sweep_after_silence(self) -> None:
+        self.do(self.ground.sweeper.lost.sweep())
+        for model in self.models.values():
+            if model.holder is not None:
+                model.lose()
+
+    @invariant()
+    def the_same(self) -> None:
+        rows = {row.id: row for row in self.do(self.record.predictions.page(self.owner, limit=1000)).rows}
+        told = self.told()
+        assert rows.keys() == self.models.keys()
+        for model in self.models.values():
+            row = rows[model.id]
+            assert (row.status, row.attempts, row.logs) == (model.status, model.attempts, model.logs)
+            assert told[model.id] == model.events
+            assert model.events.count("completed") == model.status.ended
+            assert row.completed_at is None or row.created_at <= (row.started_at or row.created_at) <= row.completed_at
+            if row.status.ended:  # for good
+                assert self.ended.setdefault(row.id, row) == row
+
+    def told(self) -> dict[str, list[str]]:
+        """The deliveries that are queued; and each queued prediction has one waiting job, and nothing else has."""
+        jobs = self.ground.plain.execute(
+            "select args->>'id', task_name, args->>'event' from procrastinate_jobs where status = 'todo' order by id"
+        ).fetchall()
+        queued = sorted(model.id for model in self.models.values() if model.queued)
+        assert sorted(id_ for id_, task, _ in jobs if task == "attempt") == queued
+        told: dict[str, list[str]] = {id_: [] for id_ in self.models}
+        for id_, task, event in jobs:
+            if task == "webhook":
+                told[id_].append(event)
+        return told
+
+
+def test_the_record_is_its_model(database_url: str, tmp_path: Path) -> None:
+    RecordMachine.ground = Ground(database_url, tmp_path)
+    chosen = settings(
+        max_examples=15,
+        stateful_step_count=40,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    try:
+        run_state_machine_as_test(RecordMachine, settings=chosen)
+    finally:
+        RecordMachine.ground.close()

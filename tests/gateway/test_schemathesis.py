@@ -1,0 +1,72 @@
+"""Whatever the OpenAPI document lets a client send is answered as the document says."""
+
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.gateway.processes import FAKE_VERSION, System
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+steady = settings(
+    max_examples=16,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def narrowed(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with names that exist among the few to choose from: no one guesses them."""
+    names = {
+        "owner": ["test"],
+        "name": ["fake", "deployed"],
+        "version_id": [FAKE_VERSION, "x"],
+        "Cancel-After": ["90s", "x"],
+        "Prefer": ["wait=1", "x"],
+    }
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["name"] in names:
+                    parameter["schema"]["enum"] = names[parameter["name"]]
+    body = document["paths"]["/predictions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    body["properties"]["version"]["enum"] = [FAKE_VERSION, "test/fake", "x"]
+    body["properties"]["webhook"]["enum"] = ["https://example.com/hook", "x"]
+    return document
+
+
+def test_what_the_document_allows_is_answered_as_it_says(system: System) -> None:
+    token = system.token()
+    schema = schemathesis.openapi.from_dict(narrowed(token.http.get("/openapi.json").json()))
+    headers = {"Authorization": f"Bearer {token.text}"}
+    seen: set[tuple[str, int]] = set()
+    for found in schema.get_all_operations():
+        operation = found.ok()  # type: ignore[union-attr]  # raises for one that can't be read
+
+        @steady
+        @given(case=operation.as_strategy())
+        def answered(case: schemathesis.Case[Any]) -> None:
+            answer = case.call_and_validate(base_url=system.url, headers=headers, checks=CHECKS)
+            seen.add((case.operation.label, answer.status_code))
+
+        answered()
+    create = "POST /models/{owner}/{name}/predictions"
+    assert seen >= {("GET /predictions", 200), ("POST /predictions", 201), (create, 201), (create, 404)}
+    assert not any(status == 401 for _, status in seen), "the token was not sent"

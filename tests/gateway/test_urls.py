@@ -1,0 +1,191 @@
+"""Signed URLs, ranges of files, addresses of webhooks: pure rules."""
+
+import ipaddress
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.api.errors import Refusal
+from gateway.api.limits import CreateRate
+from gateway.api.outputs import Span, span_of
+from gateway.prediction import LinkError, Links
+from gateway.webhooks import check_url, is_public, secret_of
+
+LINKS = Links(b"k" * 32, 3600)
+KEY = f"{'a' * 26}/random/audio.wav"
+
+
+def signature_of(url: str) -> str:
+    return url.split("/")[4]
+
+
+SIGNATURE = signature_of(LINKS.file("x://y", KEY))
+
+
+def test_a_files_url_ends_in_its_name_and_opens_that_file_only() -> None:
+    url = LINKS.file("https://example.com", KEY)
+    assert url == f"https://example.com/outputs/{signature_of(url)}/{KEY}"
+    LINKS.check("file", KEY, signature_of(url))
+    for links, purpose, what in [
+        (LINKS, "stream", KEY),
+        (LINKS, "file", KEY.replace("audio", "other")),
+        (Links(b"K" * 32, 3600), "file", KEY),
+    ]:
+        with pytest.raises(LinkError, match="not ours"):
+            links.check(purpose, what, signature_of(url))  # type: ignore[arg-type]
+
+
+def test_a_url_expires_after_its_time_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = time.time()
+    signature = signature_of(LINKS.file("x://y", KEY))
+    monkeypatch.setattr(time, "time", lambda: now_s + 3599)
+    LINKS.check("file", KEY, signature)
+    monkeypatch.setattr(time, "time", lambda: now_s + 3600 * 1.25 + 2)
+    with pytest.raises(LinkError, match="expired"):
+        LINKS.check("file", KEY, signature)
+
+
+@given(st.text(max_size=100), st.text(max_size=100) | st.from_regex(r"[0-9]{1,14}-[A-Za-z0-9_-]*", fullmatch=True))
+def test_a_guessed_url_opens_nothing(what: str, guess: str) -> None:
+    with pytest.raises(LinkError):
+        LINKS.check("file", what, guess)
+
+
+@given(st.data())
+def test_a_changed_signature_opens_nothing(data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(SIGNATURE) - 2))  # the last character holds bits that base64 leaves out
+    other = data.draw(st.characters(codec="ascii").filter(lambda char: char != SIGNATURE[at]))
+    with pytest.raises(LinkError):
+        LINKS.check("file", KEY, SIGNATURE[:at] + other + SIGNATURE[at + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("header", "span"),
+    [
+        ("", Span(0, 100)),
+        ("bytes=0-", Span(0, 100)),
+        ("bytes=0-0", Span(0, 1)),
+        ("bytes=10-19", Span(10, 20)),
+        ("bytes=90-200", Span(90, 100)),
+        ("bytes=-10", Span(90, 100)),
+        ("bytes=-1000", Span(0, 100)),
+        ("bytes=100-", None),
+        ("bytes=-0", None),
+        ("bytes=20-10", Span(0, 100)),
+        ("bytes=0-1,5-6", Span(0, 100)),
+        ("bytes=-", Span(0, 100)),
+        ("frames=0-1", Span(0, 100)),
+        ("bytes=x", Span(0, 100)),
+    ],
+)
+def test_ranges(header: str, span: Span | None) -> None:
+    assert span_of(header, 100) == span
+
+
+@given(st.text(max_size=40) | st.from_regex(r"bytes=\d*-\d*", fullmatch=True), st.integers(0, 1000))
+def test_a_span_lies_in_the_file(header: str, size: int) -> None:
+    span = span_of(header, size)
+    assert span is None or 0 <= span.start <= span.end <= size
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",  # noqa: S104
+        "255.255.255.255",
+        "224.0.0.1",
+        "::1",
+        "::",
+        "fe80::1",
+        "fc00::1",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+        "2001:0:4136:e378:8000:63bf:80ff:fffe",
+    ],
+)
+def test_private_addresses(address: str) -> None:
+    assert not is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "93.184.215.14", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
+)
+def test_public_addresses(address: str) -> None:
+    assert is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/",
+        "ftp://example.com/",
+        "https://",
+        "https:///path",
+        "//example.com/",
+        "example.com",
+        "https://user:password@example.com/",
+        "https://example.com:0/",
+        "https://example.com:99999/",
+        "https://[::1/",
+        "https://[::1]/",
+        "https://127.0.0.1/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://localhost/",
+        "https://localhost./",
+        "https://example.com/a b",
+        "https://example.com/\n",
+        "https://ex\u00e4mple.com/",
+        "https://example.com/" + "a" * 2000,
+        "javascript:alert(1)",
+    ],
+)
+def test_addresses_that_no_webhook_goes_to(url: str) -> None:
+    with pytest.raises(ValueError):
+        check_url(url, http=False, private=False)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_an_address_or_refused(url: str) -> None:
+    try:
+        check_url(url, http=False, private=False)
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert url.startswith("https://")
+
+
+def test_what_development_allows() -> None:
+    check_url("http://127.0.0.1:8000/hook", http=True, private=True)
+    check_url("https://example.com:8443/hook?x=1", http=False, private=False)
+
+
+def test_a_secret_has_one_underscore_and_is_the_owners_own() -> None:
+    secrets = {secret_of(b"k" * 32, owner) for owner in range(300)}
+    assert len(secrets) == 300
+    assert all(secret.count("_") == 1 and secret.startswith("whsec_") for secret in secrets)
+
+
+def test_a_token_creates_so_many_at_once_and_so_many_a_second() -> None:
+    now_s = 0.0
+    rate = CreateRate(per_s=2, burst=3, clock=lambda: now_s)
+    for _ in range(3):
+        rate.take(1)
+    with pytest.raises(Refusal) as caught:
+        rate.take(1)
+    assert (caught.value.status, caught.value.retry_after_s) == (429, 1)
+    rate.take(2)  # another's
+    now_s = 0.6
+    rate.take(1)
+    with pytest.raises(Refusal):
+        rate.take(1)

@@ -1,0 +1,164 @@
+"""The whole system on one machine: both small models behind the gateway, with Replicate's clients as they are."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import psutil
+import pytest
+
+from local import postgres, system
+from tests.gateway.processes import PATIENCE_S, RIFFUSION_VERSION, ROOT, Token, answers
+
+T = TypeVar("T")
+RIFFUSION = "riffusion/riffusion"
+DEFORUM = "deforum/deforum_stable_diffusion"
+QUICK_DEFORUM = Path(__file__).with_name("serving") / "quick_deforum.py"
+QUICK = {"num_inference_steps": 2}
+LONG = {"num_inference_steps": 1000}
+
+
+class Running:
+    """The system in this process, and its parts that a test may kill."""
+
+    def __init__(self, data: Path, running: system.System) -> None:
+        self.data = data
+        self.url = running.url
+        self.supervisor = running.supervisor
+        self.token = Token(running.url, running.token, self)
+
+    def until(self, there: Callable[[], T | None]) -> T:
+        """Return what `there` returns once that is something; what ends meanwhile is started again."""
+        give_up = time.monotonic() + 3 * PATIENCE_S
+        while not (found := there()):
+            assert time.monotonic() < give_up, f"still {found}; the logs are in {self.data / 'logs'}"
+            self.supervisor.tend()
+            time.sleep(0.05)
+        return found
+
+    def process(self, name: str) -> psutil.Process:
+        return psutil.Process(self.supervisor.process(name).pid)
+
+    def started(self, **inputs: object) -> str:
+        """Return the id of a clip that runs."""
+        created = self.token.create(RIFFUSION, input=inputs)["id"]
+        self.token.until(created, "processing")
+        return str(created)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    data = tmp_path_factory.mktemp("data")
+    yield data
+    postgres.remove(data / "postgres")  # it may lie elsewhere: see local/postgres.py
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, stack: ExitStack) -> Running:
+    options = system.Options(port=0, data=data, faces={"deforum": QUICK_DEFORUM})
+    running = Running(data, stack.enter_context(system.running(options)))
+    stack.enter_context(running.token)
+    return running
+
+
+def test_the_clients_hear_riffusion(whole: Running) -> None:
+    """The two nested files of T18, from the model itself."""
+    ref = f"{RIFFUSION}:{RIFFUSION_VERSION}"
+    inputs = {"prompt_a": "church bells", **QUICK}
+    for client in (whole.token.python1, whole.token.python2, whole.token.javascript):
+        output = client("run", ref=ref, input=inputs)["output"]
+        assert bytes.fromhex(output["audio"]["file"])[:4] == b"RIFF"
+        assert output["audio"]["bytes"] > 100_000
+        assert output["spectrogram"]["bytes"] > 10_000
+
+
+def test_deforum_is_a_video_that_a_browser_plays(whole: Running) -> None:
+    ended = whole.token.ended(whole.token.create(DEFORUM, input={"max_frames": 100})["id"])
+    assert ended["status"] == "succeeded", ended
+    head = httpx.get(ended["output"], headers={"Range": "bytes=0-11"}, trust_env=False)
+    assert head.status_code == httpx.codes.PARTIAL_CONTENT
+    assert head.headers["Content-Type"] == "video/mp4"
+    assert head.content[4:8] == b"ftyp"
+    assert ended["logs"]
+
+
+def test_what_the_model_refuses_fails_with_its_own_sentence(whole: Running) -> None:
+    ended = whole.token.ended(whole.token.create(DEFORUM, input={"zoom": "0: (nonsense)"})["id"])
+    assert ended["status"] == "failed"
+    assert ended["error"].startswith("zoom"), ended["error"]
+
+
+def test_t12_a_running_clip_is_cancelled(whole: Running) -> None:
+    clip = whole.started(**LONG)
+    whole.token.http.post(f"/predictions/{clip}/cancel")
+    assert whole.token.ended(clip)["status"] == "canceled"
+
+
+def test_t13_the_models_process_is_killed(whole: Running) -> None:
+    clip = whole.started(**LONG)
+    whole.process("riffusion").children()[0].kill()
+    ended = whole.token.ended(clip)
+    assert (ended["status"], ended["output"]) == ("failed", None)
+    assert ended["error"]
+    assert whole.token.ended(whole.token.create(RIFFUSION, input=QUICK)["id"])["status"] == "succeeded"
+
+
+def test_t14_the_cog_server_is_killed(whole: Running) -> None:
+    clip = whole.started(num_inference_steps=20)
+    whole.process("riffusion").kill()
+    assert whole.token.ended(clip)["status"] == "succeeded"
+
+
+def test_t15_the_gateway_and_the_database_are_killed(whole: Running) -> None:
+    clip = whole.started(num_inference_steps=20)
+    for name in ("gateway", "postgres"):
+        process = whole.process(name)
+        process.kill()
+        whole.supervisor.process(name).wait()
+    whole.until(lambda: answers(whole.url))
+    assert whole.token.ended(clip)["status"] == "succeeded"
+
+
+def test_a_second_system_on_the_same_data_is_refused(whole: Running, data: Path) -> None:
+    refused = pytest.raises(system.NotRunningError, match="is in use by another script/serve")
+    with refused, system.running(system.Options(port=0, data=data)):
+        pass
+
+
+def test_script_serve_finds_everything_again(whole: Running, data: Path, stack: ExitStack) -> None:
+    """The last one, since it ends what the others use."""
+    listed = [prediction["id"] for prediction in whole.token.http.get("/predictions").json()["results"]]
+    stack.close()
+    command: list[str | Path] = [ROOT / "script" / "serve", "--port", "0", "--data", data, "--models", "riffusion"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+        try:
+            assert process.stdout
+            lines: list[str] = []
+            while not lines or not lines[-1].startswith("ready on"):
+                lines.append(process.stdout.readline())
+                assert lines[-1], lines
+            url = re.fullmatch(r"ready on (http://127\.0\.0\.1:\d+)\n", lines[-1])
+            assert url
+            assert whole.token.text in "".join(lines)
+            assert (data / "token").read_text() == f"{whole.token.text}\n"
+            assert (data / "token").stat().st_mode & 0o777 == 0o600
+            with Token(url[1], whole.token.text, whole) as token:
+                assert [one["id"] for one in token.http.get("/predictions").json()["results"]] == listed
+            family = psutil.Process(process.pid).children(recursive=True)
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 128 + signal.SIGINT
+    assert psutil.wait_procs(family, timeout=PATIENCE_S)[1] == []
