@@ -51,8 +51,10 @@ class Queue:
 
     create_ms: Sequence[float]  # from sending the request to having its answer
     start_ms: Sequence[float]  # from sending the request to the Cog server's getting it
+    create_cpu_ms: float  # of the gateway's process, whatever else the machine does
     creates_per_s: float
     list_ms: Sequence[float]
+    list_cpu_ms: float
     held_ms: Sequence[float]  # a GET while all waiters and streams are open
     held_pss_mb: float  # of the gateway meanwhile
     released_s: float  # from cancelling all to the last answer
@@ -76,28 +78,32 @@ class Clips:
 def measure_queue(system: System, creates: int, seconds: float) -> Queue:
     """Measure the queue with nothing else going on."""
     token = system.token()
-    create_ms, start_ms = creates_and_starts(token, system, creates)
+    timed_ms(token, "GET", "/predictions")  # to warm up
+    create_ms, start_ms, create_cpu_ms = creates_and_starts(token, system, creates)
     per_s = asyncio.run(creates_per_s(token, seconds))
     held_ms, held_pss_mb, released_s = asyncio.run(hold(system.token(), system))
     with psycopg.connect(system.database_url, autocommit=True) as connection:
         connection.execute(STORE, (STORED,))
         connection.execute("vacuum analyze predictions")
+    before_ms = cpu_ms(system)
     list_ms = [timed_ms(token, "GET", "/predictions") for _ in range(creates)]
+    list_cpu_ms = (cpu_ms(system) - before_ms) / creates
     assert len(token.http.get("/predictions").json()["results"]) == 100
-    return Queue(create_ms, start_ms, per_s, list_ms, held_ms, held_pss_mb, released_s)
+    return Queue(create_ms, start_ms, create_cpu_ms, per_s, list_ms, list_cpu_ms, held_ms, held_pss_mb, released_s)
 
 
-def creates_and_starts(token: Token, system: System, count: int) -> tuple[list[float], list[float]]:
-    """Create one prediction after the other, each when the one before has ended."""
-    create_ms, start_ms = [], []
+def creates_and_starts(token: Token, system: System, count: int) -> tuple[list[float], list[float], float]:
+    """Create one prediction after the other, each when the one before has ended; the last is a create's CPU time."""
+    create_ms, start_ms, create_cpu_ms = [], [], []
     for _ in range(count):
-        sent, sent_s = time.time(), time.perf_counter()
+        before_ms, sent, sent_s = cpu_ms(system), time.time(), time.perf_counter()
         prediction = token.create(input={"seconds": 0})
         create_ms.append(1000 * (time.perf_counter() - sent_s))
+        create_cpu_ms.append(cpu_ms(system) - before_ms)
         token.ended(prediction["id"])
         taken = next(one["t"] for one in reversed(system.requests()) if prediction["id"] in one["path"])
         start_ms.append(1000 * (taken - sent))
-    return create_ms, start_ms
+    return create_ms, start_ms, statistics.median(create_cpu_ms)
 
 
 async def creates_per_s(token: Token, seconds: float) -> float:
@@ -249,6 +255,12 @@ def name_of(command: str) -> str | None:
     return next((name for pattern, name in names.items() if re.search(pattern, command)), None)
 
 
+def cpu_ms(system: System) -> float:
+    """Return the milliseconds that the gateway has computed so far."""
+    tasks = Path(f"/proc/{system.supervisor.process('gateway').pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
+
+
 def pss(pid: int) -> float:
     """Return a process's proportional set size in MB: what it has alone, and its part of what it shares."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -303,6 +315,7 @@ def described(queue: Queue, clips: Clips, creates: int) -> str:
 
 {report.markdown_table(["", "median", "95 %"], times)}
 
+The gateway computes {queue.create_cpu_ms:.1f} ms for a create and {queue.list_cpu_ms:.1f} ms for a list.
 {queue.creates_per_s:.0f} creates a second over {CONNECTIONS} connections, the client on the same machine.
 {OPEN} waiters and {OPEN} streams: the gateway takes {queue.held_pss_mb:.0f} MB; all cancelled at once, the
 last is answered after {queue.released_s:.1f} s.
