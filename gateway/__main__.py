@@ -16,6 +16,7 @@ from gateway import app as application
 from gateway import logs
 from gateway.api.bounds import protocol
 from gateway.catalog import CatalogError
+from gateway.record import wait_until_migrated
 from gateway.settings import Settings, SettingsError, settings, unknown
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,11 @@ def main() -> None:
     except (SettingsError, CatalogError) as error:
         sys.exit(f"gateway: {error}")
     _allow_files(bound.connections)
+    # Before uvicorn takes the signals: until its application has started it ends for none.
+    try:
+        asyncio.run(wait_until_migrated(bound.database_url))
+    except KeyboardInterrupt:
+        sys.exit(130)
     Server(_config(app, bound), app, bound.own_url).run(sockets=[listener])
 
 

@@ -78,7 +78,6 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await record.wait_until_migrated(settings.database_url)
         async with AsyncExitStack() as stack:
             opened = await stack.enter_async_context(
                 record.opened(

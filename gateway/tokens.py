@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import re
 import sys
@@ -36,6 +37,7 @@ def main() -> None:
         )
     arguments = parser.parse_args()
     _read_environment(arguments.data / "environment")
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # one sentence at the end says what it says often
     try:
         sys.exit(asyncio.run(_run(arguments.command, getattr(arguments, "name", ""), settings())))
     except (SettingsError, DatabaseError, TokenError, *record.UNAVAILABLE) as error:

@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -132,7 +134,10 @@ def test_slow_headers_end_the_connection(bounded: System, begun: bytes) -> None:
 def test_slow_headers_of_a_second_request_end_the_connection(bounded: System) -> None:
     with connected(bounded) as connection:
         connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-        connection.recv(65536)
+        answer = b""
+        while not answer.endswith(b'{"status":"live"}'):
+            assert (part := connection.recv(65536))
+            answer += part
         started_s = time.monotonic()
         connection.sendall(b"GET /hea")
         assert received(connection) == b""
@@ -209,6 +214,18 @@ def test_who_waits_is_answered_when_the_gateway_ends(bounded: System, tight: Tok
         bounded.supervisor.process("gateway").terminate()
         assert waiting.result(SLACK_S)["status"] == "starting"
     bounded.until(bounded.answers)
+
+
+def test_a_gateway_that_waits_for_its_database_ends_when_told(tmp_path: Path) -> None:
+    url = f"postgresql://gateway@/postgres?host={tmp_path}"
+    environment = {**os.environ, "GATEWAY_DATABASE_URL": url, "GATEWAY_PORT": "0", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "gateway"], env=environment, stderr=subprocess.PIPE, text=True
+    ) as gateway:
+        assert gateway.stderr
+        assert "waiting for the database" in gateway.stderr.readline()
+        gateway.terminate()
+        assert gateway.wait(SLACK_S) == -signal.SIGTERM
 
 
 def test_tokens_are_made_listed_and_revoked(bounded: System, tmp_path: Path) -> None:
