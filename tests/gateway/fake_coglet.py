@@ -12,6 +12,7 @@ It prints `listening on URL`. Each request is a line of JSON in the journal. A p
     bytes: 1000      the size of each file
     text: "done"     the output without files
     deaf: true       it can't be cancelled
+    tidy_s: 0.5      how long it tidies up after a cancel
 
 POST /faults takes {"lose_terminal": n, "busy_s": s, "dead_child": true, "silent_s": s}: the next n terminal webhooks
 are lost, so long a PUT after an end is answered 409, the idle child has died, and nothing is answered for so long.
@@ -126,6 +127,7 @@ class Server:
             return
         threading.Thread(target=self._send, args=(run, {"status": "processing"}), daemon=True).start()
         if self._work(run):
+            time.sleep(run.input.get("tidy_s", 0))
             self._finish(run, {"status": "canceled"})
         elif run.input.get("crash"):
             self.health = "UNHEALTHY"

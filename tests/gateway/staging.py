@@ -44,10 +44,10 @@ class Cog:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
-    def asked(self, method: str) -> list[str]:
-        """The paths that were asked for by a method."""
+    def asked(self, method: str, status: int | None = None) -> list[str]:
+        """The paths that were asked for by a method, and answered with a status."""
         lines = [json.loads(line) for line in self.journal.read_text().splitlines()] if self.journal.exists() else []
-        return [line["path"] for line in lines if line["method"] == method]
+        return [line["path"] for line in lines if line["method"] == method and status in (None, line["status"])]
 
     async def supervise(self) -> None:
         """Start it again when it ends, as its supervisor does."""
