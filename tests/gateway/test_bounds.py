@@ -136,7 +136,8 @@ def test_slow_headers_of_a_second_request_end_the_connection(bounded: System) ->
         connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = b""
         while not answer.endswith(b'{"status":"live"}'):
-            assert (part := connection.recv(65536))
+            part = connection.recv(65536)
+            assert part, answer
             answer += part
         started_s = time.monotonic()
         connection.sendall(b"GET /hea")
