@@ -10,13 +10,14 @@ import logging
 import os
 import signal
 import socket
+import sys
 
 import httpx
 
 from gateway import record
 from gateway.logs import configure
 from gateway.prediction import Links
-from gateway.settings import Settings, settings
+from gateway.settings import Settings, SettingsError, settings
 from gateway.work import sweep
 from gateway.work.coglet import Coglet
 from gateway.work.patience import Patience
@@ -24,7 +25,7 @@ from gateway.work.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-DRAINED_TWICE = 130
+STOPPED = 130
 
 
 def main() -> None:
@@ -36,9 +37,16 @@ def main() -> None:
         "--name", help="the server's name, the same at each start and no other server's; default: HOST COG_URL"
     )
     options = parser.parse_args()
-    configure(settings().log_level, settings().log_format)
+    try:
+        chosen = settings()
+    except SettingsError as error:
+        sys.exit(f"worker: {error}")
+    configure(chosen.log_level, chosen.log_format)
     name = options.name or f"{socket.gethostname()} {options.cog_url}"
-    asyncio.run(_work(settings(), options.queue, options.cog_url, name))
+    try:
+        asyncio.run(_work(chosen, options.queue, options.cog_url, name))
+    except KeyboardInterrupt:  # while it waits for the database; later it drains
+        sys.exit(STOPPED)
 
 
 async def _work(chosen: Settings, queue: str, cog_url: str, name: str) -> None:
@@ -77,7 +85,7 @@ def _stop_on_signals(worker: Worker) -> None:
     def stop() -> None:
         nonlocal told
         if told:
-            os._exit(DRAINED_TWICE)  # nothing to tidy: the record bears a kill
+            os._exit(STOPPED)  # nothing to tidy: the record bears a kill
         told = True
         logger.info("draining")
         worker.stop()
