@@ -171,9 +171,9 @@ function Playground({ models, onSignOut }) {
       <div class="answer" id="result">
         ${endless && musical && html`<${Endless} version=${version} settings=${input} onClose=${() => setEndless(false)} />`}
         <${Result} prediction=${prediction} place=${place} lost=${lost} kept=${kept} onKeep=${setKept} recent=${recent} prompts=${preview?.prompts ?? []} />
+        <${History} predictions=${history.predictions} next=${history.next} error=${history.error} models=${models} current=${prediction?.id} onMore=${history.more} onOpen=${open} />
       </div>
     </main>
-    <${History} predictions=${history.predictions} next=${history.next} error=${history.error} models=${models} current=${prediction?.id} onMore=${history.more} onOpen=${open} />
   `;
 }
 
