@@ -38,11 +38,29 @@ async function call(path, { method = "GET", body, signal } = {}) {
   throw new ApiError(response.status, problem);
 }
 
+/** Let the files of an output come from where the page came from: its server may have several names. */
+function ownFiles(output) {
+  if (typeof output === "string") return /^https?:/.test(output) && new URL(output).pathname.startsWith("/outputs/") ? new URL(output).pathname : output;
+  if (Array.isArray(output)) return output.map(ownFiles);
+  if (output && typeof output === "object") return Object.fromEntries(Object.entries(output).map(([key, value]) => [key, ownFiles(value)]));
+  return output;
+}
+
+const prediction = async (asked) => {
+  const answer = await asked;
+  return { ...answer, output: ownFiles(answer.output) };
+};
+
 export const models = async () => (await call("/v1/models")).results;
-export const create = (version, input) => call("/v1/predictions", { method: "POST", body: { version, input } });
-export const get = (id, signal) => call(`/v1/predictions/${encodeURIComponent(id)}`, { signal });
+export const create = (version, input) => prediction(call("/v1/predictions", { method: "POST", body: { version, input } }));
+export const get = (id, signal) => prediction(call(`/v1/predictions/${encodeURIComponent(id)}`, { signal }));
 export const cancel = (id) => call(`/v1/predictions/${encodeURIComponent(id)}/cancel`, { method: "POST" });
-export const page = (next) => call(next ? new URL(next).pathname + new URL(next).search : "/v1/predictions");
+/** Return a page of predictions, the newest first: {results, next}; `next` asks for the one after it. */
+export async function page(next) {
+  const answer = await call(next ? new URL(next).pathname + new URL(next).search : "/v1/predictions");
+  return { ...answer, results: await Promise.all(answer.results.map(prediction)) };
+}
+
 export const queue = (id, signal) => call(`/v1/predictions/${encodeURIComponent(id)}/queue`, { signal });
 export const preview = (model, input, signal) =>
   call(`/v1/models/${model.owner}/${model.name}/preview`, { method: "POST", body: { input }, signal });
@@ -89,7 +107,7 @@ export function progress(logs) {
 
 /** List the files of an output: [{name, url}], whatever its shape. */
 export function files(output, name = "output") {
-  if (typeof output === "string") return /^(https?:|data:)/.test(output) ? [{ name, url: output }] : [];
+  if (typeof output === "string") return /^(https?:|data:|\/outputs\/)/.test(output) ? [{ name, url: output }] : [];
   if (Array.isArray(output)) return output.flatMap((item, index) => files(item, `${name} ${index + 1}`));
   if (output && typeof output === "object") return Object.entries(output).flatMap(([key, value]) => files(value, key));
   return [];

@@ -11,8 +11,10 @@ export function titleOf({ input }) {
   return input.prompt_b ? `${a} → ${input.prompt_b} (${input.alpha ?? 0.5})` : a || "a clip";
 }
 
+const begun = new Set(); // the ids of what has played by itself: once is enough
+
 /** Show a clip, and beside it the one that was kept to compare with. */
-export function Clip({ prediction, kept, onKeep, recent }) {
+export function Clip({ prediction, kept, onKeep, recent, autoplay }) {
   const clips = useMemo(() => (kept && kept.id !== prediction.id ? [prediction, kept] : [prediction]), [prediction.id, kept?.id]);
   const player = useMemo(() => new Player(), []);
   const [, redraw] = useReducer((count) => count + 1, 0);
@@ -25,7 +27,15 @@ export function Clip({ prediction, kept, onKeep, recent }) {
     let current = true;
     setError("");
     Promise.all(clips.map((clip) => load(clip.output.audio))).then(
-      (buffers) => current && player.setBuffers(buffers),
+      (buffers) => {
+        if (!current) return;
+        player.setBuffers(buffers);
+        if (autoplay && !begun.has(prediction.id)) {
+          begun.add(prediction.id);
+          player.seek(0);
+          player.play();
+        }
+      },
       (problem) => current && setError(problem.message),
     );
     return () => (current = false);

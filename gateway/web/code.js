@@ -1,7 +1,13 @@
 // The request as code that one can copy and run.
 import { html, useState } from "./vendor/htm-preact-3.1.1.js";
 
-const python = (value) => JSON.stringify(value).replace(/\btrue\b/g, "True").replace(/\bfalse\b/g, "False").replace(/\bnull\b/g, "None");
+/** Write a value of JSON in Python. */
+function python(value) {
+  if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
+  if (value && typeof value === "object") return `{${Object.entries(value).map(([key, one]) => `${python(key)}: ${python(one)}`).join(", ")}}`;
+  return { true: "True", false: "False", null: "None" }[JSON.stringify(value)] ?? JSON.stringify(value);
+}
+
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`; // for a POSIX shell
 
 /** Return the programs for a version and an input. */
@@ -29,7 +35,7 @@ print(output)`,
 import Replicate from "replicate";
 
 const replicate = new Replicate({ auth: process.env.REPLICATE_API_TOKEN, baseUrl: "${base}/v1" });
-const output = await replicate.run(${JSON.stringify(name)}, { input: ${pretty.replaceAll("\n", "\n")} });
+const output = await replicate.run(${JSON.stringify(name)}, { input: ${pretty} });
 console.log(output);`,
   };
 }
@@ -39,6 +45,7 @@ export function Code({ model, version, input }) {
   const [language, setLanguage] = useState("Python");
   const [copied, setCopied] = useState(false);
   const copy = async () => {
+    if (!navigator.clipboard) return getSelection().selectAllChildren(document.getElementById("program"));
     await navigator.clipboard.writeText(all[language]);
     setCopied(true);
     setTimeout(() => setCopied(false), 1500);
@@ -49,6 +56,6 @@ export function Code({ model, version, input }) {
       ${Object.keys(all).map((name) => html`<button type="button" key=${name} aria-pressed=${name === language ? "true" : "false"} onClick=${() => setLanguage(name)}>${name}</button>`)}
       <button type="button" onClick=${copy}>${copied ? "Copied" : "Copy"}</button>
     </div>
-    <pre tabindex="0"><code>${all[language]}</code></pre>
+    <pre tabindex="0" id="program"><code>${all[language]}</code></pre>
   </details>`;
 }

@@ -1,15 +1,21 @@
 // deforum's result: a player that goes frame by frame and says which prompt a frame is of.
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
+import { Curve, Strip, usePreview } from "./motion.js";
 
 export const isFilm = (output) => typeof output === "string" && (/\.(mp4|webm|mov)(\?|$)/.test(output) || output.startsWith("data:video/"));
 
-/** prompts: [{frame, text}] by frame, as the preview gives them; empty where it is not known. */
-export function Film({ prediction, prompts }) {
+const SHOWN = ["zoom", "angle", "translation_x", "translation_y"];
+
+/** Show a video, and below it on one time line the prompts and the motion that it was made with, where they are known. */
+export function Film({ prediction, model }) {
   const video = useRef();
   const [frame, setFrame] = useState(0);
   const [looping, setLooping] = useState(true);
   const [playing, setPlaying] = useState(false);
   const fps = Number(prediction.input.fps ?? 15);
+  const preview = usePreview(model, prediction.input, !prediction.data_removed && prediction.model === `${model.owner}/${model.name}`);
+  const prompts = preview?.prompts ?? [];
+  const moving = SHOWN.filter((name) => preview?.curves[name]?.some((value) => value !== preview.curves[name][0]));
   const count = Number(prediction.input.max_frames ?? 0);
   useEffect(() => {
     const element = video.current;
@@ -45,5 +51,7 @@ export function Film({ prediction, prompts }) {
       <label class="inline"><input type="checkbox" checked=${looping} onChange=${(event) => setLooping(event.target.checked)} /> loop</label>
       <a href=${prediction.output} download=${`film-${prediction.id.slice(0, 8)}.mp4`}>MP4</a>
     </div>
+    ${prompts.length > 0 && html`<${Strip} prompts=${prompts} frames=${preview.frames} at=${frame} />`}
+    ${moving.map((name) => html`<${Curve} key=${name} name=${name} values=${preview.curves[name]} at=${frame} onPick=${show} />`)}
   </section>`;
 }

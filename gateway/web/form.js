@@ -1,5 +1,6 @@
 // A form made from a version's Input schema.
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
+import { loudness } from "./sound.js";
 
 /** Describe the inputs of a version in their order: [{name, type, title, description, default, minimum, maximum, choices, required}]. */
 export function inputsOf(version) {
@@ -25,17 +26,27 @@ export function inputsOf(version) {
     .sort((a, b) => a.order - b.order);
 }
 
-/** Return the values to begin with, as text: what each field shows. */
-export const standards = (inputs) =>
-  Object.fromEntries(inputs.map(({ name, type, standard }) => [name, type === "boolean" ? Boolean(standard) : String(standard ?? "")]));
+/** Return what a field shows for a value; of a list, each item on a line of its own. */
+function shownAs(type, value) {
+  if (type === "boolean") return Boolean(value);
+  if (type === "array") return (value ?? []).join("\n");
+  return String(value ?? "");
+}
 
-/** Return what is sent: numbers as numbers, and blanks left out, so that the model takes its default. */
+/** Return the values to begin with: what each field shows. */
+export const standards = (inputs) => Object.fromEntries(inputs.map(({ name, type, standard }) => [name, shownAs(type, standard)]));
+
+/**
+ * Return what is sent. Numbers go as numbers; what is no number goes as it was typed, and the server says so. A blank is
+ * left out, so that the model takes its default; but where the default is a text, a blank was meant.
+ */
 export function toInput(inputs, values) {
   const input = {};
-  for (const { name, type, required } of inputs) {
+  for (const { name, type, required, standard } of inputs) {
     const value = values[name];
     if (type === "boolean") input[name] = value;
-    else if (value.trim() === "" && !required) continue;
+    else if (type === "array") input[name] = value ? value.split("\n") : [];
+    else if (value.trim() === "" && !required && !(type === "string" && standard)) continue;
     else if ((type === "integer" || type === "number") && Number.isFinite(Number(value))) input[name] = Number(value);
     else input[name] = value;
   }
@@ -46,7 +57,7 @@ export function toInput(inputs, values) {
 export const toValues = (inputs, input) => ({
   ...standards(inputs),
   ...Object.fromEntries(
-    inputs.filter(({ name }) => input[name] !== undefined && input[name] !== null).map(({ name, type }) => [name, type === "boolean" ? input[name] : String(input[name])]),
+    inputs.filter(({ name }) => input[name] !== undefined && input[name] !== null).map(({ name, type }) => [name, shownAs(type, input[name])]),
   ),
 });
 
@@ -67,15 +78,16 @@ export function Form({ model, inputs, values, errors, curves, onChange, children
 }
 
 function Field({ model, input, value, error, onChange, children }) {
-  const { name, description, standard } = input;
+  const { name, type, description } = input;
+  const standard = shownAs(type, input.standard);
   const id = `input-${name}`;
   const described = [description && `${id}-about`, error && `${id}-error`].filter(Boolean).join(" ");
   const common = { id, name, "aria-describedby": described || undefined, "aria-invalid": error ? "true" : undefined };
-  const changed = standard !== undefined && String(standard) !== String(value);
+  const changed = standard !== value;
   return html`<div class="field">
     <div class="field-head">
       <label for=${id} id=${`${id}-label`}><code>${name}</code></label>
-      ${changed && html`<button type="button" class="quiet" title=${`Back to ${standard || "blank"}`} onClick=${() => onChange(String(standard))}>reset<span class="hidden"> ${name}</span></button>`}
+      ${changed && html`<button type="button" class="quiet" title=${`Back to ${standard || "blank"}`} onClick=${() => onChange(standard)}>reset<span class="hidden"> ${name}</span></button>`}
     </div>
     <${Control} model=${model} input=${input} value=${value} common=${common} onChange=${onChange} />
     ${description && html`<p class="about" id=${`${id}-about`}>${description}</p>`}
@@ -88,20 +100,28 @@ function Control({ model, input, value, common, onChange }) {
   const typed = (event) => onChange(event.target.value);
   if (input.type === "boolean") return html`<input type="checkbox" ...${common} checked=${value} onChange=${(event) => onChange(event.target.checked)} />`;
   if (input.choices) return html`<${Choices} model=${model} input=${input} value=${value} common=${common} onChange=${onChange} />`;
-  if (input.type === "integer" || input.type === "number") return html`<${Numeric} input=${input} value=${value} common=${common} onInput=${typed} />`;
-  if (/prompt|text/.test(input.name)) return html`<${Growing} ...${common} value=${value} onInput=${typed} />`;
+  if (input.type === "integer" || input.type === "number") return html`<${Numeric} input=${input} value=${value} common=${common} onChange=${onChange} />`;
+  if (input.type === "array" || /prompt|text/.test(input.name)) return html`<${Growing} ...${common} value=${value} onInput=${typed} />`;
   return html`<input type="text" ...${common} value=${value} onInput=${typed} spellcheck="false" autocomplete="off" />`;
 }
 
-function Numeric({ input, value, common, onInput }) {
+/** A number to type, which the arrow keys change; with a slider where it has bounds. What is no number stays to be seen. */
+function Numeric({ input, value, common, onChange }) {
   const { minimum, maximum, type, standard } = input;
-  const step = type === "integer" ? 1 : "any";
-  const bounds = { min: minimum, max: maximum };
   const bounded = minimum !== undefined && maximum !== undefined;
-  return html`<div class="numeric">
-    ${bounded &&
-    html`<input type="range" ...${bounds} step=${type === "integer" ? 1 : (maximum - minimum) / 100} value=${value === "" ? standard : value} onInput=${onInput} aria-labelledby=${`${common.id}-label`} />`}
-    <input type="number" inputmode=${type === "integer" ? "numeric" : "decimal"} ...${common} ...${bounds} step=${step} value=${value} onInput=${onInput} placeholder=${standard ?? "random"} />
+  const step = type === "integer" ? 1 : bounded ? (maximum - minimum) / 100 : 0.01;
+  const now = value.trim() === "" || !Number.isFinite(Number(value)) ? (standard ?? minimum ?? 0) : Number(value);
+  const typed = (event) => onChange(event.target.value);
+  const arrows = (event) => {
+    const by = { ArrowUp: step, ArrowDown: -step }[event.key];
+    if (by === undefined) return;
+    event.preventDefault();
+    const next = Math.min(Math.max(now + by, minimum ?? -Infinity), maximum ?? Infinity);
+    onChange(String(Number(next.toFixed(6))));
+  };
+  return html`<div class=${`numeric ${bounded ? "bounded" : ""}`}>
+    ${bounded && html`<input type="range" min=${minimum} max=${maximum} step=${step} value=${now} onInput=${typed} aria-labelledby=${`${common.id}-label`} />`}
+    <input type="text" inputmode=${type === "integer" ? "numeric" : "decimal"} autocomplete="off" ...${common} value=${value} onInput=${typed} onKeyDown=${arrows} placeholder=${standard ?? "random"} />
     ${bounded && html`<span class="bounds">${minimum} to ${maximum}</span>`}
   </div>`;
 }
@@ -128,8 +148,8 @@ function Choices({ model, input, value, common, onChange }) {
       (choice) => html`<div key=${choice} class="choice">
         <label>
           <input type="radio" name=${common.name} value=${choice} checked=${choice === value} onChange=${() => onChange(choice)} />
-          <img src=${`${samples.folder}/${choice}.webp`} alt="" width="96" height="96" loading="lazy" />
-          <span>${choice}</span>
+          <span class="picture"><img src=${`${samples.folder}/${choice}.webp`} alt="" width="96" height="96" loading="lazy" /></span>
+          <span class="name">${choice.replaceAll("_", " ")}</span>
         </label>
         <${Sample} url=${`${samples.folder}/${choice}.mp3`} name=${choice} />
       </div>`,
@@ -152,7 +172,7 @@ function Sample({ url, name }) {
     const wasOn = on;
     playing?.pause();
     if (wasOn) return;
-    playing = new Audio(url);
+    playing = Object.assign(new Audio(url), { loop: true, volume: loudness() });
     playing.onpause = playing.onended = () => setOn(false);
     playing.play().then(() => setOn(true), () => setOn(false));
   };

@@ -41,7 +41,7 @@ export function History({ predictions, next, models, current, error, onMore, onO
           }}>
             <${Thumbnail} prediction=${one} />
             <span class="title">${summary(one)}</span>
-            <span class="about"><span class=${`dot ${one.status}`}></span>${one.status} · <${When} time=${one.created_at} /></span>
+            <span class="about"><span class=${`dot ${one.status}`}></span><span class=${one.status === "succeeded" ? "hidden" : ""}>${one.status} </span><${When} time=${one.created_at} /></span>
           </a>
         </li>`,
       )}
@@ -59,6 +59,6 @@ function Thumbnail({ prediction: { output, status } }) {
 function When({ time }) {
   const date = new Date(time);
   const today = date.toDateString() === new Date().toDateString();
-  const told = today ? date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }) : date.toLocaleDateString([], { day: "numeric", month: "short" });
+  const told = today ? date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }) : date.toLocaleDateString([], { day: "numeric", month: "short" });
   return html`<time datetime=${time} title=${date.toLocaleString()}>${told}</time>`;
 }

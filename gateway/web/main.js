@@ -7,6 +7,9 @@ import { Form, inputsOf, standards, toInput, toValues } from "./form.js";
 import { History } from "./history.js";
 import { Curve, Strip, usePreview } from "./motion.js";
 import { Result } from "./result.js";
+import { audio } from "./sound.js";
+
+const RETRY_MS = 2000;
 
 const nameOf = (model) => `${model.owner}/${model.name}`;
 
@@ -20,22 +23,28 @@ function Page() {
       setModels(await api.models());
       setProblem("");
     } catch (error) {
-      if (error.status === 401) setModels(null);
-      setProblem(error.status === 401 ? "This token is not valid here." : error.status ? error.message : "The server does not answer. Trying again …");
-      if (!error.status) setTimeout(load, 2000);
+      if (error.status === 401) {
+        api.keepToken("");
+        setToken("");
+        setProblem("This token is not valid here.");
+      } else {
+        setProblem(error.status ? error.message : "The server does not answer. Trying again …");
+        setTimeout(load, RETRY_MS);
+      }
     }
   }, [token]);
   useEffect(() => void load(), [load]);
 
-  if (!token || (problem && !models)) return html`<${SignIn} problem=${token ? problem : ""} onToken=${(given) => (api.keepToken(given), setToken(given), setProblem(""))} />`;
-  if (!models) return html`<p class="loading" role="status">Loading …</p>`;
+  if (!token) return html`<${SignIn} problem=${problem} onToken=${(given) => (api.keepToken(given), setToken(given), setProblem(""))} />`;
+  if (!models) return html`<main class="loading"><p role="status">${problem || "Loading …"}</p></main>`;
+  if (!models.length) return html`<main class="loading"><p>This server offers no models: see GATEWAY_CATALOG in docs/gateway.md.</p></main>`;
   return html`<${Playground} models=${models} onSignOut=${() => (api.keepToken(""), setToken(""), setModels(null))} />`;
 }
 
 function SignIn({ problem, onToken }) {
   const [text, setText] = useState("");
   return html`<main class="sign-in">
-    <h1>Your own Replicate</h1>
+    <h1>Playground</h1>
     <form onSubmit=${(event) => (event.preventDefault(), onToken(text.trim()))}>
       <label class="field" for="token"><span>API token</span></label>
       <input id="token" type="password" autocomplete="off" value=${text} onInput=${(event) => setText(event.target.value)} aria-describedby="token-about" />
@@ -57,8 +66,10 @@ function Playground({ models, onSignOut }) {
   const [problem, setProblem] = useState("");
   const [kept, setKept] = useState(null);
   const [endless, setEndless] = useState(false);
+  const [fresh, setFresh] = useState(null); // the id of what was run here: it is heard as soon as it is there
   const history = useHistory();
   const following = useRef(null);
+  const last = useRef({}); // by model: the prediction that was shown
 
   const version = model.latest_version;
   const inputs = useMemo(() => inputsOf(version), [version]);
@@ -77,23 +88,27 @@ function Playground({ models, onSignOut }) {
   const follow = async (begun) => {
     following.current?.abort(new Error("another is shown"));
     const stop = (following.current = new AbortController());
-    setPrediction(begun);
+    const show = (news) => setPrediction((last.current[news.model] = news));
+    show(begun);
     setPlace(null);
     setLost(false);
     if (api.ended(begun)) return;
     try {
-      await api.follow(begun.id, (news, where) => (setPrediction(news), setPlace(where), history.put(news)), setLost, stop.signal);
+      await api.follow(begun.id, (news, where) => (show(news), setPlace(where), history.put(news)), setLost, stop.signal);
     } catch (error) {
       if (!stop.signal.aborted) setProblem(error.message);
     }
   };
 
   const run = async () => {
+    if (musical) audio(); // this gesture is what lets it sound later
     setErrors({});
     setProblem("");
     try {
       const begun = await api.create(version.id, input);
       history.put(begun);
+      setFresh(begun.id);
+      document.getElementById("result")?.scrollIntoView({ block: "nearest" });
       window.history.replaceState(null, "", `?prediction=${begun.id}`);
       await follow(begun);
     } catch (error) {
@@ -103,6 +118,18 @@ function Playground({ models, onSignOut }) {
     }
   };
   const cancel = () => running && api.cancel(prediction.id).catch((error) => setProblem(error.message));
+
+  /** Turn to another model, and to what was last shown of it. */
+  const choose = (its) => {
+    setModel(its);
+    setErrors({});
+    setProblem("");
+    const earlier = last.current[nameOf(its)];
+    following.current?.abort(new Error("another model is shown"));
+    setPrediction(null);
+    window.history.replaceState(null, "", earlier ? `?prediction=${earlier.id}` : `?model=${nameOf(its)}`);
+    if (earlier) follow(earlier);
+  };
 
   const open = (chosen) => {
     setProblem("");
@@ -148,21 +175,22 @@ function Playground({ models, onSignOut }) {
     <header>
       <h1>Playground</h1>
       <nav aria-label="Models">
-        ${models.map((one) => html`<button type="button" key=${nameOf(one)} aria-pressed=${one === model ? "true" : "false"} onClick=${() => (setModel(one), setErrors({}))}>${one.name.replaceAll("_", " ")}</button>`)}
+        ${models.map((one) => html`<button type="button" key=${nameOf(one)} aria-pressed=${one === model ? "true" : "false"} onClick=${() => choose(one)}>${one.name.replaceAll("_", " ")}</button>`)}
       </nav>
       <button type="button" class="quiet" onClick=${onSignOut}>forget token</button>
     </header>
     <main>
       <section class="ask" aria-labelledby="ask-title">
         <h2 id="ask-title">${nameOf(model)}</h2>
-        <p class="about">${model.description}</p>
+        <p class="about lead">${model.description}</p>
         <form onSubmit=${(event) => (event.preventDefault(), run())} noValidate>
           <${Form} key=${nameOf(model)} model=${model} inputs=${inputs} values=${values} errors=${shownErrors} curves=${curves} onChange=${setValues} />
           <div class="controls run">
             <button class="primary" title="Ctrl-Enter">Run</button>
             <button type="button" onClick=${cancel} disabled=${!running} title="Escape">Cancel</button>
-            <button type="button" class="quiet" onClick=${() => setValues(standards(inputs))}>defaults</button>
             ${musical && html`<button type="button" onClick=${() => setEndless(true)} disabled=${endless}>Endless …</button>`}
+            <button type="button" class="quiet" onClick=${() => setValues(standards(inputs))}>defaults</button>
+            <span class="about keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> runs, <kbd>Esc</kbd> cancels</span>
           </div>
           ${problem && html`<p class="error" role="alert">${problem}</p>`}
         </form>
@@ -170,7 +198,7 @@ function Playground({ models, onSignOut }) {
       </section>
       <div class="answer" id="result">
         ${endless && musical && html`<${Endless} version=${version} settings=${input} onClose=${() => setEndless(false)} />`}
-        <${Result} prediction=${prediction} place=${place} lost=${lost} kept=${kept} onKeep=${setKept} recent=${recent} prompts=${preview?.prompts ?? []} />
+        <${Result} prediction=${prediction} place=${place} lost=${lost} kept=${kept} onKeep=${setKept} recent=${recent} fresh=${fresh} model=${model} />
         <${History} predictions=${history.predictions} next=${history.next} error=${history.error} models=${models} current=${prediction?.id} onMore=${history.more} onOpen=${open} />
       </div>
     </main>
@@ -197,6 +225,23 @@ function useHistory() {
     busy.current = false;
   };
   useEffect(() => void more(), []);
+  // What runs, wherever it was begun, is asked for until it ends; and the first page as long as there is none.
+  const going = predictions.some((one) => !api.ended(one));
+  useEffect(() => {
+    if (!going && !error) return undefined;
+    const timer = setInterval(async () => {
+      const page = await api.page().catch(() => null);
+      if (!page) return;
+      setError("");
+      setNext((older) => older ?? page.next);
+      setPredictions((all) => {
+        const known = new Map(page.results.map((one) => [one.id, one]));
+        const newer = page.results.filter((one) => !all.some(({ id }) => id === one.id));
+        return [...newer, ...all.map((one) => known.get(one.id) ?? one)];
+      });
+    }, RETRY_MS);
+    return () => clearInterval(timer);
+  }, [going, error]);
   const put = (changed) => setPredictions((all) => (all.some(({ id }) => id === changed.id) ? all.map((one) => (one.id === changed.id ? changed : one)) : [changed, ...all]));
   return { predictions, next, error, more: () => more(next), put };
 }

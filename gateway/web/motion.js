@@ -27,39 +27,42 @@ export function usePreview(model, input, wanted) {
   return shown;
 }
 
-/** Draw one input's values over the frames. */
-export function Curve({ name, values }) {
+/** Draw one input's values over the frames; `at` marks a frame, and `onPick(frame)` is called with one that is clicked. */
+export function Curve({ name, values, at: marked, onPick }) {
   const low = Math.min(...values);
   const high = Math.max(...values);
   const span = high - low || 1;
   const y = (value) => (high === low ? HEIGHT / 2 : HEIGHT - 4 - ((value - low) / span) * (HEIGHT - 8));
   const x = (index) => (values.length > 1 ? (index / (values.length - 1)) * WIDTH : 0);
   const path = values.map((value, index) => `${index ? "L" : "M"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`).join("");
-  const [at, setAt] = useState(null);
-  const look = (event) => {
+  const [pointed, setPointed] = useState(null);
+  const under = (event) => {
     const box = event.currentTarget.getBoundingClientRect();
     const index = Math.round(((event.clientX - box.left) / box.width) * (values.length - 1));
-    setAt(Math.min(Math.max(index, 0), values.length - 1));
+    return Math.min(Math.max(index, 0), values.length - 1);
   };
-  const told = at === null ? `${rounded(low)} to ${rounded(high)} over ${values.length} frames` : `frame ${at}: ${rounded(values[at])}`;
+  const at = pointed ?? (marked < values.length ? marked : null) ?? null;
+  const told = at === null ? low === high ? `${rounded(low)} in every frame` : `${rounded(low)} to ${rounded(high)} over ${values.length} frames` : `frame ${at}: ${rounded(values[at])}`;
   return html`<div class="curve">
-    <svg viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label=${`${name}: ${rounded(low)} to ${rounded(high)}`} onPointerMove=${look} onPointerLeave=${() => setAt(null)}>
+    <svg viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label=${`${name}: ${rounded(low)} to ${rounded(high)}`} 
+      onPointerMove=${(event) => setPointed(under(event))} onPointerLeave=${() => setPointed(null)} onClick=${(event) => onPick?.(under(event))}>
       <path d=${path} vector-effect="non-scaling-stroke" />
       ${at !== null && html`<line x1=${x(at)} x2=${x(at)} y1="0" y2=${HEIGHT} vector-effect="non-scaling-stroke" />`}
     </svg>
-    <span class="about">${told}</span>
+    <span class="about">${onPick ? `${name}, ` : ""}${told}</span>
   </div>`;
 }
 
-/** Draw which prompt holds when. */
-export function Strip({ prompts, frames }) {
+/** Draw which prompt holds when; the one of frame `at` stands out. */
+export function Strip({ prompts, frames, at = -1 }) {
   const parts = prompts.map((prompt, index) => {
     const from = index ? prompt.frame : 0; // before its first keyframe a prompt holds too
-    return { ...prompt, from, share: Math.max((prompts[index + 1]?.frame ?? frames) - from, 0) };
+    const to = prompts[index + 1]?.frame ?? frames;
+    return { ...prompt, from, share: Math.max(to - from, 0), now: at >= from && at < to };
   });
   return html`<ol class="strip" aria-label="Prompts by frame">
     ${parts.map(
-      (part, index) => html`<li key=${index} ref=${(element) => element && (element.style.flexGrow = part.share)} title=${part.text}>
+      (part, index) => html`<li key=${index} class=${part.now ? "now" : ""} ref=${(element) => element && (element.style.flexGrow = part.share)} title=${part.text}>
         <span class="about">${part.from}</span> ${part.text}
       </li>`,
     )}

@@ -3,12 +3,17 @@
 let context = null;
 let volume = null;
 
+// For tests, and for the curious in a browser's console: what sounds, and which clips were put end to end when.
+const heard = (globalThis.playground = { context: null, player: null, scheduled: [] });
+
 /** The one AudioContext; made at the first gesture, since browsers let no page play before. */
 export function audio() {
   if (!context) {
     context = new AudioContext({ sampleRate: 44100 }); // the clips' own rate: resampled, a loop would no longer be whole
     volume = new GainNode(context, { gain: loudness() });
     volume.connect(context.destination);
+    heard.context = context;
+    heard.volume = volume;
   }
   if (context.state === "suspended") context.resume();
   return context;
@@ -89,6 +94,7 @@ export class Player {
     };
     this.began_s = at;
     this.playing = true;
+    heard.player = this;
     this.onChange();
   }
 
@@ -131,6 +137,8 @@ export class Player {
   }
 }
 
+const AHEAD_S = 1.5; // that sources are placed before they are heard: timers of a hidden page come once a second
+
 /**
  * Play clips one after the other without a gap. `next()` returns the clip that comes, {buffer, ...}, or null when there
  * is none yet; then the last one is heard once more. `onClip(clip, at_s)` tells what begins, and when.
@@ -153,7 +161,7 @@ export class Sequence {
 
   /** Queue what is heard next once the last clip nears its end. */
   fill() {
-    while (this.running && this.until_s < audio().currentTime + 0.4) {
+    while (this.running && this.until_s < audio().currentTime + AHEAD_S) {
       const coming = this.next();
       const clip = coming ?? (this.last && { ...this.last, repeated: true });
       if (!clip) {
@@ -167,6 +175,7 @@ export class Sequence {
       source.onended = () => this.sources.splice(this.sources.indexOf(source), 1);
       this.sources.push(source);
       this.until_s = at_s + clip.buffer.duration;
+      heard.scheduled.push({ at_s, until_s: this.until_s, repeated: Boolean(clip.repeated) });
       this.last = clip;
       this.onClip(clip, at_s);
     }
