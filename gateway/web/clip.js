@@ -1,6 +1,6 @@
 // riffusion's result: the spectrogram to look at and to seek in, the sound, and a second clip to compare with.
 import { html, useEffect, useMemo, useReducer, useState } from "./vendor/htm-preact-3.1.1.js";
-import { Player, Sequence, audio, load, loudness, save, setLoudness, toWav } from "./sound.js";
+import { Player, Sequence, audio, load, loudness, save, setLoudness, sounds, toWav } from "./sound.js";
 import { Spectrogram } from "./spectrogram.js";
 
 export const isClip = (output) => Boolean(output && typeof output === "object" && output.audio && output.spectrogram);
@@ -33,7 +33,7 @@ export function Clip({ prediction, kept, onKeep, recent, autoplay }) {
         if (autoplay && !begun.has(prediction.id)) {
           begun.add(prediction.id);
           player.seek(0);
-          player.play();
+          if (!sounds()) player.play();
         }
       },
       (problem) => current && setError(problem.message),
@@ -61,18 +61,17 @@ export function Clip({ prediction, kept, onKeep, recent, autoplay }) {
         ? html`<span class="about">kept as B: make or open another</span>`
         : html`<button type="button" onClick=${() => onKeep(prediction)}>Keep to compare</button>`}
       ${clips.length > 1 && html`<button type="button" onClick=${() => onKeep(null)}>Close B</button>`}
-      ${recent.length > 1 && html`<${Joined} recent=${recent} onStart=${() => player.stop()} />`}
+      ${recent.length > 1 && html`<${Joined} recent=${recent} />`}
     </div>
   </section>`;
 }
 
 /** Play the last clips one after the other, round and round, and save them as one file. */
-function Joined({ recent, onStart }) {
+function Joined({ recent }) {
   const [sequence, setSequence] = useState(null);
   const [heard, setHeard] = useState("");
   useEffect(() => () => sequence?.stop(), [sequence]);
   const start = async () => {
-    onStart();
     audio();
     const buffers = await Promise.all(recent.map((clip) => load(clip.output.audio)));
     let turn = 0;
@@ -80,14 +79,13 @@ function Joined({ recent, onStart }) {
       const index = turn++ % buffers.length;
       return { buffer: buffers[index], title: titleOf(recent[index]) };
     };
-    const made = new Sequence(next, (clip) => setHeard(clip.title));
+    const made = new Sequence(next, (clip) => setHeard(clip.title), () => setSequence(null));
     made.start();
     setSequence(made);
   };
-  const stop = () => (sequence.stop(), setSequence(null));
   const join = async () => save(toWav(await Promise.all(recent.map((clip) => load(clip.output.audio)))), "joined.wav");
   return html`<span class="joined">
-    <button type="button" aria-pressed=${sequence ? "true" : "false"} onClick=${sequence ? stop : start}>${sequence ? "Stop" : `Play the last ${recent.length} as one`}</button>
+    <button type="button" aria-pressed=${sequence ? "true" : "false"} onClick=${sequence ? () => sequence.stop() : start}>${sequence ? "Stop" : `Play the last ${recent.length} as one`}</button>
     ${sequence && html`<span class="about" aria-live="polite">${heard}</span>`}
     <button type="button" onClick=${join}>Save as one WAV</button>
   </span>`;

@@ -39,6 +39,7 @@ export function Endless({ version, settings, onClose }) {
         setRepeating(Boolean(clip.repeated));
         setHeard((clips) => [...clips, { ...clip, at_s, key: clips.length ? clips.at(-1).key + 1 : 0 }].slice(-16));
       },
+      () => end(),
     );
     run.current = { stop, sequence };
     setProblem("");
@@ -48,9 +49,10 @@ export function Endless({ version, settings, onClose }) {
     make(version, settings, wanted, ready, setProblem, stop.signal);
   };
   const end = () => {
-    run.current?.stop.abort(new Error("stopped"));
-    run.current?.sequence.stop();
+    const ended = run.current;
     run.current = null;
+    ended?.stop.abort(new Error("stopped"));
+    ended?.sequence.stop();
     setState("stopped");
     setRepeating(false);
   };

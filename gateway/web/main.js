@@ -186,11 +186,10 @@ function Playground({ models, onSignOut }) {
         <form onSubmit=${(event) => (event.preventDefault(), run())} noValidate>
           <${Form} key=${nameOf(model)} model=${model} inputs=${inputs} values=${values} errors=${shownErrors} curves=${curves} onChange=${setValues} />
           <div class="controls run">
-            <button class="primary" title="Ctrl-Enter">Run</button>
-            <button type="button" onClick=${cancel} disabled=${!running} title="Escape">Cancel</button>
+            <button class="primary" aria-keyshortcuts="Control+Enter">Run <kbd aria-hidden="true">Ctrl ↵</kbd></button>
+            <button type="button" onClick=${cancel} disabled=${!running} aria-keyshortcuts="Escape">Cancel <kbd aria-hidden="true">Esc</kbd></button>
             ${musical && html`<button type="button" onClick=${() => setEndless(true)} disabled=${endless}>Endless …</button>`}
             <button type="button" class="quiet" onClick=${() => setValues(standards(inputs))}>defaults</button>
-            <span class="about keys"><kbd>Ctrl</kbd> <kbd>Enter</kbd> runs, <kbd>Esc</kbd> cancels</span>
           </div>
           ${problem && html`<p class="error" role="alert">${problem}</p>`}
         </form>
@@ -256,4 +255,6 @@ function byInput(inputs, error) {
   return found;
 }
 
-render(html`<${Page} />`, document.getElementById("app"));
+const place = document.getElementById("app");
+place.replaceChildren(); // what stood there until this ran
+render(html`<${Page} />`, place);

@@ -41,6 +41,20 @@ export function load(url) {
   return decoded.get(url);
 }
 
+let sounding = null; // one thing at a time: a player, or a sequence
+
+/** Tell whether something is heard now. */
+export const sounds = () => Boolean(sounding);
+
+function begin(one) {
+  if (sounding && sounding !== one) sounding.stop();
+  sounding = one;
+}
+
+function end(one) {
+  if (sounding === one) sounding = null;
+}
+
 /**
  * Play clips of the same length at the same place: all of them run, one is heard. With a single clip it is a plain
  * player. Changing from one to the other keeps the place.
@@ -77,6 +91,7 @@ export class Player {
 
   play() {
     if (this.playing || !this.buffers.length) return;
+    begin(this);
     const at = audio().currentTime + 0.02;
     this.voices = this.buffers.map((buffer, index) => {
       const gain = new GainNode(context, { gain: index === this.heard ? 1 : 0 });
@@ -87,6 +102,7 @@ export class Player {
     });
     this.voices[0].source.onended = () => {
       if (this.playing && !this.looping) {
+        end(this);
         this.playing = false;
         this.offset_s = 0;
         this.onChange();
@@ -100,6 +116,7 @@ export class Player {
 
   stop() {
     if (!this.playing) return;
+    end(this);
     this.offset_s = this.place_s;
     this.playing = false;
     for (const { source } of this.voices) source.stop();
@@ -141,17 +158,20 @@ const AHEAD_S = 1.5; // that sources are placed before they are heard: timers of
 
 /**
  * Play clips one after the other without a gap. `next()` returns the clip that comes, {buffer, ...}, or null when there
- * is none yet; then the last one is heard once more. `onClip(clip, at_s)` tells what begins, and when.
+ * is none yet; then the last one is heard once more. `onClip(clip, at_s)` tells what begins, and when; `onStop()` that
+ * it was stopped, by itself or for something else.
  */
 export class Sequence {
-  constructor(next, onClip) {
+  constructor(next, onClip, onStop) {
     this.next = next;
     this.onClip = onClip;
+    this.onStop = onStop;
     this.sources = [];
     this.running = false;
   }
 
   start() {
+    begin(this);
     this.running = true;
     this.until_s = audio().currentTime + 0.1;
     this.last = null;
@@ -182,9 +202,12 @@ export class Sequence {
   }
 
   stop() {
+    if (!this.running) return;
     this.running = false;
+    end(this);
     clearInterval(this.timer);
     for (const source of this.sources) source.stop();
+    this.onStop();
   }
 }
 
