@@ -4,6 +4,7 @@ import { html, useEffect, useState } from "./vendor/htm-preact-3.1.1.js";
 import { ApiError, preview } from "./api.js";
 
 const TYPING_MS = 250;
+const without = new Set(); // models that have no preview, which the server said once
 const WIDTH = 400;
 const HEIGHT = 56;
 
@@ -15,11 +16,15 @@ export function usePreview(model, input, wanted) {
   const [shown, setShown] = useState(null);
   const key = JSON.stringify(input);
   useEffect(() => {
-    if (!wanted) return setShown(null);
+    const name = `${model.owner}/${model.name}`;
+    if (!wanted || without.has(name)) return setShown(null);
     const stop = new AbortController();
     const timer = setTimeout(() => {
       preview(model, input, stop.signal).then(setShown, (error) => {
-        if (error instanceof ApiError && error.status === 404) setShown(null);
+        if (error instanceof ApiError && error.status === 404) {
+          without.add(name);
+          setShown(null);
+        }
       });
     }, TYPING_MS);
     return () => (clearTimeout(timer), stop.abort());
