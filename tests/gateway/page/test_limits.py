@@ -18,7 +18,7 @@ def test_the_first_view_is_small_and_comes_from_one_place(browser: Browser, visi
     answers: list[Response] = []
     with browser.new_context() as context:
         page = context.new_page()
-        page.on("response", lambda answer: answers.append(answer))  # noqa: PLW0108 - playwright marks what it is given
+        page.on("response", lambda answer: answers.append(answer))  # playwright marks what it is given
         page.goto(f"{visitor.url}/?model=riffusion/riffusion#token={visitor.text}", wait_until="networkidle")
         page.locator("form .fields").wait_for()
         sizes = [answer.request.sizes() for answer in answers]

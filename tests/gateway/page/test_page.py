@@ -6,7 +6,6 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 import psycopg
 import pytest
@@ -126,13 +125,15 @@ def test_what_was_run_yesterday_is_found_and_run_again(browser: Browser, visitor
     old = visitor.create(input={"text": "of yesterday", "files": 0, "fail": "no luck"})
     visitor.ended(old["id"])
     with psycopg.connect(system.database_url, autocommit=True) as connection:
-        columns = "created_at = created_at - %s, started_at = started_at - %s, completed_at = completed_at - %s"
-        connection.execute(f"update predictions set {columns} where id = %s", [timedelta(days=1)] * 3 + [old["id"]])
-        copied = "owner, model, version, queue, base_url, input, output, files, job_id"
+        connection.execute(
+            "update predictions set created_at = created_at - interval '1 day', started_at = started_at - interval"
+            " '1 day', completed_at = completed_at - interval '1 day' where id = %s",
+            [old["id"]],
+        )
         connection.execute(  # newer ones, more than fill a page
-            f"insert into predictions (id, status, created_at, {copied}) select repeat('a', 20) || (100000 + n),"
-            f" 'succeeded', created_at + n * interval '1 s', {copied} from predictions, generate_series(1, 120) n"
-            " where id = %s",
+            "insert into predictions (id, status, created_at, owner, model, version, queue, base_url, input, job_id)"
+            " select repeat('a', 20) || (100000 + n), 'succeeded', created_at + n * interval '1 s', owner, model,"
+            " version, queue, base_url, input, job_id from predictions, generate_series(1, 120) n where id = %s",
             [old["id"]],
         )
     with at_the_form(browser, visitor) as page:
@@ -163,7 +164,7 @@ def test_an_output_file_comes_from_where_the_page_does(browser: Browser, visitor
 
 @pytest.mark.parametrize("language", ["curl", "Python", "JavaScript"])
 def test_the_request_as_code_runs_as_it_stands(browser: Browser, visitor: Token, language: str) -> None:
-    text = "it's \"true\", said null: $HOME \\ é"
+    text = 'it\'s "true", said null: $HOME \\ é'
     with at_the_form(browser, visitor) as page:
         page.locator("#input-text").fill(text)
         page.locator(".code summary").click()
