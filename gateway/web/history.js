@@ -5,9 +5,12 @@ import { isFilm } from "./film.js";
 
 const STATUSES = ["starting", "processing", "succeeded", "failed", "canceled"];
 
-/** Say in a few words what a prediction was asked for. */
-export const summary = (prediction) =>
-  prediction.data_removed ? "its data has been removed" : isClip(prediction.output) || prediction.input.prompt_a ? titleOf(prediction) : (prediction.input.animation_prompts ?? prediction.input.prompt ?? prediction.id);
+/** Say in a few words what a prediction was asked for: a clip's prompts, or the first of its texts. */
+export function summary({ id, input, data_removed: removed }) {
+  if (removed) return "its data has been removed";
+  if (input.prompt_a) return titleOf({ input });
+  return input.animation_prompts ?? input.prompt ?? Object.values(input).find((value) => value && typeof value === "string") ?? id;
+}
 
 export function History({ predictions, next, models, current, error, onMore, onOpen }) {
   const [model, setModel] = useState("");
