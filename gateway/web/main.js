@@ -162,7 +162,9 @@ function Playground({ models, onSignOut }) {
   }, []);
 
   // The model's own refusals name their input first: "zoom, keyframe 0: ...".
+  // They stand at a field for as long as it shows what was refused.
   const refused = prediction?.status === "failed" && prediction.error ? byInput(inputs, prediction.error) : {};
+  for (const name of Object.keys(refused)) if (input[name] !== prediction.input[name]) delete refused[name];
   const shownErrors = { ...preview?.errors, ...refused, ...errors };
   const curves = (name) => {
     if (preview?.curves[name]) return html`<${Curve} name=${name} values=${preview.curves[name]} />`;
