@@ -16,7 +16,6 @@ from local import system
 
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 VIEW_PX = {"width": 1280, "height": 960}
-COLOURS = 128  # of a picture: enough for its greys, and small
 PATIENCE_MS = 3_600_000  # an animation takes a minute, or on a busy machine a quarter of an hour
 CLIP = {"prompt_a": "funky synth solo", "prompt_b": "slow church bells", "alpha": "0.25"}
 ANIMATION = {
@@ -86,7 +85,7 @@ def save(page: Page, name: str) -> None:
     """Write what the browser shows."""
     page.evaluate("document.activeElement.blur()")
     with Image.open(io.BytesIO(page.screenshot())) as picture:
-        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(PICTURES / name, optimize=True)
+        picture.convert("RGB").save(PICTURES / name, optimize=True)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ function Playground({ models, onSignOut }) {
   const [fresh, setFresh] = useState(null); // the id of what was run here: it is heard as soon as it is there
   const history = useHistory();
   const following = useRef(null);
+  const sending = useRef(null); // what is being sent now, {cancelled}: Escape may come before the answer
   const last = useRef({}); // by model: the prediction that was shown
 
   const version = model.latest_version;
@@ -104,20 +105,27 @@ function Playground({ models, onSignOut }) {
     if (musical) audio(); // this gesture is what lets it sound later
     setErrors({});
     setProblem("");
+    const sent = (sending.current = { cancelled: false });
     try {
       const begun = await api.create(version.id, input);
+      if (sent.cancelled) api.cancel(begun.id).catch((error) => setProblem(error.message));
+      if (sending.current === sent) sending.current = null;
       history.put(begun);
       setFresh(begun.id);
       document.getElementById("result")?.scrollIntoView({ block: "nearest" });
       window.history.replaceState(null, "", `?prediction=${begun.id}`);
       await follow(begun);
     } catch (error) {
+      if (sending.current === sent) sending.current = null;
       setErrors(Object.fromEntries((error.fields ?? []).map(({ field, description }) => [field.replace(/^input\./, ""), description])));
       setProblem(error.fields?.length ? "Some inputs need mending: see above each." : error.status ? error.message : "The server does not answer; nothing was sent.");
       if (error.fields?.length) document.getElementById(`input-${error.fields[0].field.replace(/^input\./, "")}`)?.focus();
     }
   };
-  const cancel = () => running && api.cancel(prediction.id).catch((error) => setProblem(error.message));
+  const cancel = () => {
+    if (sending.current) sending.current.cancelled = true;
+    else if (running) api.cancel(prediction.id).catch((error) => setProblem(error.message));
+  };
 
   /** Turn to another model, and to what was last shown of it. */
   const choose = (its) => {
