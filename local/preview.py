@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 20  # seconds that a connection may be idle
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class calls it so
+    def do_POST(self) -> None:
         """Read an input and answer with its preview."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
@@ -94,7 +94,9 @@ class Handler(BaseHTTPRequestHandler):
             values = json.loads(self.rfile.read(int(length)))["input"]
             shown = preview(values)
         except (ValueError, KeyError, TypeError, AttributeError):
-            self._answer(HTTPStatus.UNPROCESSABLE_ENTITY, {"detail": "the body must be JSON whose `input` is an object"})
+            self._answer(
+                HTTPStatus.UNPROCESSABLE_ENTITY, {"detail": "the body must be JSON whose `input` is an object"}
+            )
             return
         self._answer(HTTPStatus.OK, shown)
 

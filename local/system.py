@@ -83,7 +83,9 @@ def running(options: Options, say: Callable[[str], None] = print) -> Iterator[Sy
             if PREVIEWED in options.models:
                 preview_port = free_port("127.0.0.1", 0)
                 environment["GATEWAY_PREVIEWS"] = json.dumps({NAMES[PREVIEWED]: f"http://127.0.0.1:{preview_port}"})
-                supervisor.start(Command("preview", python("-m", "local.preview", "--port", str(preview_port)), environment))
+                supervisor.start(
+                    Command("preview", python("-m", "local.preview", "--port", str(preview_port)), environment)
+                )
             _write(data / "environment", "".join(f"{name}={value}\n" for name, value in environment.items()))
             _run(python("-m", "gateway.record", "migrate"), environment)
             supervisor.start(Command("gateway", python("-m", "gateway"), environment))
