@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
 from tests.gateway.processes import PATIENCE_S, System, Token
 
@@ -43,8 +43,8 @@ def opened(
         if message.type == "error" and not (lost and message.text.startswith("Failed to load resource")):
             wrong.append(message.text)
 
-    scheme = "dark" if dark else "light"
-    with browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme) as context:
+    view: ViewportSize = {"width": width, "height": height}
+    with browser.new_context(viewport=view, color_scheme="dark" if dark else "light") as context:
         context.set_default_timeout(PATIENCE_S * 500)
         page = context.new_page()
         page.on("console", note)

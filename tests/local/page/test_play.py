@@ -163,4 +163,4 @@ def test_a_video_is_shown_frame_by_frame_with_its_prompts(page: Page) -> None:
 
 def length_s(path: Path) -> float:
     with wave.open(str(path)) as file:
-        return file.getnframes() / file.getframerate()
+        return float(file.getnframes() / file.getframerate())
