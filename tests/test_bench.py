@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def last_line(name: str, *arguments: str) -> dict[str, str]:
-    command = [ROOT / "script" / "bench", name, *arguments]
+    command = [str(ROOT / "script" / "bench"), name, *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
     return dict(item.split("=") for item in ended.stdout.splitlines()[-1].split())
