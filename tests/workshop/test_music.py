@@ -66,7 +66,7 @@ def test_two_bars_at_94_bpm_loop(name: str) -> None:
 def test_a_picture_is_the_seeds_own_transform() -> None:
     wave = clips.play(clips.compose(1, "guitar"))
     difference = np.abs(clips.draw(wave).astype(int) - make.picture(wave))
-    assert difference.mean() < 0.05  # the rounding of float32 and of its filters; a tenth of a column's shift makes 0.34
+    assert difference.mean() < 0.05  # float32's rounding; a shift by a tenth of a column makes 0.34
     assert difference.max() <= 2
 
 
