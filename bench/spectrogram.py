@@ -43,8 +43,8 @@ class Way:
 class Clips:
     """What a way makes of the seeds, and the CPU seconds that each takes on one thread."""
 
-    sounds: Sequence[Tensor]
-    cpu_s: Sequence[float]
+    sounds: list[Tensor]
+    cpu_s: list[float]
 
 
 def samples(waveform: Tensor) -> Sound:
