@@ -38,7 +38,7 @@ from lib.progress import Stages
 from lib.weights import SMALL
 
 PROMPT = "funky synth solo"
-RIFFUSION = riffusion_request.Inputs(prompt_a=PROMPT).request()
+RIFFUSION = riffusion_request.Inputs(prompt_a=PROMPT)
 DEFORUM = deforum_request.Inputs(**ANIMATION)
 SIZE_PX = deforum.Recipe().size_px
 PARTS = (
@@ -48,6 +48,7 @@ PARTS = (
     "a guided UNet evaluation with PyTorch's fused attention everywhere",
 )
 PART_REPEATS = 3
+STEPS, TRIAL_STEPS = deforum.Recipe().steps, 10
 DIFFUSERS_TYPES = {"cpu": [torch.float32], "cuda": [torch.float32, torch.float16]}  # its default comes first
 
 
@@ -97,35 +98,36 @@ def parts_s(calls: Sequence[Callable[[], object]], device: torch.device, repeats
     return report.median_seconds([waited_for(call) for call in calls], range(repeats))
 
 
-def measure_riffusion(models: Models, repeats: int) -> Measured:
-    """Measure default requests, each with a seed image that was not encoded before."""
+def measure_riffusion(models: Models, steps: int, repeats: int) -> Measured:
+    """Measure requests of so many steps, each with a seed image that was not encoded before."""
     recorder = Recorder(models)
+    request = replace(RIFFUSION, num_inference_steps=steps).request()
     runs = []
     for _ in range(repeats):
         model = riffusion.Riffusion(recorder.models)
         recorder.clear()
         start_s = time.perf_counter()
-        model.picture(RIFFUSION, Stages(models.device))
+        model.picture(request, Stages(models.device))
         whole_s = time.perf_counter() - start_s
         runs.append((whole_s, recorder.floor_s()))
     return Measured(len(recorder.calls) - 2, runs)
 
 
-def later_frames(models: Models, sampler: str) -> tuple[deforum.Frame, Iterator[deforum.Frame]]:
+def later_frames(models: Models, sampler: str, steps: int) -> tuple[deforum.Frame, Iterator[deforum.Frame]]:
     """Return frame 0, which is grey, and the frames after it: what they cost does not depend on it."""
     grey = np.full((SIZE_PX, SIZE_PX, 3), 128, dtype=np.uint8)
     request = replace(DEFORUM, sampler=sampler).request()
-    frames = deforum.Deforum(models).frames(request, Stages(models.device), first=grey)
+    frames = deforum.Deforum(models, deforum.Recipe(steps=steps)).frames(request, Stages(models.device), first=grey)
     return next(frames), frames
 
 
-def measure_deforum(models: Models, sampler: str, repeats: int) -> Measured:
+def measure_deforum(models: Models, sampler: str, steps: int, repeats: int) -> Measured:
     """Measure frames after the first, until each is handed to the video's encoder and the next can begin."""
     recorder = Recorder(models)
     runs = []
 
     def frames() -> Iterator[deforum.Frame]:
-        first, later = later_frames(recorder.models, sampler)
+        first, later = later_frames(recorder.models, sampler, steps)
         yield first
         for _ in range(repeats):
             recorder.clear()
@@ -139,7 +141,7 @@ def measure_deforum(models: Models, sampler: str, repeats: int) -> Measured:
     return Measured(len(recorder.calls) - 2, runs)
 
 
-def measure_diffusers(models: Models, dtype: torch.dtype, strength: float, repeats: int) -> float:
+def measure_diffusers(models: Models, dtype: torch.dtype, strength: float, steps: int, repeats: int) -> float:
     """Return the median seconds of diffusers' own img2img, with defaults; the models' parts are of `dtype` after it."""
     parts = {
         name: full_size.cast(getattr(models, name), dtype, torch.contiguous_format)
@@ -157,10 +159,10 @@ def measure_diffusers(models: Models, dtype: torch.dtype, strength: float, repea
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    image = Image.fromarray(load_seed_image(RIFFUSION.inputs.seed_image_id)).convert("RGB")
+    image = Image.fromarray(load_seed_image(RIFFUSION.seed_image_id)).convert("RGB")
 
     def run(_: int) -> None:
-        pipeline(PROMPT, image, strength=strength, num_inference_steps=50, guidance_scale=GUIDANCE_SCALE)
+        pipeline(PROMPT, image, strength=strength, num_inference_steps=steps, guidance_scale=GUIDANCE_SCALE)
 
     return report.median_seconds([run], range(repeats))[0]
 
@@ -207,7 +209,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line; `samplers` as a list, plms first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--small", action="store_true", help="measure the small models instead")
+    size.add_argument("--small", action="store_true", help="for a trial: the small models, 10 steps")
     size.add_argument("--write", action="store_true", help="replace this device's section of RESULTS.md")
     parser.add_argument("--samplers", default=",".join(SAMPLERS), help="of deforum; plms always is one (default: all)")
     parser.add_argument("--repeats", type=int, help="runs of each kind (default: 1 of full size on a CPU, else 3)")
@@ -223,6 +225,7 @@ def main() -> None:
     options = arguments()
     device, dtype = pick_device(), pick_dtype(pick_device())
     on_cuda = device.type == "cuda"
+    steps = TRIAL_STEPS if options.small else STEPS
     repeats = options.repeats or (3 if options.small or on_cuda else 1)
 
     with step("build"):
@@ -236,32 +239,37 @@ def main() -> None:
             name: [f"{its_s:.4f} s"] for name, its_s in zip(PARTS, parts_s(parts, device, PART_REPEATS), strict=True)
         }
     with step("riffusion"):
-        measured = {"riffusion, a clip": measure_riffusion(models["riffusion"], repeats)}
+        measured = {"riffusion, a clip": measure_riffusion(models["riffusion"], steps, repeats)}
     for sampler in options.samplers:
         with step(f"deforum, {sampler}"):
-            measured[f"deforum, a frame, {sampler}"] = measure_deforum(models["deforum"], sampler, repeats)
+            measured[f"deforum, a frame, {sampler}"] = measure_deforum(models["deforum"], sampler, steps, repeats)
     if on_cuda:
         with step("what only a GPU can be asked"):
             musician = riffusion.Riffusion(models["riffusion"])
-            _, later = later_frames(models["deforum"], "plms")
+            _, later = later_frames(models["deforum"], "plms", steps)
             only_cuda = diffusion_cuda.measure(
                 parts[1],
-                {"riffusion": lambda: musician.picture(RIFFUSION, Stages(device)), "deforum": lambda: next(later)},
+                {
+                    "riffusion": lambda: musician.picture(RIFFUSION.request(), Stages(device)),
+                    "deforum": lambda: next(later),
+                },
             )
     diffusers_s: dict[str, list[float]] = {}
     for name, model, strength in (
-        ("riffusion, a clip", "riffusion", RIFFUSION.inputs.denoising),
+        ("riffusion, a clip", "riffusion", RIFFUSION.denoising),
         ("deforum, a frame, plms", "deforum", 1 - deforum.Recipe().strength),
     ):
         with step(f"{name} with diffusers"):
             diffusers_s[name] = [
-                measure_diffusers(models[model], given, strength, repeats) for given in DIFFUSERS_TYPES[device.type]
+                measure_diffusers(models[model], given, strength, steps, repeats)
+                for given in DIFFUSERS_TYPES[device.type]
             ]
 
     columns = 2 * len(DIFFUSERS_TYPES[device.type])
     rows = {name: run_row(run, diffusers_s.get(name), columns) for name, run in measured.items()}
     facts = (
-        f"{'The small models' if options.small else 'Full size with random weights'}, {str(dtype).split('.')[-1]}, "
+        f"{'The small models, 10 steps' if options.small else 'Full size with random weights'}, "
+        f"{str(dtype).split('.')[-1]}, "
         f"{torch.get_num_threads()} threads; {diffusion_cuda.name() if on_cuda else ''}{report.machine()}. "
         f"{'One whole run' if repeats == 1 else f'Medians of {repeats} whole runs'} of each kind, medians of "
         f"{PART_REPEATS} calls."
