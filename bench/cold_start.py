@@ -16,10 +16,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import full_size
 import psutil
-import report
 
+from bench import full_size, report
 from lib.weights import SMALL
 from local.serve import started
 
@@ -90,50 +89,52 @@ def median(runs: list[dict[str, float]]) -> dict[str, float]:
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
-parser.add_argument("--weights", type=Path, help="a folder for the full-size weights (default: a temporary one)")
-parser.add_argument("--repeats", type=int, default=3)
-parser.add_argument("--small", action="store_true", help="without the full-size weights, for a trial")
-arguments = parser.parse_args()
+def main() -> None:
+    """Measure, print, and on request write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
+    parser.add_argument("--weights", type=Path, help="a folder for the full-size weights (default: a temporary one)")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--small", action="store_true", help="without the full-size weights, for a trial")
+    arguments = parser.parse_args()
 
-with contextlib.ExitStack() as stack:
-    weights = arguments.weights or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    folder = weights.absolute() / MODEL
-    if not arguments.small and not folder.exists():
-        building = folder.with_name(f"{folder.name}.unfinished")
-        full_size.save(building)
-        building.rename(folder)
-    full = {"WEIGHTS": "full", "WEIGHTS_DIR": str(folder.parent), "HF_HUB_OFFLINE": "1"}
-    cases = {"full": full, "disk": full, "small": {"WEIGHTS": "small"}}
-    if arguments.small:
-        cases = {"small": cases["small"]}
-        folder = SMALL / MODEL
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
-    laps = []
-    for _ in range(arguments.repeats):  # in turns, so that noise hits them alike
-        for name, environment in cases.items():
-            if name != "small":
-                put_in_memory(folder, name == "full")
-            runs[name].append(start(environment))
-        put_in_memory(folder, True)
-        laps.append(stages(folder))
+    with contextlib.ExitStack() as stack:
+        weights = arguments.weights or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = weights.absolute() / MODEL
+        if not arguments.small and not folder.exists():
+            building = folder.with_name(f"{folder.name}.unfinished")
+            full_size.save(building)
+            building.rename(folder)
+        full = {"WEIGHTS": "full", "WEIGHTS_DIR": str(folder.parent), "HF_HUB_OFFLINE": "1"}
+        cases = {"full": full, "disk": full, "small": {"WEIGHTS": "small"}}
+        if arguments.small:
+            cases = {"small": cases["small"]}
+            folder = SMALL / MODEL
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
+        laps = []
+        for _ in range(arguments.repeats):  # in turns, so that noise hits them alike
+            for name, environment in cases.items():
+                if name != "small":
+                    put_in_memory(folder, name == "full")
+                runs[name].append(start(environment))
+            put_in_memory(folder, True)
+            laps.append(stages(folder))
 
-medians = {name: median(its_runs) for name, its_runs in runs.items()}
-rows = [
-    [
-        WEIGHTS[name],
-        f"{values['ready_s']:.1f} s",
-        f"{values['user_s']:.1f} s",
-        f"{values['system_s']:.1f} s",
-        f"{values['peak_mb']:.0f} MB",
-        f"{values['own_mb']:.0f} MB",
+    medians = {name: median(its_runs) for name, its_runs in runs.items()}
+    rows = [
+        [
+            WEIGHTS[name],
+            f"{values['ready_s']:.1f} s",
+            f"{values['user_s']:.1f} s",
+            f"{values['system_s']:.1f} s",
+            f"{values['peak_mb']:.0f} MB",
+            f"{values['own_mb']:.0f} MB",
+        ]
+        for name, values in medians.items()
     ]
-    for name, values in medians.items()
-]
-header = ["weights", "until ready", "CPU, user", "CPU, system", "peak, files included", "its own when ready"]
-stage_rows = [[name, f"{seconds:.2f} s"] for name, seconds in median(laps).items()]
-text = f"""## Cold start
+    header = ["weights", "until ready", "CPU, user", "CPU, system", "peak, files included", "its own when ready"]
+    stage_rows = [[name, f"{seconds:.2f} s"] for name, seconds in median(laps).items()]
+    text = f"""## Cold start
 
 From starting the server's process until it takes predictions, {MODEL}; medians of {arguments.repeats};
 {report.machine()}.
@@ -146,7 +147,11 @@ The parts of it, in a process of its own, weights in memory:
 
 {report.markdown_table(["", "time"], stage_rows)}
 """
-print(text)
-if arguments.write:
-    report.write_section("cold-start", text)
-print(report.key_values({f"{name}_{key}": value for name, of in medians.items() for key, value in of.items()}))
+    print(text)
+    if arguments.write:
+        report.write_section("cold-start", text)
+    print(report.key_values({f"{name}_{key}": value for name, of in medians.items() for key, value in of.items()}))
+
+
+if __name__ == "__main__":
+    main()

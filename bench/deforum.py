@@ -14,16 +14,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-import report
 import torch
-from inputs import ANIMATION
 from numpy.typing import NDArray
 
+from bench import report
+from bench.inputs import ANIMATION
 from lib.animation.color import COLOR_COHERENCE, ColorMatcher
 from lib.animation.noise import add_noise
 from lib.animation.video import write_mp4
@@ -61,8 +61,8 @@ def clip() -> list[Frame]:
     return frames
 
 
-def median_ms(call: Callable[[Frame], object]) -> float:
-    """Return the median CPU time of a call on each frame of the clip."""
+def median_ms(frames: Sequence[Frame], call: Callable[[Frame], object]) -> float:
+    """Return the median CPU time of a call on each frame."""
     times = []
     for frame in frames:
         started_s = time.process_time()
@@ -71,8 +71,8 @@ def median_ms(call: Callable[[Frame], object]) -> float:
     return 1000 * statistics.median(times)
 
 
-def video_ms() -> float:
-    """Return the CPU time per frame of writing the clip, the encoder's thread included; the median of five."""
+def video_ms(frames: Sequence[Frame]) -> float:
+    """Return the CPU time per frame of writing them, the encoder's thread included; the median of five."""
     times = []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(5):
@@ -101,73 +101,78 @@ def model_ms() -> dict[str, float]:
 
 def memory(max_frames: int) -> dict[str, float]:
     """Run deforum in a process of its own and return its peak memory, and how many frames came out."""
-    script = Path(__file__).with_name("deforum_memory.py")
-    environment = {**os.environ, "WEIGHTS": "small"}
-    printed = subprocess.check_output([sys.executable, script, str(max_frames)], env=environment, text=True)
+    command = [sys.executable, "-m", "bench.deforum_memory", str(max_frames)]
+    printed = subprocess.check_output(command, env={**os.environ, "WEIGHTS": "small"}, text=True)
     measured: dict[str, float] = json.loads(printed.splitlines()[-1])
     assert measured["frames"] == max_frames
     return measured
 
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
-write = parser.parse_args().write
+def main() -> None:
+    """Measure, print, and on request write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
+    write = parser.parse_args().write
 
-short, long = memory(100), memory(1000)
+    short, long = memory(100), memory(1000)
 
-torch.set_num_threads(1)
-cv2.setNumThreads(1)
-frames = clip()
-source = generator(0)
-matchers = {mode: ColorMatcher(mode, frames[0]) for mode in COLOR_COHERENCE[1:]}
-color_ms = {mode: median_ms(matcher.match) for mode, matcher in matchers.items()}
-slowest = max(color_ms, key=lambda mode: color_ms[mode])
-outside_ms = {
-    "warp": median_ms(lambda frame: warp(frame, *MOTION)),
-    f"colour ({slowest}, the slowest)": color_ms[slowest],
-    "noise": median_ms(lambda frame: add_noise(frame, NOISE_SIGMA, source)),
-    "video": video_ms(),
-}
-inside_ms = {f"{stage}, small model": ms for stage, ms in model_ms().items()}
-non_model_ms = sum(outside_ms.values())
-total_ms = non_model_ms + sum(inside_ms.values())
-shares = [[name, f"{ms:.1f} ms", f"{ms / total_ms:.1%}"] for name, ms in (outside_ms | inside_ms).items()]
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    frames = clip()
+    source = generator(0)
+    matchers = {mode: ColorMatcher(mode, frames[0]) for mode in COLOR_COHERENCE[1:]}
+    color_ms = {mode: median_ms(frames, matcher.match) for mode, matcher in matchers.items()}
+    slowest = max(color_ms, key=lambda mode: color_ms[mode])
+    outside_ms = {
+        "warp": median_ms(frames, lambda frame: warp(frame, *MOTION)),
+        f"colour ({slowest}, the slowest)": color_ms[slowest],
+        "noise": median_ms(frames, lambda frame: add_noise(frame, NOISE_SIGMA, source)),
+        "video": video_ms(frames),
+    }
+    inside_ms = {f"{stage}, small model": ms for stage, ms in model_ms().items()}
+    non_model_ms = sum(outside_ms.values())
+    total_ms = non_model_ms + sum(inside_ms.values())
+    shares = [[name, f"{ms:.1f} ms", f"{ms / total_ms:.1%}"] for name, ms in (outside_ms | inside_ms).items()]
 
-text = f"""## Deforum
+    text = f"""## Deforum
 
 A frame after the first, {SIZE_PX}x{SIZE_PX}, on one core; {report.machine()}. What is not the model is CPU time, the
 encoder's thread included, on {CLIP_FRAMES} drawn frames of moving shapes with grain, as a full model's have. That one
 takes far longer than the small one: its share is larger.
 
 {
-    report.markdown_table(
-        ["", "time", "share"],
-        [*shares, ["all but the model", f"{non_model_ms:.1f} ms", f"{non_model_ms / total_ms:.1%}"]],
-    )
-}
+        report.markdown_table(
+            ["", "time", "share"],
+            [*shares, ["all but the model", f"{non_model_ms:.1f} ms", f"{non_model_ms / total_ms:.1%}"]],
+        )
+    }
 
 Colours matched in {", ".join(f"{mode.split()[-1]} {ms:.1f} ms" for mode, ms in color_ms.items())}.
 
 Whole runs of the small model, with a schedule of 2 steps instead of 50:
 
 {
-    report.markdown_table(
-        ["frames asked for", "frames in the mp4", "peak memory"],
-        [[str(n), f"{run['frames']:.0f}", f"{run['peak_mb']:.0f} MB"] for n, run in ((100, short), (1000, long))],
-    )
-}
+        report.markdown_table(
+            ["frames asked for", "frames in the mp4", "peak memory"],
+            [[str(n), f"{run['frames']:.0f}", f"{run['peak_mb']:.0f} MB"] for n, run in ((100, short), (1000, long))],
+        )
+    }
 """
-print(text)
-if write:
-    report.write_section("deforum", text)
-print(
-    report.key_values(
-        {
-            "non_model_ms_per_frame": non_model_ms,
-            "color_ms": color_ms[slowest],
-            "frames": long["frames"],
-            "peak_mb_100": short["peak_mb"],
-            "peak_mb_1000": long["peak_mb"],
-        }
+    print(text)
+    if write:
+        report.write_section("deforum", text)
+    print(
+        report.key_values(
+            {
+                "non_model_ms_per_frame": non_model_ms,
+                "color_ms": color_ms[slowest],
+                "frames": long["frames"],
+                "peak_mb_100": short["peak_mb"],
+                "peak_mb_1000": long["peak_mb"],
+            }
+        )
     )
-)
+
+
+if __name__ == "__main__":
+    main()

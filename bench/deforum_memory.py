@@ -7,10 +7,10 @@ import json
 import sys
 
 import av
-import report
-from inputs import ANIMATION
 
 import predict_deforum
+from bench import report
+from bench.inputs import ANIMATION
 from lib.deforum import Recipe
 
 
@@ -20,11 +20,17 @@ class Predictor(predict_deforum.Predictor):
     recipe = Recipe(steps=2, strength=0.5)
 
 
-predictor = Predictor()
-predictor.setup()
-video = predictor.run(**ANIMATION | {"max_frames": int(sys.argv[1])})
-peak_mb = report.memory_mb()["peak"]
-with av.open(video) as container:
-    frames = sum(1 for _ in container.decode(video=0))
-predictor.outputs.clear()
-print(json.dumps({"frames": frames, "peak_mb": peak_mb}))
+def main() -> None:
+    """Run and print."""
+    predictor = Predictor()
+    predictor.setup()
+    video = predictor.run(**ANIMATION | {"max_frames": int(sys.argv[1])})
+    peak_mb = report.memory_mb()["peak"]
+    with av.open(video) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    predictor.outputs.clear()
+    print(json.dumps({"frames": frames, "peak_mb": peak_mb}))
+
+
+if __name__ == "__main__":
+    main()

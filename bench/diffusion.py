@@ -1,7 +1,7 @@
 """Compare the diffusion loop with its floor, the model's calls alone, and with diffusers' own pipeline.
 
 Run: script/bench diffusion [--small | --write] [--samplers plms,euler] [--repeats N]. At full size, with random
-weights, it takes half an hour on two CPU cores; the rows that a GPU fills are written by a run on one.
+weights, it takes half an hour on two CPU cores. Each kind of device has a section of its own in RESULTS.md.
 """
 
 import argparse
@@ -16,18 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import diffusion_cuda
-import full_size
 import numpy as np
-import report
 import torch
 from diffusers import PNDMScheduler, StableDiffusionImg2ImgPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0
-from diffusion_cuda import UNMEASURED
-from inputs import ANIMATION
 from PIL import Image
-from recorder import Measured, Recorder
 
+from bench import diffusion_cuda, full_size, report
+from bench.inputs import ANIMATION
+from bench.recorder import Measured, Recorder
 from lib import deforum, deforum_request, riffusion, riffusion_request
 from lib.animation.video import write_mp4
 from lib.audio.seed_images import load as load_seed_image
@@ -41,7 +38,7 @@ from lib.progress import Stages
 from lib.weights import SMALL
 
 PROMPT = "funky synth solo"
-RIFFUSION = riffusion_request.Inputs(prompt_a=PROMPT).request()
+RIFFUSION = riffusion_request.Inputs(prompt_a=PROMPT)
 DEFORUM = deforum_request.Inputs(**ANIMATION)
 SIZE_PX = deforum.Recipe().size_px
 PARTS = (
@@ -51,8 +48,8 @@ PARTS = (
     "a guided UNet evaluation with PyTorch's fused attention everywhere",
 )
 PART_REPEATS = 3
+STEPS, TRIAL_STEPS = deforum.Recipe().steps, 10
 DIFFUSERS_TYPES = {"cpu": [torch.float32], "cuda": [torch.float32, torch.float16]}  # its default comes first
-NO_GPU = "unmeasured: no GPU was at hand; `script/bench diffusion --write` on a machine with one fills this"
 
 
 @contextlib.contextmanager
@@ -80,10 +77,11 @@ def recorded_parts(models: Models) -> list[functools.partial[Any]]:
 
 def with_fused_attention(evaluation: functools.partial[Any]) -> None:
     """Evaluate a UNet with the attention that diffusers gives it."""
-    ours = evaluation.func.attn_processors
-    evaluation.func.set_attn_processor(AttnProcessor2_0())
+    unet: Any = evaluation.func
+    ours = unet.attn_processors
+    unet.set_attn_processor(AttnProcessor2_0())
     evaluation()
-    evaluation.func.set_attn_processor(ours)
+    unet.set_attn_processor(ours)
 
 
 @torch.inference_mode()
@@ -100,35 +98,36 @@ def parts_s(calls: Sequence[Callable[[], object]], device: torch.device, repeats
     return report.median_seconds([waited_for(call) for call in calls], range(repeats))
 
 
-def measure_riffusion(models: Models, repeats: int) -> Measured:
-    """Measure default requests, each with a seed image that was not encoded before."""
+def measure_riffusion(models: Models, steps: int, repeats: int) -> Measured:
+    """Measure requests of so many steps, each with a seed image that was not encoded before."""
     recorder = Recorder(models)
+    request = replace(RIFFUSION, num_inference_steps=steps).request()
     runs = []
     for _ in range(repeats):
         model = riffusion.Riffusion(recorder.models)
         recorder.clear()
         start_s = time.perf_counter()
-        model.picture(RIFFUSION, Stages(models.device))
+        model.picture(request, Stages(models.device))
         whole_s = time.perf_counter() - start_s
         runs.append((whole_s, recorder.floor_s()))
     return Measured(len(recorder.calls) - 2, runs)
 
 
-def later_frames(models: Models, sampler: str) -> tuple[deforum.Frame, Iterator[deforum.Frame]]:
+def later_frames(models: Models, sampler: str, steps: int) -> tuple[deforum.Frame, Iterator[deforum.Frame]]:
     """Return frame 0, which is grey, and the frames after it: what they cost does not depend on it."""
     grey = np.full((SIZE_PX, SIZE_PX, 3), 128, dtype=np.uint8)
     request = replace(DEFORUM, sampler=sampler).request()
-    frames = deforum.Deforum(models).frames(request, Stages(models.device), first=grey)
+    frames = deforum.Deforum(models, deforum.Recipe(steps=steps)).frames(request, Stages(models.device), first=grey)
     return next(frames), frames
 
 
-def measure_deforum(models: Models, sampler: str, repeats: int) -> Measured:
+def measure_deforum(models: Models, sampler: str, steps: int, repeats: int) -> Measured:
     """Measure frames after the first, until each is handed to the video's encoder and the next can begin."""
     recorder = Recorder(models)
     runs = []
 
     def frames() -> Iterator[deforum.Frame]:
-        first, later = later_frames(recorder.models, sampler)
+        first, later = later_frames(recorder.models, sampler, steps)
         yield first
         for _ in range(repeats):
             recorder.clear()
@@ -142,7 +141,7 @@ def measure_deforum(models: Models, sampler: str, repeats: int) -> Measured:
     return Measured(len(recorder.calls) - 2, runs)
 
 
-def measure_diffusers(models: Models, dtype: torch.dtype, strength: float, repeats: int) -> float:
+def measure_diffusers(models: Models, dtype: torch.dtype, strength: float, steps: int, repeats: int) -> float:
     """Return the median seconds of diffusers' own img2img, with defaults; the models' parts are of `dtype` after it."""
     parts = {
         name: full_size.cast(getattr(models, name), dtype, torch.contiguous_format)
@@ -160,19 +159,19 @@ def measure_diffusers(models: Models, dtype: torch.dtype, strength: float, repea
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    image = Image.fromarray(load_seed_image(RIFFUSION.inputs.seed_image_id)).convert("RGB")
+    image = Image.fromarray(load_seed_image(RIFFUSION.seed_image_id)).convert("RGB")
 
     def run(_: int) -> None:
-        pipeline(PROMPT, image, strength=strength, num_inference_steps=50, guidance_scale=GUIDANCE_SCALE)
+        pipeline(PROMPT, image, strength=strength, num_inference_steps=steps, guidance_scale=GUIDANCE_SCALE)
 
     return report.median_seconds([run], range(repeats))[0]
 
 
-def run_row(run: Measured, diffusers_s: Sequence[float] | None) -> list[str]:
-    """Return a run's cells of the table; diffusers has none of the samplers but plms."""
+def run_row(run: Measured, diffusers_s: Sequence[float] | None, columns: int) -> list[str]:
+    """Return a run's cells of the table, so many for diffusers, which is asked for no sampler but plms."""
     cells = [str(run.evaluations), f"{run.seconds:.3f} s", f"{run.floor_s:.3f} s", f"{run.over_floor:.3f}"]
     if diffusers_s is None:
-        return [*cells, *["-"] * 2 * len(DIFFUSERS_TYPES[device.type])]
+        return [*cells, *["-"] * columns]
     return cells + [cell for its_s in diffusers_s for cell in (f"{its_s:.3f} s", f"{its_s / run.seconds:.2f}")]
 
 
@@ -206,75 +205,88 @@ def section(device_type: str, facts: str, parts: Mapping[str, Sequence[str]], ru
 """
 
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-size = parser.add_mutually_exclusive_group()
-size.add_argument("--small", action="store_true", help="measure the small models instead")
-size.add_argument("--write", action="store_true", help="replace this device's section of RESULTS.md")
-parser.add_argument("--samplers", default=",".join(SAMPLERS), help="of deforum; plms always is one (default: all)")
-parser.add_argument("--repeats", type=int, help="whole runs of each kind (default: 1 of full size on a CPU, else 3)")
-options = parser.parse_args()
-samplers = list(dict.fromkeys(["plms", *options.samplers.split(",")]))
-if unknown := [name for name in samplers if name not in SAMPLERS]:
-    parser.error(f"--samplers: {unknown[0]} is not one of {', '.join(SAMPLERS)}")
+def arguments() -> argparse.Namespace:
+    """Read the command line; `samplers` as a list, plms first."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--small", action="store_true", help="for a trial: the small models, 10 steps")
+    size.add_argument("--write", action="store_true", help="replace this device's section of RESULTS.md")
+    parser.add_argument("--samplers", default=",".join(SAMPLERS), help="of deforum; plms always is one (default: all)")
+    parser.add_argument("--repeats", type=int, help="runs of each kind (default: 1 of full size on a CPU, else 3)")
+    options = parser.parse_args()
+    options.samplers = list(dict.fromkeys(["plms", *options.samplers.split(",")]))
+    if unknown := [name for name in options.samplers if name not in SAMPLERS]:
+        parser.error(f"--samplers: {unknown[0]} is not one of {', '.join(SAMPLERS)}")
+    return options
 
-device, dtype = pick_device(), pick_dtype(pick_device())
-on_cuda = device.type == "cuda"
-repeats = options.repeats or (3 if options.small or on_cuda else 1)
 
-with step("build"):
-    if options.small:
-        models = {name: load(SMALL / name, device, dtype) for name in ("riffusion", "deforum")}
-    else:
-        models = dict.fromkeys(("riffusion", "deforum"), full_size.build(device, dtype))
-with step("UNet evaluation, VAE encode and decode"):
-    parts = recorded_parts(models["riffusion"])
-    part_rows = {
-        name: [f"{its_s:.4f} s"] for name, its_s in zip(PARTS, parts_s(parts, device, PART_REPEATS), strict=True)
+def main() -> None:
+    """Measure, print, and on request write."""
+    options = arguments()
+    device, dtype = pick_device(), pick_dtype(pick_device())
+    on_cuda = device.type == "cuda"
+    steps = TRIAL_STEPS if options.small else STEPS
+    repeats = options.repeats or (3 if options.small or on_cuda else 1)
+
+    with step("build"):
+        if options.small:
+            models = {name: load(SMALL / name, device, dtype) for name in ("riffusion", "deforum")}
+        else:
+            models = dict.fromkeys(("riffusion", "deforum"), full_size.build(device, dtype))
+    with step("UNet evaluation, VAE encode and decode"):
+        parts = recorded_parts(models["riffusion"])
+        part_rows = {
+            name: [f"{its_s:.4f} s"] for name, its_s in zip(PARTS, parts_s(parts, device, PART_REPEATS), strict=True)
+        }
+    with step("riffusion"):
+        measured = {"riffusion, a clip": measure_riffusion(models["riffusion"], steps, repeats)}
+    for sampler in options.samplers:
+        with step(f"deforum, {sampler}"):
+            measured[f"deforum, a frame, {sampler}"] = measure_deforum(models["deforum"], sampler, steps, repeats)
+    if on_cuda:
+        with step("what only a GPU can be asked"):
+            musician = riffusion.Riffusion(models["riffusion"])
+            _, later = later_frames(models["deforum"], "plms", steps)
+            only_cuda = diffusion_cuda.measure(
+                parts[1],
+                {
+                    "riffusion": lambda: musician.picture(RIFFUSION.request(), Stages(device)),
+                    "deforum": lambda: next(later),
+                },
+            )
+    diffusers_s: dict[str, list[float]] = {}
+    for name, model, strength in (
+        ("riffusion, a clip", "riffusion", RIFFUSION.denoising),
+        ("deforum, a frame, plms", "deforum", 1 - deforum.Recipe().strength),
+    ):
+        with step(f"{name} with diffusers"):
+            diffusers_s[name] = [
+                measure_diffusers(models[model], given, strength, steps, repeats)
+                for given in DIFFUSERS_TYPES[device.type]
+            ]
+
+    columns = 2 * len(DIFFUSERS_TYPES[device.type])
+    rows = {name: run_row(run, diffusers_s.get(name), columns) for name, run in measured.items()}
+    facts = (
+        f"{'The small models, 10 steps' if options.small else 'Full size with random weights'}, "
+        f"{str(dtype).split('.')[-1]}, "
+        f"{torch.get_num_threads()} threads; {diffusion_cuda.name() if on_cuda else ''}{report.machine()}. "
+        f"{'One whole run' if repeats == 1 else f'Medians of {repeats} whole runs'} of each kind, medians of "
+        f"{PART_REPEATS} calls."
+    )
+    text = section(device.type, facts, part_rows, rows) + (only_cuda if on_cuda else "")
+    print(f"\n{text}")
+    if options.write:
+        report.write_section(f"diffusion-{device.type}", text)
+    clip, plms = (measured[name] for name in diffusers_s)
+    ratios = {
+        "riffusion_over_floor": clip.over_floor,
+        "deforum_over_floor": max(run.over_floor for name, run in measured.items() if name.startswith("deforum")),
+        "riffusion_vs_diffusers": diffusers_s["riffusion, a clip"][0] / clip.seconds,
+        "deforum_vs_diffusers": diffusers_s["deforum, a frame, plms"][0] / plms.seconds,
     }
-with step("riffusion"):
-    measured = {"riffusion, a clip": measure_riffusion(models["riffusion"], repeats)}
-for sampler in samplers:
-    with step(f"deforum, {sampler}"):
-        measured[f"deforum, a frame, {sampler}"] = measure_deforum(models["deforum"], sampler, repeats)
-if on_cuda:
-    with step("what only a GPU can be asked"):
-        musician = riffusion.Riffusion(models["riffusion"])
-        _, later = later_frames(models["deforum"], "plms")
-        only_cuda = diffusion_cuda.measure(
-            parts[1],
-            {"riffusion": lambda: musician.picture(RIFFUSION, Stages(device)), "deforum": lambda: next(later)},
-            draw=options.write,
-        )
-diffusers_s: dict[str, list[float]] = {}
-for name, model, strength in (
-    ("riffusion, a clip", "riffusion", RIFFUSION.inputs.denoising),
-    ("deforum, a frame, plms", "deforum", 1 - deforum.Recipe().strength),
-):
-    with step(f"{name} with diffusers"):
-        diffusers_s[name] = [
-            measure_diffusers(models[model], given, strength, repeats) for given in DIFFUSERS_TYPES[device.type]
-        ]
+    print(f"device={device.type} {report.key_values(ratios)}")
 
-rows = {name: run_row(run, diffusers_s.get(name)) for name, run in measured.items()}
-facts = (
-    f"{'The small models' if options.small else 'Full size with random weights'}, {str(dtype).split('.')[-1]}, "
-    f"{torch.get_num_threads()} threads; {diffusion_cuda.name() if on_cuda else ''}{report.machine()}. "
-    f"{'One whole run' if repeats == 1 else f'Medians of {repeats} whole runs'} of each kind, medians of "
-    f"{PART_REPEATS} calls."
-)
-text = section(device.type, facts, part_rows, rows) + (only_cuda if on_cuda else "")
-print(f"\n{text}")
-if options.write:
-    report.write_section(f"diffusion-{device.type}", text)
-    if "<!-- diffusion-cuda -->" not in report.RESULTS.read_text():
-        columns = 4 + 2 * len(DIFFUSERS_TYPES["cuda"])
-        blank = dict.fromkeys(PARTS, (UNMEASURED,)), dict.fromkeys(rows, (UNMEASURED,) * columns)
-        report.write_section("diffusion-cuda", section("cuda", f"{NO_GPU}.", *blank) + diffusion_cuda.unmeasured())
-clip, plms = (measured[name] for name in diffusers_s)
-ratios = {
-    "riffusion_over_floor": clip.over_floor,
-    "deforum_over_floor": max(run.over_floor for name, run in measured.items() if name.startswith("deforum")),
-    "riffusion_vs_diffusers": diffusers_s["riffusion, a clip"][0] / clip.seconds,
-    "deforum_vs_diffusers": diffusers_s["deforum, a frame, plms"][0] / plms.seconds,
-}
-print(f"device={device.type} {report.key_values(ratios)}")
+
+if __name__ == "__main__":
+    main()

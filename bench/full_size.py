@@ -26,7 +26,7 @@ def build(device: torch.device, dtype: torch.dtype) -> Models:
 
 def cast(part: Any, dtype: torch.dtype, memory_format: torch.memory_format | None = None) -> Any:
     """Change the type of a part in place, without the warning that diffusers' own `to` gives for every model."""
-    return torch.nn.Module.to(part, dtype=dtype, memory_format=memory_format)
+    return torch.nn.Module.to(part, dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]
 
 
 def save(folder: Path) -> None:

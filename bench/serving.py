@@ -11,8 +11,7 @@ import tempfile
 import time
 from typing import Any
 
-import report
-
+from bench import report
 from local.serve import Server, started
 
 WARM_UP, PREDICTIONS = 3, 20
@@ -46,27 +45,31 @@ def predict_when_free(server: Server) -> tuple[int, float, dict[str, Any]]:
     return busy, *timed
 
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
-write = parser.parse_args().write
+def main() -> None:
+    """Measure, print, and on request write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
+    write = parser.parse_args().write
 
-with tempfile.TemporaryFile() as log, started("riffusion", environment={"WEIGHTS": "small"}, log=log) as server:
-    server.wait_until_ready()
-    answers = [predict_when_free(server) for _ in range(WARM_UP + PREDICTIONS)][WARM_UP:]
+    with tempfile.TemporaryFile() as log, started("riffusion", environment={"WEIGHTS": "small"}, log=log) as server:
+        server.wait_until_ready()
+        answers = [predict_when_free(server) for _ in range(WARM_UP + PREDICTIONS)][WARM_UP:]
 
-timed = [(seconds, answer["metrics"]) for _, seconds, answer in answers if is_expected(answer)]
-busy = sum(some for some, _, _ in answers)
-totals = [seconds for seconds, _ in timed]
-stages = [sum(metrics["seconds"].values()) for _, metrics in timed]
-overheads = {
-    "beyond run(), by the server's own `predict_time`": [total - metrics["predict_time"] for total, metrics in timed],
-    "beyond the stages that the model times": [total - stage for total, stage in zip(totals, stages, strict=True)],
-}
-rows = [
-    [name, f"{1000 * statistics.median(values):.0f} ms", f"{1000 * max(values):.0f} ms"]
-    for name, values in {"over HTTP": totals, "in the model's stages": stages, **overheads}.items()
-]
-text = f"""## Serving
+    timed = [(seconds, answer["metrics"]) for _, seconds, answer in answers if is_expected(answer)]
+    busy = sum(some for some, _, _ in answers)
+    totals = [seconds for seconds, _ in timed]
+    stages = [sum(metrics["seconds"].values()) for _, metrics in timed]
+    overheads = {
+        "beyond run(), by the server's own `predict_time`": [
+            total - metrics["predict_time"] for total, metrics in timed
+        ],
+        "beyond the stages that the model times": [total - stage for total, stage in zip(totals, stages, strict=True)],
+    }
+    rows = [
+        [name, f"{1000 * statistics.median(values):.0f} ms", f"{1000 * max(values):.0f} ms"]
+        for name, values in {"over HTTP": totals, "in the model's stages": stages, **overheads}.items()
+    ]
+    text = f"""## Serving
 
 {PREDICTIONS} predictions of riffusion with the small model and {INPUTS["num_inference_steps"]} steps, one after the
 other, WAV and PNG in the answer as data URLs; {report.machine()}.
@@ -74,9 +77,13 @@ other, WAV and PNG in the answer as data URLs; {report.machine()}.
 
 {report.markdown_table(["", "median", "longest"], rows)}
 """
-print(text)
-if write:
-    report.write_section("serving", text)
-overhead_ms = 1000 * statistics.median(overheads["beyond the stages that the model times"])
-unexpected = PREDICTIONS - len(timed)
-print(report.key_values({"overhead_ms": overhead_ms, "predictions": PREDICTIONS, "unexpected": unexpected}))
+    print(text)
+    if write:
+        report.write_section("serving", text)
+    overhead_ms = 1000 * statistics.median(overheads["beyond the stages that the model times"])
+    unexpected = PREDICTIONS - len(timed)
+    print(report.key_values({"overhead_ms": overhead_ms, "predictions": PREDICTIONS, "unexpected": unexpected}))
+
+
+if __name__ == "__main__":
+    main()

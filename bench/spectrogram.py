@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
-import report
-import spectrogram_hearing as hearing
 import torch
-from spectrogram_hearing import Sound
-from spectrogram_metrics import Original, distance
 from torch import Tensor
 
+from bench import report
+from bench import spectrogram_hearing as hearing
+from bench.spectrogram_hearing import Sound
+from bench.spectrogram_metrics import Original, distance
 from lib.audio.inverse import Synthesis
 from lib.audio.loudness import level
 from lib.audio.seed_images import MUSICAL_SEEDS, load
@@ -43,8 +43,8 @@ class Way:
 class Clips:
     """What a way makes of the seeds, and the CPU seconds that each takes on one thread."""
 
-    sounds: Sequence[Tensor]
-    cpu_s: Sequence[float]
+    sounds: list[Tensor]
+    cpu_s: list[float]
 
 
 def samples(waveform: Tensor) -> Sound:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway import catalog, record
-from gateway.api import errors, models, operations, outputs, page, predictions, stream
+from gateway.api import beside, errors, models, operations, outputs, page, predictions, stream
 from gateway.api.bounds import CloseUnread
 from gateway.api.described import DOCUMENT
 from gateway.api.limits import CreateRate
@@ -25,6 +25,7 @@ from gateway.prediction import Links
 from gateway.record import Body, Record, Secrets
 from gateway.settings import Settings
 from gateway.work import sweep
+from gateway.work.previews import Previews
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def make(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     for prefix in PREFIXES:
-        for part in (predictions, models, stream):
+        for part in (predictions, models, stream, beside):
             app.include_router(part.router, prefix=prefix, include_in_schema=prefix == "")
     app.include_router(outputs.router)
     app.include_router(operations.router)
@@ -91,7 +92,9 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
             delivery.register(opened, links, sender, measures, settings)
             record.register(opened, settings.retention_s)
             rate = CreateRate(settings.creates_per_s, settings.create_burst)
-            app.state.services = Services(settings, offered, opened, links, rate, measures)
+            previews = Previews()
+            stack.push_async_callback(previews.close)
+            app.state.services = Services(settings, offered, opened, links, rate, measures, previews)
             await stack.enter_async_context(_running("jobs", lambda: _run_jobs(opened, record.GATEWAY_QUEUE, 4)))
             await stack.enter_async_context(
                 _running("webhooks", lambda: _run_jobs(opened, record.WEBHOOK_QUEUE, WEBHOOKS_AT_ONCE))

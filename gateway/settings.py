@@ -41,6 +41,12 @@ class Settings(BaseSettings):
         default=(), description="Which of its models to offer, such as `a/b,c/d`; left out: all."
     )
 
+    previews: dict[str, str] = Field(
+        default={},
+        description="Where models' preview servers listen, for the page's curves, as JSON: "
+        '`{"deforum/deforum_stable_diffusion": "http://127.0.0.1:5100"}`.',
+    )
+
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(default=5000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     public_url: HttpUrl | None = Field(

@@ -31,6 +31,7 @@ def serve_all() -> None:
     try:
         with system.running(options, _say) as running:
             _say(f"token {running.token} (kept in {options.data / 'token'})")
+            _say(f"open {running.page}")
             _say(f"ready on {running.url}")
             while True:
                 running.supervisor.tend()

@@ -2,6 +2,7 @@
 
 import fcntl
 import http.client
+import json
 import os
 import secrets
 import socket
@@ -18,6 +19,7 @@ from local.supervisor import Command, StartError, Supervisor, python
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = {"riffusion": "riffusion/riffusion", "deforum": "deforum/deforum_stable_diffusion"}  # in the catalog
+PREVIEWED = "deforum"  # whose motion local.preview shows on the page
 POLL_S = 0.1
 LOG_TAIL_CHARS = 2000
 
@@ -46,6 +48,13 @@ class System:
     token: str
     supervisor: Supervisor
 
+    @property
+    def page(self) -> str:
+        """Return the link to the page, which takes the token along; a browser sends no fragment anywhere."""
+        scheme, _, place = self.url.partition("://")
+        host, _, port = place.rpartition(":")
+        return f"{scheme}://{_reached_by(host)}:{port}/#token={self.token}"
+
 
 @contextmanager
 def running(options: Options, say: Callable[[str], None] = print) -> Iterator[System]:
@@ -71,6 +80,12 @@ def running(options: Options, say: Callable[[str], None] = print) -> Iterator[Sy
                 "GATEWAY_PORT": str(port),
                 "PYTHONPATH": str(ROOT),
             }
+            if PREVIEWED in options.models:
+                preview_port = free_port("127.0.0.1", 0)
+                environment["GATEWAY_PREVIEWS"] = json.dumps({NAMES[PREVIEWED]: f"http://127.0.0.1:{preview_port}"})
+                supervisor.start(
+                    Command("preview", python("-m", "local.preview", "--port", str(preview_port)), environment)
+                )
             _write(data / "environment", "".join(f"{name}={value}\n" for name, value in environment.items()))
             _run(python("-m", "gateway.record", "migrate"), environment)
             supervisor.start(Command("gateway", python("-m", "gateway"), environment))

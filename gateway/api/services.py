@@ -3,7 +3,7 @@
 import asyncio
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, TypeAlias, cast
+from typing import Annotated, Protocol, TypeAlias, cast
 
 from fastapi import Depends, Path, Request
 from fastapi.responses import Response
@@ -13,12 +13,19 @@ from gateway.api.limits import CreateRate
 from gateway.catalog import Catalog
 from gateway.measures import Measures
 from gateway.prediction import Links, encode
-from gateway.record import Json, Record, Token
+from gateway.record import Json, JsonObject, Record, Token
 from gateway.settings import Settings
 
 HOST = re.compile(r"(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?", re.IGNORECASE)
 SCHEMES = ("bearer", "token")
 MAX_TOKEN_CHARS = 200
+
+
+class Previews(Protocol):
+    """What asks a model's side for the preview of an input."""
+
+    async def ask(self, url: str, values: JsonObject) -> JsonObject | None:
+        """Return it, or None where there is no answer."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Services:
     links: Links
     rate: CreateRate
     measures: Measures
+    previews: Previews
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the gateway is told to end
 
 

@@ -70,6 +70,19 @@ class Predictions:
             )
             return await c.fetchone()
 
+    async def place(self, row: Prediction) -> int | None:
+        """Return which place a prediction has among those that wait in its queue, from 1; None once it has begun."""
+        if row.status is not Status.STARTING:
+            return None
+        async with self._database.pool.connection() as connection:
+            found = await connection.execute(
+                """select count(*) from predictions
+                   where queue = %s and status = 'starting' and (created_at, id) <= (%s, %s)""",
+                (row.queue, row.created_at, row.id),
+            )
+            first = await found.fetchone()
+        return max(int(first[0]), 1) if first else None
+
     async def page(
         self,
         owner: int,

@@ -203,6 +203,7 @@ def test_a_cancelled_run_stops_at_the_evaluation_and_leaves_nothing(predictor: P
     assert list(output_root.iterdir()) == []
 
 
+@pytest.mark.limits
 def test_runs_do_not_accumulate_memory_or_files(predictor: Predictor, output_root: Path) -> None:
     process = psutil.Process()
     for n in range(20):

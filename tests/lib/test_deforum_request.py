@@ -123,6 +123,7 @@ def test_all_problems_are_reported_at_once_each_with_its_place() -> None:
     assert {problem.split(",")[0].split(":")[0].split()[0] for problem in problems} == asdict(DEFAULTS).keys()
 
 
+@pytest.mark.limits
 def test_problems_are_found_within_100_ms() -> None:
     keyframes = ", ".join(f"{10 * n}:(10*sin(2*pi*t/{n}))" for n in range(100))  # the first one divides by 0
     long_request = {**EVERYTHING_WRONG, "max_frames": 1000, **dict.fromkeys(MOTION, keyframes)}

@@ -1,41 +1,41 @@
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from workshop.training import denoiser
-from workshop.training.denoiser import Lesson
+from lib.weights import SMALL
+from workshop.training.denoiser import MODELS, Lesson
 from workshop.training.tokenizer import write_tokenizer
 
 CAPTIONS = ["a drum beat", "a synth pad", "church bells"]
 
 
 @pytest.fixture
-def lesson(tmp_path, monkeypatch):
-    monkeypatch.setattr(denoiser, "BATCH", 2)
+def lesson(tmp_path: Path) -> Lesson:
     torch.manual_seed(0)
     latents = torch.randn(len(CAPTIONS), 8, 8, 8, generator=torch.Generator().manual_seed(1)).half()
-    return Lesson(latents, CAPTIONS, write_tokenizer(CAPTIONS, tmp_path))
+    return Lesson(latents, CAPTIONS, write_tokenizer(CAPTIONS, tmp_path), batch=2)
 
 
-def test_a_step_draws_the_same_loss_every_time_and_each_step_its_own(lesson):
+def test_a_step_draws_the_same_loss_every_time_and_each_step_its_own(lesson: Lesson) -> None:
     losses = [lesson.loss(step).item() for step in (3, 4, 3)]
     assert losses[0] == losses[2] != losses[1]
 
 
-def test_unet_and_text_encoder_both_learn(lesson):
+def test_unet_and_text_encoder_both_learn(lesson: Lesson) -> None:
     before = copy.deepcopy(lesson.modules.state_dict())
     optimizer = torch.optim.SGD(lesson.modules.parameters(), 0.1)
     for step in range(2):
         optimizer.zero_grad()
-        lesson.loss(step).backward()
+        torch.autograd.backward(lesson.loss(step))
         optimizer.step()
     for part in ("unet.conv_in.weight", "text_encoder.embeddings.token_embedding.weight"):
         assert not torch.equal(lesson.modules.state_dict()[part], before[part])
 
 
-def test_some_examples_are_learned_without_their_caption(lesson):
+def test_some_examples_are_learned_without_their_caption(lesson: Lesson) -> None:
     empty = lesson.tokenizer("", padding="max_length", return_tensors="pt").input_ids[0]
     chosen = torch.zeros(400, dtype=torch.long)
     tokens = lesson._tokens(chosen, step=1)
@@ -43,11 +43,11 @@ def test_some_examples_are_learned_without_their_caption(lesson):
     assert 0.05 < share < 0.16
 
 
-def test_what_is_shipped_is_small_and_in_hub_layout():
-    for name in denoiser.MODELS.values():
-        folder = denoiser.SMALL / name
+def test_what_is_shipped_is_small_and_in_hub_layout() -> None:
+    for name in MODELS.values():
+        folder = SMALL / name
         assert (folder / "tokenizer" / "vocab.json").exists()
         for part in ("text_encoder", "vae", "unet"):
             assert json.loads((folder / part / "config.json").read_text())
             assert len(list((folder / part).glob("*.safetensors"))) == 1
-    assert sum(path.stat().st_size for path in denoiser.SMALL.rglob("*") if path.is_file()) <= 20_000_000
+    assert sum(path.stat().st_size for path in SMALL.rglob("*") if path.is_file()) <= 20_000_000

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from lib.audio.seed_images import MUSICAL_SEEDS, SEED_IMAGE_IDS, load, png_path
@@ -15,14 +16,14 @@ GRADIENTS = {
 }
 
 
-def widths_at_half_depth(levels):
+def widths_at_half_depth(levels: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Return (first, last) column of each run that is darker than half way to the deepest level."""
     dark = np.concatenate([[False], levels < (255 + 203) / 2, [False]])
     edges = np.flatnonzero(np.diff(dark.astype(int)))
     return [(int(first), int(end) - 1) for first, end in edges.reshape(-1, 2)]
 
 
-def test_eleven_ids_in_the_documented_order():
+def test_eleven_ids_in_the_documented_order() -> None:
     assert SEED_IMAGE_IDS == (
         "agile",
         "marim",
@@ -40,7 +41,7 @@ def test_eleven_ids_in_the_documented_order():
 
 
 @pytest.mark.parametrize("name", SEED_IMAGE_IDS)
-def test_every_seed_is_a_grey_png_of_512_by_512(name):
+def test_every_seed_is_a_grey_png_of_512_by_512(name: str) -> None:
     image = load(name)
     assert image.shape == (512, 512)
     assert image.dtype == np.uint8
@@ -49,17 +50,17 @@ def test_every_seed_is_a_grey_png_of_512_by_512(name):
         assert (png.format, png.mode) == ("PNG", "L")
 
 
-def test_the_pngs_are_small_enough_to_keep_in_the_repository():
+def test_the_pngs_are_small_enough_to_keep_in_the_repository() -> None:
     assert sum(png_path(name).stat().st_size for name in SEED_IMAGE_IDS) < 2.5e6
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "../../../README", "mask_gradient_top_fifth_75"])
-def test_an_unknown_name_is_a_key_error(name):
+def test_an_unknown_name_is_a_key_error(name: str) -> None:
     with pytest.raises(KeyError):
         load(name)
 
 
-def test_loading_imports_neither_the_synthesizer_nor_torch():
+def test_loading_imports_neither_the_synthesizer_nor_torch() -> None:
     code = (
         "import sys; from lib.audio.seed_images import load; load('vibes');"
         "print([m for m in sys.modules if m in ('torch', 'scipy') or m.startswith('lib.audio.seed_images.')])"
@@ -69,19 +70,19 @@ def test_loading_imports_neither_the_synthesizer_nor_torch():
 
 
 @pytest.mark.parametrize("name", MASKS)
-def test_a_mask_png_is_what_its_numbers_make(name):
+def test_a_mask_png_is_what_its_numbers_make(name: str) -> None:
     assert np.array_equal(load(name), MASKS[name]())
 
 
 @pytest.mark.parametrize(("name", "rows", "level"), [("mask_top_third_75", 180, 192), ("mask_top_third_95", 165, 242)])
-def test_top_third_is_one_level_and_silence_below(name, rows, level):
+def test_top_third_is_one_level_and_silence_below(name: str, rows: int, level: int) -> None:
     image = load(name)
     assert (image[:rows] == level).all()
     assert (image[rows:] == 255).all()
 
 
 @pytest.mark.parametrize("name", GRADIENTS)
-def test_gradient_falls_from_165_to_silence(name):
+def test_gradient_falls_from_165_to_silence(name: str) -> None:
     length, silent_from_row = GRADIENTS[name]
     image = load(name)
     assert (image == image[:, :1]).all()
@@ -95,13 +96,13 @@ def test_gradient_falls_from_165_to_silence(name):
         assert levels[row] == round(165 + 90 * (t + t * t * (3 - 2 * t)) / 2)
 
 
-def test_dark_gradient_is_a_power_of_top_70():
+def test_dark_gradient_is_a_power_of_top_70() -> None:
     top_70 = load("mask_gradient_top_70").astype(float)
     assert np.array_equal(load("mask_gradient_dark"), np.round(255 * (top_70 / 255) ** 4.763))
     assert load("mask_gradient_dark")[0, 0] == 32
 
 
-def test_beat_lines_are_soft_lines_on_the_backbeats_and_two_halves_at_the_edges():
+def test_beat_lines_are_soft_lines_on_the_backbeats_and_two_halves_at_the_edges() -> None:
     levels = load("mask_beat_lines_80")[0].astype(float)
     assert levels.min() == 203
     lines = widths_at_half_depth(levels)
@@ -118,7 +119,7 @@ def test_beat_lines_are_soft_lines_on_the_backbeats_and_two_halves_at_the_edges(
     assert levels[95:160].min() == 255
 
 
-def test_beat_lines_end_softly_between_rows_200_and_209():
+def test_beat_lines_end_softly_between_rows_200_and_209() -> None:
     column = load("mask_beat_lines_80")[:, 64]
     assert (column[:201] == 203).all()
     assert (np.diff(column[200:210].astype(int)) > 0).sum() >= 6
@@ -126,6 +127,6 @@ def test_beat_lines_end_softly_between_rows_200_and_209():
 
 
 @pytest.mark.parametrize("name", MUSICAL_SEEDS)
-def test_mean_grey(name):
+def test_mean_grey(name: str) -> None:
     assert 170 <= load(name).mean() <= 195
     assert load(name).min() == 0

@@ -8,7 +8,7 @@ and the sheets of samples in docs/pictures.
 import argparse
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -79,17 +79,16 @@ class Job(NamedTuple):
     captions: tuple[str, ...]
 
 
-def held_out(domain: str) -> list[Example]:
-    """Write EACH captions of every class that do not stand among those trained on.
+def held_out(domain: str, seen: Set[str], class_names: Iterable[str], tries: int = TRIES) -> list[Example]:
+    """Write EACH captions of every class that do not stand among those trained on, which were `seen`.
 
-    Where a class has fewer in TRIES of them, since little can be said of it, the rest are ones that do.
+    Where a class has fewer in so many tries, since little can be said of it, the rest are ones that do.
     """
-    seen = set(dataset(domain).captions)
     asked: list[Example] = []
-    for name in classes(domain):
+    for name in class_names:
         unseen: dict[str, Example] = {}
         others: dict[str, Example] = {}
-        for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + TRIES):
+        for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + tries):
             one = render(domain, seed, name)
             (others if one.caption in seen else unseen).setdefault(one.caption, one)
             if len(unseen) == EACH:
@@ -272,11 +271,11 @@ def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 def report_on(domain: str, write: bool) -> str:
     """Judge a domain's model, and return what is to be said of it."""
-    asked = held_out(domain)
+    seen = set(dataset(domain).captions)
+    asked = held_out(domain, seen, classes(domain))
     made, untrained = generate_all(domain, asked)
     classifier = music_classifier() if domain == "music" else picture_classifier()
     named = nearest(classifier, asked, made)
-    seen = set(dataset(domain).captions)
     named_unseen = [pair for one, pair in zip(asked, named, strict=True) if one.caption not in seen]
     real = nearest(classifier, asked, [one.picture for one in asked])
     named_untrained = nearest(classifier, [one for one, _ in untrained], [picture for _, picture in untrained])

@@ -66,12 +66,18 @@ class Lesson:
     """Hold what a step's loss needs: examples, tokenizer, the noise schedule and the modules that learn."""
 
     def __init__(
-        self, latents: Tensor, captions: list[str], tokenizer: CLIPTokenizer, noise_offset: float = 0.0
+        self,
+        latents: Tensor,
+        captions: list[str],
+        tokenizer: CLIPTokenizer,
+        noise_offset: float = 0.0,
+        batch: int = BATCH,
     ) -> None:
         self.latents = latents
         self.captions = captions
         self.tokenizer = tokenizer
         self.noise_offset = noise_offset
+        self.batch = batch
         self.schedule = DDPMScheduler(**BETAS)
         self.modules = nn.ModuleDict(
             {"text_encoder": architecture.text_encoder(tokenizer), "unet": architecture.unet()}
@@ -80,11 +86,11 @@ class Lesson:
     def loss(self, step: int) -> Tensor:
         """Return a step's loss: the error of the predicted noise, weighted by min-SNR."""
         source = generator(SEED, step)
-        chosen = torch.randint(len(self.latents), (BATCH,), generator=source)
+        chosen = torch.randint(len(self.latents), (self.batch,), generator=source)
         latents = self.latents[chosen].float()
         noise = torch.randn(latents.shape, generator=source)
         noise += self.noise_offset * torch.randn(*latents.shape[:2], 1, 1, generator=source)
-        timesteps = torch.randint(self.schedule.config.num_train_timesteps, (BATCH,), generator=source)
+        timesteps = torch.randint(self.schedule.config.num_train_timesteps, (self.batch,), generator=source)
         noisy = self.schedule.add_noise(latents, noise, timesteps).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             context = self.modules["text_encoder"](self._tokens(chosen, step))[0]

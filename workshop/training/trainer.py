@@ -31,7 +31,13 @@ class Recipe:
     ema_decay: float = 0.999  # of the averaged weights, which are the ones that are kept
 
 
-def train(module: nn.Module, loss_of: Callable[[int], Tensor], recipe: Recipe, checkpoint: Path) -> None:
+def train(
+    module: nn.Module,
+    loss_of: Callable[[int], Tensor],
+    recipe: Recipe,
+    checkpoint: Path,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+) -> None:
     """Train `module`, which ends up with its averaged weights.
 
     `loss_of` returns the loss of a step; it must draw all its chance from the step's number, so that a training that
@@ -58,7 +64,7 @@ def train(module: nn.Module, loss_of: Callable[[int], Tensor], recipe: Recipe, c
         value = loss.item()
         smooth = value if smooth is None else LOSS_SMOOTHING * smooth + (1 - LOSS_SMOOTHING) * value
         bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
-        if time.monotonic() - saved > CHECKPOINT_EVERY_S or step == recipe.steps - 1:
+        if time.monotonic() - saved > checkpoint_every_s or step == recipe.steps - 1:
             _save(checkpoint, parts, step + 1)
             saved = time.monotonic()
     module.load_state_dict(average.state_dict())

@@ -1,15 +1,19 @@
 import itertools
 import time
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from skimage.exposure import match_histograms
 
 from lib.animation.color import COLOR_COHERENCE, ColorMatcher
 from lib.animation.noise import add_noise
 from lib.errors import UserError
+
+Frame = NDArray[np.uint8]
 
 SIDE = 256
 SPACES = {
@@ -18,11 +22,11 @@ SPACES = {
 }
 
 
-def random_frame(seed, side=SIDE):
+def random_frame(seed: int, side: int = SIDE) -> Frame:
     return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
 
 
-def natural_frame(seed, side=SIDE):
+def natural_frame(seed: int, side: int = SIDE) -> Frame:
     """Smooth shapes with edges and a little grain, unlike in each channel."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] / side
@@ -33,14 +37,14 @@ def natural_frame(seed, side=SIDE):
     return np.clip(picture + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
 
 
-def constant_frame(*color):
+def constant_frame(*color: int) -> Frame:
     return np.full((SIDE, SIDE, 3), color, np.uint8)
 
 
-def hue_frame():
+def hue_frame() -> Frame:
     hsv = np.full((SIDE, SIDE, 3), 255, np.uint8)
     hsv[..., 0] = np.arange(SIDE) % 180
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
 
 
 FRAMES = {
@@ -57,16 +61,16 @@ FRAMES = {
 }
 
 
-def matched_by_scikit_image(mode, frame, reference):
+def matched_by_scikit_image(mode: str, frame: Frame, reference: Frame) -> Frame:
     if mode not in SPACES:
-        return match_histograms(frame, reference, channel_axis=-1)
+        return np.asarray(match_histograms(frame, reference, channel_axis=-1))
     to_space, to_rgb = SPACES[mode]
-    frame, reference = (cv2.cvtColor(picture, to_space) for picture in (frame, reference))
-    return cv2.cvtColor(match_histograms(frame, reference, channel_axis=-1), to_rgb)
+    frame, reference = (np.asarray(cv2.cvtColor(picture, to_space)) for picture in (frame, reference))
+    return np.asarray(cv2.cvtColor(match_histograms(frame, reference, channel_axis=-1), to_rgb))
 
 
 @pytest.fixture
-def one_thread():
+def one_thread() -> Iterator[None]:
     threads = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -75,7 +79,7 @@ def one_thread():
     torch.set_num_threads(threads[1])
 
 
-def median_ms(action, runs=9):
+def median_ms(action: Callable[[], object], runs: int = 9) -> float:
     """Time on the processor, which other programs' load leaves alone."""
     action()
     times = []
@@ -86,17 +90,17 @@ def median_ms(action, runs=9):
     return 1000 * float(np.median(times))
 
 
-def test_the_choices_are_the_documented_ones():
+def test_the_choices_are_the_documented_ones() -> None:
     assert COLOR_COHERENCE == ("None", "Match Frame 0 HSV", "Match Frame 0 LAB", "Match Frame 0 RGB")
 
 
-def test_none_turns_it_off():
+def test_none_turns_it_off() -> None:
     frame = FRAMES["natural"]
     assert np.array_equal(ColorMatcher("None", FRAMES["red"]).match(frame), natural_frame(2))
 
 
 @pytest.mark.parametrize("mode", COLOR_COHERENCE[1:])
-def test_it_equals_scikit_image_within_a_level(mode):
+def test_it_equals_scikit_image_within_a_level(mode: str) -> None:
     for reference_name, frame_name in itertools.product(FRAMES, repeat=2):
         reference, frame = FRAMES[reference_name], FRAMES[frame_name]
         matched = ColorMatcher(mode, reference).match(frame)
@@ -106,20 +110,20 @@ def test_it_equals_scikit_image_within_a_level(mode):
         assert difference <= 1, f"{frame_name} to {reference_name}: {difference} levels"
 
 
-def test_a_frame_may_be_of_another_size_than_the_reference():
+def test_a_frame_may_be_of_another_size_than_the_reference() -> None:
     frame, reference = natural_frame(6, 96), FRAMES["another"]
     matched = ColorMatcher("Match Frame 0 LAB", reference).match(frame)
     expected = matched_by_scikit_image("Match Frame 0 LAB", frame, reference)
     assert np.abs(matched.astype(int) - expected).max() <= 1
 
 
-def test_the_reference_matched_to_itself_is_itself():
+def test_the_reference_matched_to_itself_is_itself() -> None:
     reference = FRAMES["natural"]
     assert np.array_equal(ColorMatcher("Match Frame 0 RGB", reference).match(reference), reference)
 
 
 @pytest.mark.parametrize("mode", COLOR_COHERENCE[1:])
-def test_matching_again_does_not_drift(mode):
+def test_matching_again_does_not_drift(mode: str) -> None:
     matcher = ColorMatcher(mode, FRAMES["natural"])
     once = matcher.match(FRAMES["another"])
     many_times = once
@@ -129,7 +133,7 @@ def test_matching_again_does_not_drift(mode):
 
 
 @pytest.mark.parametrize("mode", COLOR_COHERENCE[1:])
-def test_a_changed_frame_comes_back_to_the_reference(mode):
+def test_a_changed_frame_comes_back_to_the_reference(mode: str) -> None:
     reference = FRAMES["natural"]
     faded = (reference * 0.5 + 60).astype(np.uint8)
     matched = ColorMatcher(mode, reference).match(faded)
@@ -137,35 +141,36 @@ def test_a_changed_frame_comes_back_to_the_reference(mode):
     assert np.abs(matched.std((0, 1)) - reference.std((0, 1))).max() < 3
 
 
-def test_colours_are_mapped_in_order():
+def test_colours_are_mapped_in_order() -> None:
     ramp = np.tile(np.arange(256, dtype=np.uint8)[:, None], (16, 1, 3))
     matched = ColorMatcher("Match Frame 0 RGB", FRAMES["natural"]).match(ramp)
     assert (np.diff(matched[0].astype(int), axis=0) >= 0).all()
 
 
-def test_neither_frame_is_changed():
+def test_neither_frame_is_changed() -> None:
     reference, frame = natural_frame(2), natural_frame(3)
     ColorMatcher("Match Frame 0 RGB", reference).match(frame)
     assert np.array_equal(reference, natural_frame(2))
     assert np.array_equal(frame, natural_frame(3))
 
 
-def test_an_unknown_mode_is_the_users_mistake():
+def test_an_unknown_mode_is_the_users_mistake() -> None:
     with pytest.raises(UserError, match="color_coherence is 'Match Frame 0 XYZ', but must be one of None, Match"):
         ColorMatcher("Match Frame 0 XYZ", FRAMES["natural"])
 
 
+@pytest.mark.limits
 @pytest.mark.parametrize("mode", COLOR_COHERENCE)
-def test_a_frame_takes_under_10_ms_on_one_core(mode, one_thread):
+def test_a_frame_takes_under_10_ms_on_one_core(mode: str, one_thread: None) -> None:
     matcher, frame = ColorMatcher(mode, natural_frame(2, 512)), natural_frame(3, 512)
     assert median_ms(lambda: matcher.match(frame)) < 10
 
 
-def seeded(seed):
+def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_without_noise_levels_become_the_range_from_minus_1_to_1():
+def test_without_noise_levels_become_the_range_from_minus_1_to_1() -> None:
     levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
     scaled = add_noise(levels, 0.0, seeded(0))
     assert scaled.dtype == np.float32
@@ -173,7 +178,7 @@ def test_without_noise_levels_become_the_range_from_minus_1_to_1():
     assert (scaled.min(), scaled.max()) == (-1, 1)
 
 
-def test_the_noise_is_gaussian_of_the_sigma_given():
+def test_the_noise_is_gaussian_of_the_sigma_given() -> None:
     grey = np.full((512, 512, 3), 100, np.uint8)
     noise = add_noise(grey, 0.02, seeded(1)).astype(np.float64) - (100 / 127.5 - 1)
     assert noise.shape == (512, 512, 3)
@@ -184,32 +189,32 @@ def test_the_noise_is_gaussian_of_the_sigma_given():
         assert (np.abs(noise) < 0.02 * sigmas).mean() == pytest.approx(share, abs=0.003)
 
 
-def test_the_noise_of_pixels_and_channels_is_independent():
+def test_the_noise_of_pixels_and_channels_is_independent() -> None:
     noise = add_noise(np.full((256, 256, 3), 128, np.uint8), 1.0, seeded(2))
     channels = np.corrcoef(noise.reshape(-1, 3).T)
     assert np.abs(channels - np.eye(3)).max() < 0.02
     assert abs(np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]) < 0.02
 
 
-def test_the_noise_does_not_depend_on_the_frame():
+def test_the_noise_does_not_depend_on_the_frame() -> None:
     black = add_noise(np.zeros((64, 64, 3), np.uint8), 0.02, seeded(3))
     frame = random_frame(4, 64)
     assert add_noise(frame, 0.02, seeded(3)) - black == pytest.approx(frame / 127.5, abs=1e-6)
 
 
-def test_nothing_is_clipped():
+def test_nothing_is_clipped() -> None:
     noised = add_noise(np.full((64, 64, 3), 255, np.uint8), 0.02, seeded(5))
     assert noised.max() > 1.03
     assert noised.mean() == pytest.approx(1, abs=1e-3)
 
 
-def test_the_seed_decides_the_noise():
+def test_the_seed_decides_the_noise() -> None:
     frame = FRAMES["natural"]
     assert np.array_equal(add_noise(frame, 0.02, seeded(7)), add_noise(frame, 0.02, seeded(7)))
     assert not np.array_equal(add_noise(frame, 0.02, seeded(7)), add_noise(frame, 0.02, seeded(8)))
 
 
-def test_a_read_only_frame_is_fine():
+def test_a_read_only_frame_is_fine() -> None:
     frame = natural_frame(2)
     frame.flags.writeable = False
     assert add_noise(frame, 0.02, seeded(0)).shape == frame.shape

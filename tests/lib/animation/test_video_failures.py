@@ -2,28 +2,33 @@ import ctypes
 import resource
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lib.animation.video import encoding_thread, write_mp4
+
+Frame = NDArray[np.uint8]
 
 
 class CancelledError(BaseException):
     """What a server raises in the middle of a run: no Exception."""
 
 
-def grey(count):
+def grey(count: int) -> Iterator[Frame]:
     return (np.full((64, 64, 3), level, np.uint8) for level in range(count))
 
 
-def noise(count):
+def noise(count: int) -> Iterator[Frame]:
     rng = np.random.default_rng(0)
     return (rng.integers(0, 256, (256, 256, 3), dtype=np.uint8) for _ in range(count))
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left():
+def no_thread_is_left() -> Iterator[None]:
     encoding_thread()  # one for all videos
     before = threading.active_count()
     yield
@@ -32,8 +37,10 @@ def no_thread_is_left():
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, CancelledError, SystemExit])
 @pytest.mark.parametrize("good_frames", [0, 1, 30])
-def test_a_run_that_fails_or_is_cancelled_leaves_nothing(tmp_path, error, good_frames):
-    def failing():
+def test_a_run_that_fails_or_is_cancelled_leaves_nothing(
+    tmp_path: Path, error: type[BaseException], good_frames: int
+) -> None:
+    def failing() -> Iterator[Frame]:
         yield from grey(good_frames)
         raise error
 
@@ -42,8 +49,8 @@ def test_a_run_that_fails_or_is_cancelled_leaves_nothing(tmp_path, error, good_f
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_at_the_path_before_the_end(tmp_path):
-    def looking():
+def test_nothing_is_at_the_path_before_the_end(tmp_path: Path) -> None:
+    def looking() -> Iterator[Frame]:
         for frame in grey(20):
             assert not (tmp_path / "out.mp4").exists()
             yield frame
@@ -52,18 +59,18 @@ def test_nothing_is_at_the_path_before_the_end(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
-def test_a_failing_run_spares_an_earlier_ones_file(tmp_path):
+def test_a_failing_run_spares_an_earlier_ones_file(tmp_path: Path) -> None:
     (tmp_path / "out.mp4").write_bytes(b"earlier")
     with pytest.raises(ValueError, match="no frames"):
         write_mp4(tmp_path / "out.mp4", [], 15, {})
     assert (tmp_path / "out.mp4").read_bytes() == b"earlier"
 
 
-def test_an_error_on_the_thread_is_raised_soon(tmp_path):
+def test_an_error_on_the_thread_is_raised_soon(tmp_path: Path) -> None:
     """The disk is full, as far as this process can tell."""
-    asked = []
+    asked: list[int] = []
 
-    def counted():
+    def counted() -> Iterator[Frame]:
         for frame in noise(200):
             asked.append(1)
             yield frame
@@ -79,19 +86,19 @@ def test_an_error_on_the_thread_is_raised_soon(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_folder_is_an_error(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_mp4(tmp_path / "missing" / "out.mp4", grey(2), 15, {})
 
 
-def test_no_frames_are_an_error(tmp_path):
+def test_no_frames_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there are no frames"):
         write_mp4(tmp_path / "out.mp4", iter(()), 15, {})
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("shape", [(63, 64, 3), (64, 63, 3), (64, 64), (64, 64, 4), (64,)])
-def test_a_first_frame_that_is_none_is_refused(tmp_path, shape):
+def test_a_first_frame_that_is_none_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="frame 0 is "):
         write_mp4(tmp_path / "out.mp4", [np.zeros(shape, np.uint8)], 15, {})
     assert list(tmp_path.iterdir()) == []
@@ -101,7 +108,7 @@ def test_a_first_frame_that_is_none_is_refused(tmp_path, shape):
     "odd_one", [np.zeros((64, 66, 3), np.uint8), np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.uint8)]
 )
 @pytest.mark.parametrize("index", [0, 7])
-def test_a_frame_unlike_the_first_is_named(tmp_path, odd_one, index):
+def test_a_frame_unlike_the_first_is_named(tmp_path: Path, odd_one: Frame, index: int) -> None:
     frames = [*grey(index), odd_one, *grey(2)]
     named = index if odd_one.shape != (64, 66, 3) else max(index, 1)  # alone, it may be the first
     with pytest.raises(ValueError, match=f"frame {named} is "):
@@ -110,11 +117,11 @@ def test_a_frame_unlike_the_first_is_named(tmp_path, odd_one, index):
 
 
 @pytest.mark.parametrize("after_s", [0.01, 0.05, 0.2, 0.4])
-def test_a_cancellation_at_any_bytecode_leaves_nothing(tmp_path, after_s):
+def test_a_cancellation_at_any_bytecode_leaves_nothing(tmp_path: Path, after_s: float) -> None:
     """A server cancels by raising in the run's thread, wherever that is."""
-    raised = []
+    raised: list[CancelledError] = []
 
-    def run():
+    def run() -> None:
         try:
             write_mp4(tmp_path / "out.mp4", noise(10_000), 15, {})
         except CancelledError as error:
@@ -122,6 +129,7 @@ def test_a_cancellation_at_any_bytecode_leaves_nothing(tmp_path, after_s):
 
     thread = threading.Thread(target=run)
     thread.start()
+    assert thread.ident is not None
     time.sleep(after_s)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(CancelledError))
     thread.join(timeout=20)
@@ -130,7 +138,7 @@ def test_a_cancellation_at_any_bytecode_leaves_nothing(tmp_path, after_s):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_video_starts_no_thread(tmp_path, monkeypatch):
+def test_a_video_starts_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancellation that meets a thread's start is lost, and the run with it: the one thread is started before."""
     monkeypatch.setattr(threading.Thread, "start", lambda _thread: pytest.fail("a thread was started"))
     assert write_mp4(tmp_path / "out.mp4", noise(10), 15, {}) == 10

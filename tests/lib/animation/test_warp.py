@@ -4,35 +4,39 @@ import time
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lib.animation.warp import matrix, warp
+
+Frame = NDArray[np.uint8]
+Motion = tuple[float, float, float, float]
 
 SIDE = 512
 CENTRE = SIDE // 2
 
 
-def noise_frame(height=SIDE, width=SIDE):
+def noise_frame(height: int = SIDE, width: int = SIDE) -> Frame:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def smooth_frame():
-    return cv2.GaussianBlur(noise_frame(), (0, 0), 3, borderType=cv2.BORDER_REFLECT)
+def smooth_frame() -> Frame:
+    return np.asarray(cv2.GaussianBlur(noise_frame(), (0, 0), 3, borderType=cv2.BORDER_REFLECT))
 
 
-def dot(x, y):
+def dot(x: int, y: int) -> Frame:
     frame = np.zeros((SIDE, SIDE, 3), np.uint8)
     frame[y, x] = 200
     return frame
 
 
-def dot_place(frame):
+def dot_place(frame: Frame) -> tuple[float, float]:
     """The centre of mass, (x, y)."""
     y, x = np.mgrid[:SIDE, :SIDE]
     weight = frame[..., 0] / frame[..., 0].sum(dtype=float)
     return (x * weight).sum(), (y * weight).sum()
 
 
-def sampled_by_hand(frame, *motion):
+def sampled_by_hand(frame: Frame, motion: Motion) -> NDArray[np.float64]:
     """Linear sampling of the wrapped frame in float64, from the definition of the matrix alone."""
     height, width = frame.shape[:2]
     to_source = np.linalg.inv(matrix(height, width, *motion))
@@ -41,25 +45,25 @@ def sampled_by_hand(frame, *motion):
     left, top = np.floor(source_x).astype(np.int64), np.floor(source_y).astype(np.int64)
     right_share, low_share = (source_x - left)[..., None], (source_y - top)[..., None]
 
-    def row(y):
+    def row(y: NDArray[np.int64]) -> NDArray[np.float64]:
         ends = [frame[y % height, (left + step) % width].astype(float) for step in (0, 1)]
-        return ends[0] * (1 - right_share) + ends[1] * right_share
+        return np.asarray(ends[0] * (1 - right_share) + ends[1] * right_share)
 
-    return row(top) * (1 - low_share) + row(top + 1) * low_share
+    return np.asarray(row(top) * (1 - low_share) + row(top + 1) * low_share)
 
 
-def test_the_matrix_at_rest_is_the_identity():
+def test_the_matrix_at_rest_is_the_identity() -> None:
     assert np.array_equal(matrix(SIDE, SIDE, 0, 1, 0, 0), np.eye(3))
 
 
-def test_the_matrix_by_hand():
+def test_the_matrix_by_hand() -> None:
     # alpha = 2 cos 90 = 0, beta = 2 sin 90 = 2; R = (0 2 256-2*256; -2 0 2*256+256), and T adds R's columns
     # times (10, 3) to the last one: -256 + 2*3, 768 - 2*10.
     expected = [[0, 2, -250], [-2, 0, 748], [0, 0, 1]]
     assert matrix(SIDE, SIDE, 90, 2, 10, 3) == pytest.approx(np.array(expected), abs=1e-10)
 
 
-def test_the_matrix_of_a_small_angle_by_hand():
+def test_the_matrix_of_a_small_angle_by_hand() -> None:
     alpha, beta = 1.04 * math.cos(math.radians(10)), 1.04 * math.sin(math.radians(10))
     turn = np.array(
         [
@@ -72,7 +76,7 @@ def test_the_matrix_of_a_small_angle_by_hand():
     assert matrix(SIDE, SIDE, 10, 1.04, 5, -7) == pytest.approx(turn @ shift, abs=1e-9)
 
 
-def test_the_translation_comes_first():
+def test_the_translation_comes_first() -> None:
     # What the translation brings to the centre stays there, whatever rotation and zoom do.
     for angle, zoom in [(0, 1), (33, 1.5), (-120, 0.25)]:
         moved = matrix(SIDE, SIDE, angle, zoom, 40, -9) @ (256 - 40, 256 + 9, 1)
@@ -80,7 +84,7 @@ def test_the_translation_comes_first():
 
 
 @pytest.mark.parametrize("size", [(512, 512), (33, 47), (64, 16), (1, 1)])
-def test_standing_still_is_exact(size):
+def test_standing_still_is_exact(size: tuple[int, int]) -> None:
     frame = noise_frame(*size)
     assert np.array_equal(warp(frame, 0, 1, 0, 0), frame)
 
@@ -88,18 +92,18 @@ def test_standing_still_is_exact(size):
 @pytest.mark.parametrize(
     ("x_px", "y_px"), [(1, 0), (0, 1), (-7, 100), (511, -511), (600, -1300), (10**6, -(10**6)), (10**12, 7)]
 )
-def test_whole_pixels_are_exact_and_wrap(x_px, y_px):
+def test_whole_pixels_are_exact_and_wrap(x_px: int, y_px: int) -> None:
     frame = noise_frame()
     expected = np.roll(frame, (y_px % SIDE, x_px % SIDE), (0, 1))
     assert np.array_equal(warp(frame, 0, 1, x_px, y_px), expected)
 
 
-def test_a_positive_translation_moves_the_picture_right_and_down():
+def test_a_positive_translation_moves_the_picture_right_and_down() -> None:
     assert dot_place(warp(dot(100, 200), 0, 1, 10, 0)) == pytest.approx((110, 200))
     assert dot_place(warp(dot(100, 200), 0, 1, 0, 10)) == pytest.approx((100, 210))
 
 
-def test_steps_of_translation_add_up():
+def test_steps_of_translation_add_up() -> None:
     frame = noise_frame()
     moved = frame
     for _ in range(20):
@@ -107,34 +111,34 @@ def test_steps_of_translation_add_up():
     assert np.array_equal(moved, np.roll(frame, (-40, 60), (0, 1)))
 
 
-def test_half_a_pixel_is_the_mean_of_two():
+def test_half_a_pixel_is_the_mean_of_two() -> None:
     frame = noise_frame().astype(int)
     mean = (frame + np.roll(frame, 1, 1)) / 2
     assert np.abs(warp(noise_frame(), 0, 1, 0.5, 0) - mean).max() <= 0.5
 
 
-def test_a_positive_angle_turns_counter_clockwise_about_the_centre():
+def test_a_positive_angle_turns_counter_clockwise_about_the_centre() -> None:
     assert dot_place(warp(dot(CENTRE + 50, CENTRE), 90, 1, 0, 0)) == pytest.approx((CENTRE, CENTRE - 50))
     assert dot_place(warp(dot(CENTRE, CENTRE), 37, 1, 0, 0)) == pytest.approx((CENTRE, CENTRE), abs=0.05)
 
 
-def test_whole_turns_change_nothing():
+def test_whole_turns_change_nothing() -> None:
     frame = smooth_frame()
     difference = warp(frame, 10 + 360 * 1000, 1, 0, 0).astype(int) - warp(frame, 10, 1, 0, 0)
     assert np.abs(difference).max() <= 1
 
 
-def test_zoom_above_1_magnifies_about_the_centre():
+def test_zoom_above_1_magnifies_about_the_centre() -> None:
     place = dot_place(warp(dot(CENTRE + 50, CENTRE - 20), 0, 2, 0, 0))
     assert place == pytest.approx((CENTRE + 100, CENTRE - 40), abs=0.05)
 
 
-def test_the_zoom_scales_the_translation():
+def test_the_zoom_scales_the_translation() -> None:
     place = dot_place(warp(dot(CENTRE, CENTRE), 0, 2, 10, 0))
     assert place == pytest.approx((CENTRE + 20, CENTRE), abs=0.05)
 
 
-def test_zooming_out_tiles_the_frame():
+def test_zooming_out_tiles_the_frame() -> None:
     small = warp(smooth_frame(), 0, 0.5, 0, 0)
     assert np.array_equal(small[:256], small[256:])
     assert np.array_equal(small[:, :256], small[:, 256:])
@@ -151,50 +155,57 @@ def test_zooming_out_tiles_the_frame():
         (0, 0.9, 0, 0),
     ],
 )
-def test_every_pixel_is_sampled_linearly(motion):
+def test_every_pixel_is_sampled_linearly(motion: Motion) -> None:
     frame = noise_frame()
-    assert np.abs(warp(frame, *motion) - sampled_by_hand(frame, *motion)).max() < 1
+    assert np.abs(warp(frame, *motion) - sampled_by_hand(frame, motion)).max() < 1
 
 
-def test_a_frame_need_not_be_square():
+def test_a_frame_need_not_be_square() -> None:
     frame = noise_frame(96, 160)
     motion = (20, 0.7, 30.5, -11)
-    assert np.abs(warp(frame, *motion) - sampled_by_hand(frame, *motion)).max() < 1
+    assert np.abs(warp(frame, *motion) - sampled_by_hand(frame, motion)).max() < 1
 
 
-def test_a_tiny_zoom_still_samples_where_it_should():
+def test_a_tiny_zoom_still_samples_where_it_should() -> None:
     frame = noise_frame()
-    assert np.abs(warp(frame, 0, 1e-6, 5, 0) - sampled_by_hand(frame, 0, 1e-6, 5, 0)).max() < 1
+    assert np.abs(warp(frame, 0, 1e-6, 5, 0) - sampled_by_hand(frame, (0, 1e-6, 5, 0))).max() < 1
 
 
-@pytest.mark.parametrize(
-    "motion",
-    [
-        (0, 1e-6, 0, 0),
-        (0, 1e6, 0, 0),
-        (1e6, 1, 0, 0),
-        (0, 1, 1e6, -1e6),
-        (12, 1e-300, 1, 1),
-        (12, 1e300, 1, 1),
-        (1e15, 1, 1e300, -1e300),
-    ],
-)
-def test_extreme_motion_returns_promptly(motion):
+EXTREMES = [
+    (0, 1e-6, 0, 0),
+    (0, 1e6, 0, 0),
+    (1e6, 1, 0, 0),
+    (0, 1, 1e6, -1e6),
+    (12, 1e-300, 1, 1),
+    (12, 1e300, 1, 1),
+    (1e15, 1, 1e300, -1e300),
+]
+
+
+@pytest.mark.parametrize("motion", EXTREMES)
+def test_extreme_motion_returns(motion: Motion) -> None:
     frame = noise_frame()
-    start_s = time.thread_time()
     warped = warp(frame, *motion)
-    assert time.thread_time() - start_s < 0.5
     assert warped.shape == frame.shape
     assert warped.dtype == np.uint8
 
 
+@pytest.mark.limits
+@pytest.mark.parametrize("motion", EXTREMES)
+def test_extreme_motion_takes_under_500_ms(motion: Motion) -> None:
+    frame = noise_frame()
+    started_s = time.thread_time()
+    warp(frame, *motion)
+    assert time.thread_time() - started_s < 0.5
+
+
 @pytest.mark.parametrize("zoom", [0, -1, -1e-9, 1e-320, math.nan])
-def test_a_zoom_that_cannot_be_undone_is_refused(zoom):
+def test_a_zoom_that_cannot_be_undone_is_refused(zoom: float) -> None:
     with pytest.raises(ValueError, match="zoom"):
         warp(noise_frame(), 0, zoom, 0, 0)
 
 
-def test_the_frame_given_is_left_alone():
+def test_the_frame_given_is_left_alone() -> None:
     frame = noise_frame()
     warped = warp(frame, 0, 1, 0, 0)
     warped[:] = 0

@@ -1,6 +1,6 @@
 import json
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def names(folder: Path) -> list[str]:
 # WAV
 
 
-def test_a_wav_is_44_1_khz_mono_16_bit_and_reads_back(tmp_path):
+def test_a_wav_is_44_1_khz_mono_16_bit_and_reads_back(tmp_path: Path) -> None:
     waveform = clip()
     settings = {"prompt_a": "café 音楽, (funky:1.3)\nand more", "seed": "42"}
     write_wav(tmp_path / "clip.wav", waveform, settings)
@@ -57,7 +57,7 @@ def test_a_wav_is_44_1_khz_mono_16_bit_and_reads_back(tmp_path):
     assert names(tmp_path) == ["clip.wav"]
 
 
-def test_settings_of_any_length_are_for_ffmpeg_to_read(tmp_path):
+def test_settings_of_any_length_are_for_ffmpeg_to_read(tmp_path: Path) -> None:
     settings = {"prompt_a": "音" * 4000}
     write_wav(tmp_path / "clip.wav", torch.zeros(1, 101), settings)
     with av.open(tmp_path / "clip.wav") as container:
@@ -65,7 +65,7 @@ def test_settings_of_any_length_are_for_ffmpeg_to_read(tmp_path):
     assert soundfile.info(tmp_path / "clip.wav").frames == 101
 
 
-def test_a_clip_of_no_length_is_a_wav_too(tmp_path):
+def test_a_clip_of_no_length_is_a_wav_too(tmp_path: Path) -> None:
     write_wav(tmp_path / "clip.wav", torch.zeros(1, 0), {})
     assert soundfile.info(tmp_path / "clip.wav").frames == 0
 
@@ -73,7 +73,7 @@ def test_a_clip_of_no_length_is_a_wav_too(tmp_path):
 @pytest.mark.parametrize(
     "waveform", [torch.zeros(2, 10), torch.zeros(10), torch.tensor([[1.01]]), torch.tensor([[float("nan")]])]
 )
-def test_a_waveform_that_does_not_fit_the_wav_is_refused(tmp_path, waveform):
+def test_a_waveform_that_does_not_fit_the_wav_is_refused(tmp_path: Path, waveform: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="waveform"):
         write_wav(tmp_path / "clip.wav", waveform, {})
     assert names(tmp_path) == []
@@ -82,7 +82,7 @@ def test_a_waveform_that_does_not_fit_the_wav_is_refused(tmp_path, waveform):
 # PNG
 
 
-def test_a_png_is_lossless_rgb_of_equal_channels_with_its_text(tmp_path):
+def test_a_png_is_lossless_rgb_of_equal_channels_with_its_text(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (512, 512)).astype(np.uint8)
     metadata = {"prompt_a": "café 音楽, (funky:1.3)\nand more", "seed": "42"}
     write_png(tmp_path / "spectrogram.png", image, metadata)
@@ -94,13 +94,13 @@ def test_a_png_is_lossless_rgb_of_equal_channels_with_its_text(tmp_path):
     assert names(tmp_path) == ["spectrogram.png"]
 
 
-def test_the_parameters_have_their_units_and_values():
+def test_the_parameters_have_their_units_and_values() -> None:
     assert PARAMETERS["sample_rate_hz"] == "44100"
     assert PARAMETERS["hop_length"] == "441"
     assert float(PARAMETERS["max_amplitude"]) == 30e6
 
 
-def test_three_channels_are_written_as_their_mean(tmp_path):
+def test_three_channels_are_written_as_their_mean(tmp_path: Path) -> None:
     image = np.zeros((512, 2, 3), np.uint8)
     image[...] = (10, 20, 33)
     write_png(tmp_path / "spectrogram.png", image, {})
@@ -123,14 +123,14 @@ writers = pytest.mark.parametrize("write", [write_some_wav, write_some_png], ids
 
 
 @writers
-def test_a_disk_that_fills_up_leaves_nothing(tmp_path, write):
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, write: Callable[[Path], None]) -> None:
     with files_of_at_most(4096), pytest.raises(OSError, match="too large"):
         write(tmp_path / "file")
     assert names(tmp_path) == []
 
 
 @writers
-def test_a_failed_write_leaves_the_earlier_file(tmp_path, write):
+def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path, write: Callable[[Path], None]) -> None:
     (tmp_path / "file").write_bytes(b"earlier")
     with files_of_at_most(4096), pytest.raises(OSError, match="too large"):
         write(tmp_path / "file")
@@ -139,7 +139,7 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path, write):
 
 
 @writers
-def test_a_folder_in_the_way_leaves_nothing(tmp_path, write):
+def test_a_folder_in_the_way_leaves_nothing(tmp_path: Path, write: Callable[[Path], None]) -> None:
     (tmp_path / "file").mkdir()
     with pytest.raises(IsADirectoryError):
         write(tmp_path / "file")
@@ -148,7 +148,7 @@ def test_a_folder_in_the_way_leaves_nothing(tmp_path, write):
 
 
 @writers
-def test_a_missing_folder_is_an_error(tmp_path, write):
+def test_a_missing_folder_is_an_error(tmp_path: Path, write: Callable[[Path], None]) -> None:
     with pytest.raises(FileNotFoundError):
         write(tmp_path / "missing" / "file")
     assert names(tmp_path) == []

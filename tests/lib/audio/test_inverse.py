@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from bench import spectrogram_hearing as hearing
 from bench.spectrogram_metrics import distance
@@ -78,13 +79,13 @@ def heard_again(sound: np.ndarray) -> np.ndarray:
     [(tone(440), 0.05), (tone(3000), 0.05), (noise(), 0.05), (clicks(), 0.1), (music(), 0.05)],
     ids=["tone 440", "tone 3000", "noise", "clicks", "music"],
 )
-def test_sound_returns_from_its_mel_amplitudes(waveform, limit):
+def test_sound_returns_from_its_mel_amplitudes(waveform: torch.Tensor, limit: float) -> None:
     mel = looped(waveform)
     assert spectral_convergence(mel, synthesis(mel, seeded())) < limit
 
 
 @pytest.mark.parametrize("hz", [60, 440, 3000, 9000])
-def test_a_tone_keeps_its_pitch(hz):
+def test_a_tone_keeps_its_pitch(hz: float) -> None:
     waveform = synthesis(looped(tone(hz)), seeded())
     spectrum = torch.fft.rfft(waveform[0] * torch.hann_window(waveform.shape[1])).abs()
     heard_hz = int(spectrum.argmax()) * SAMPLE_RATE_HZ / waveform.shape[1]
@@ -92,18 +93,18 @@ def test_a_tone_keeps_its_pitch(hz):
 
 
 @pytest.mark.parametrize("hz", [60, 440, 3000])  # above, a mel is wider than a tone, and may spread it
-def test_a_tone_keeps_its_strength(hz):
+def test_a_tone_keeps_its_strength(hz: float) -> None:
     waveform = synthesis(looped(tone(hz)), seeded())
     assert float(waveform[0, 10000:30000].square().mean()) == pytest.approx(0.5, rel=0.1)
 
 
-def test_a_click_keeps_its_time():
+def test_a_click_keeps_its_time() -> None:
     waveform = synthesis(looped(clicks(61)), seeded())[0]
     loudest = int(waveform.abs()[: 25 * HOP_LENGTH].argmax())
     assert abs(loudest - 10 * HOP_LENGTH) < HOP_LENGTH
 
 
-def test_more_iterations_come_nearer():
+def test_more_iterations_come_nearer() -> None:
     mel = looped(music())
     qualities = (Quality(0, 0, 0), Quality(8, 0, 0), Quality(8, 8, 0), Quality(8, 8, 8), replace(STANDARD, fine=16))
     errors = [spectral_convergence(mel, Synthesis(quality=quality)(mel, seeded())) for quality in qualities]
@@ -115,7 +116,7 @@ def seed_clips() -> dict[str, torch.Tensor]:
     return {name: synthesis(image_to_mel(load(name)), seeded()) for name in MUSICAL_SEEDS}
 
 
-def test_the_seeds_are_as_true_as_the_bench_says(seed_clips):
+def test_the_seeds_are_as_true_as_the_bench_says(seed_clips: dict[str, torch.Tensor]) -> None:
     distances = [distance(image_to_mel(load(name)), looped(clip)) for name, clip in seed_clips.items()]
     assert np.mean([found.a for found in distances]) < 0.044
     assert np.mean([found.b for found in distances]) < 1.12
@@ -125,32 +126,32 @@ def test_the_seeds_are_as_true_as_the_bench_says(seed_clips):
 # What one hears
 
 
-def test_steady_noise_does_not_buzz():
+def test_steady_noise_does_not_buzz() -> None:
     again = heard_again(hearing.noise())
     assert hearing.treble_modulation(again) < 0.02
     pulsed = again * (1 + 0.1 * np.sin(2 * np.pi * 50 * np.arange(again.size) / SAMPLE_RATE_HZ))
     assert hearing.treble_modulation(pulsed) > 0.08  # what one would hear, the measure finds
 
 
-def test_a_click_comes_when_it_comes():
+def test_a_click_comes_when_it_comes() -> None:
     again = heard_again(hearing.clicks())
     assert hearing.pre_echo_db(again) < -25
     assert hearing.click_width_ms(again) < 2
 
 
-def test_a_high_tone_is_steady():
+def test_a_high_tone_is_steady() -> None:
     assert hearing.tone_modulation(heard_again(hearing.tone(3000)), 3000) < 0.05
 
 
 @pytest.mark.parametrize("name", MUSICAL_SEEDS)
-def test_a_clip_starts_ends_and_goes_round_without_a_click(seed_clips, name):
+def test_a_clip_starts_ends_and_goes_round_without_a_click(seed_clips: dict[str, torch.Tensor], name: str) -> None:
     clip = level(seed_clips[name])[0].double().numpy()
     assert hearing.seam_db(clip) < -70
     assert hearing.ends_db(clip) < -60
 
 
 @pytest.mark.parametrize("name", MUSICAL_SEEDS)
-def test_the_loop_has_no_gap(seed_clips, name):
+def test_the_loop_has_no_gap(seed_clips: dict[str, torch.Tensor], name: str) -> None:
     """3 ms at the seam are not quieter than the quietest 3 ms of the 100 ms round it, but for the fades' own 1.5 ms."""
     clip = level(seed_clips[name])[0].double()
     around = torch.cat([clip[-2205:], clip[:2205]])
@@ -159,7 +160,7 @@ def test_the_loop_has_no_gap(seed_clips, name):
     assert seam > 0.1 * energies.min()
 
 
-def test_a_steady_tone_goes_on_through_the_seam():
+def test_a_steady_tone_goes_on_through_the_seam() -> None:
     clip = fast(looped(tone(440)), seeded())[0]
     joined = torch.cat([clip[-4410:], clip[:4410]]).double()
     at = torch.arange(len(joined), dtype=torch.float64) / SAMPLE_RATE_HZ
@@ -172,14 +173,14 @@ def test_a_steady_tone_goes_on_through_the_seam():
 # What comes out
 
 
-def test_a_clip_of_512_columns_lasts_5_110_seconds():
+def test_a_clip_of_512_columns_lasts_5_110_seconds() -> None:
     waveform = Synthesis(quality=Quality(1, 0, 0))(torch.rand(1, 512, 512), seeded())
     assert waveform.shape == (1, 225351)
     assert waveform.shape[1] / SAMPLE_RATE_HZ == pytest.approx(5.110, abs=5e-4)
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 7, 8, 9, 100, 511, 512, 513, 1024])
-def test_every_width_is_finite_and_exactly_long(columns):
+def test_every_width_is_finite_and_exactly_long(columns: int) -> None:
     image = np.random.default_rng(columns).integers(0, 256, (512, columns)).astype(np.uint8)
     waveform = rough(image_to_mel(image), seeded())
     assert waveform.dtype == torch.float32
@@ -190,25 +191,25 @@ def test_every_width_is_finite_and_exactly_long(columns):
 
 @settings(deadline=None, max_examples=25)
 @given(arrays(np.uint8, st.tuples(st.just(512), st.integers(1, 24)), fill=st.integers(0, 255)), st.integers(0, 4))
-def test_any_image_is_finite(image, iterations):
+def test_any_image_is_finite(image: NDArray[np.uint8], iterations: int) -> None:
     waveform = Synthesis(quality=Quality(iterations, iterations, iterations))(image_to_mel(image), seeded())
     assert waveform.shape == (1, (image.shape[1] - 1) * HOP_LENGTH)
     assert waveform.isfinite().all()
 
 
-def test_white_is_silence():
+def test_white_is_silence() -> None:
     waveform = synthesis(image_to_mel(np.full((512, 60), 255, np.uint8)), seeded())
     assert not waveform.any()
 
 
-def test_black_is_finite_and_sounds():
+def test_black_is_finite_and_sounds() -> None:
     waveform = synthesis(image_to_mel(np.zeros((512, 60), np.uint8)), seeded())
     assert waveform.isfinite().all()
     assert waveform.any()
 
 
 @pytest.mark.parametrize("row", [0, 100, 511])
-def test_one_row_is_finite_and_sounds_at_its_frequency(row):
+def test_one_row_is_finite_and_sounds_at_its_frequency(row: int) -> None:
     image = np.full((512, 60), 255, np.uint8)
     image[row] = 0
     waveform = synthesis(image_to_mel(image), seeded())
@@ -217,14 +218,14 @@ def test_one_row_is_finite_and_sounds_at_its_frequency(row):
     assert abs(int(heard.argmax()) - (511 - row)) <= (2 if row < 500 else 12)  # low filters overlap far
 
 
-def test_two_channels_sound_as_each_alone():
+def test_two_channels_sound_as_each_alone() -> None:
     mel = looped(torch.cat([music(), noise()]))
     generator = seeded()
     alone = torch.cat([synthesis(mel[:1], generator), synthesis(mel[1:], generator)])
     assert torch.equal(synthesis(mel, seeded()), alone)
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     mel = looped(music(51))
     first = synthesis(mel, seeded(7))
     assert torch.equal(first, synthesis(mel, seeded(7)))
@@ -232,23 +233,23 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
     assert not torch.allclose(first, synthesis(mel, seeded(8)), atol=1e-3)
 
 
-def test_it_works_on_one_thread_and_gives_the_others_back():
+def test_it_works_on_one_thread_and_gives_the_others_back() -> None:
     mel = looped(music(21))
     torch.set_num_threads(2)
     synthesis(mel, seeded())
     assert torch.get_num_threads() == 2
     with pytest.raises(TypeError):
-        Synthesis(quality=Quality(halved=1.5))(mel, seeded())
+        Synthesis(quality=Quality(halved=1.5))(mel, seeded())  # type: ignore[arg-type]
     assert torch.get_num_threads() == 2
 
 
-def test_the_global_generator_is_left_alone():
+def test_the_global_generator_is_left_alone() -> None:
     before = torch.random.get_rng_state()
     synthesis(looped(music(51)), seeded())
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_another_thread_hears_the_same():
+def test_another_thread_hears_the_same() -> None:
     mel = looped(music(51))
     heard = []
     thread = threading.Thread(target=lambda: heard.append(synthesis(mel.requires_grad_(), seeded())))
@@ -259,6 +260,6 @@ def test_another_thread_hears_the_same():
 
 
 @pytest.mark.parametrize("shape", [(512, 4), (1, 511, 4), (1, 512, 0)])
-def test_mel_of_another_shape_is_refused(shape):
+def test_mel_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="mel amplitudes are"):
         rough(torch.zeros(shape), seeded())

@@ -28,31 +28,31 @@ def in_db(ratio: float) -> float:
 
 
 @pytest.mark.parametrize("gain", [0.1, 1, 1e6])
-def test_the_peak_is_0_1_db_below_full_scale_however_loud_it_came_in(gain):
+def test_the_peak_is_0_1_db_below_full_scale_however_loud_it_came_in(gain: float) -> None:
     levelled = level(music_like(15) * gain)
     assert levelled.dtype == torch.float32
     assert float(levelled.abs().max()) == pytest.approx(PEAK, rel=1e-6)
 
 
 @pytest.mark.parametrize("crest_db", [15, 19, 23])
-def test_a_clip_is_nearly_as_loud_as_the_original_s(crest_db):
+def test_a_clip_is_nearly_as_loud_as_the_original_s(crest_db: float) -> None:
     waveform = music_like(crest_db)
     original = (waveform / rms(waveform) * 10 ** (-12 / 20)).clamp(-1, 1) * PEAK
     assert -2 < in_db(rms(level(waveform)) / rms(original)) < 0.5
 
 
-def test_a_clip_without_peaks_is_left_as_it_is():
+def test_a_clip_without_peaks_is_left_as_it_is() -> None:
     waveform = torch.sin(torch.arange(44100) * 0.05)[None] / DRAWN_GAIN
     torch.testing.assert_close(level(waveform), waveform / waveform.abs().max() * PEAK)
 
 
 @pytest.mark.parametrize("samples", [0, 1000])
-def test_silence_stays_silence(samples):
+def test_silence_stays_silence(samples: int) -> None:
     assert torch.equal(level(torch.zeros(1, samples)), torch.zeros(1, samples))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_samples_that_are_not_finite_are_a_bug(bad):
+def test_samples_that_are_not_finite_are_a_bug(bad: float) -> None:
     with pytest.raises(ValueError, match="not finite"):
         level(torch.tensor([[0.0, bad]]))
 
@@ -60,7 +60,7 @@ def test_samples_that_are_not_finite_are_a_bug(bad):
 # Nearly blank pictures
 
 
-def test_what_is_nearly_blank_stays_quiet_and_the_log_says_so(capsys):
+def test_what_is_nearly_blank_stays_quiet_and_the_log_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     quiet = music_like(15) * amplitude(-100)
     levelled = level(quiet)
     torch.testing.assert_close(levelled, quiet * DRAWN_GAIN * amplitude(TURNED_UP_DB))
@@ -69,7 +69,7 @@ def test_what_is_nearly_blank_stays_quiet_and_the_log_says_so(capsys):
     assert said == f"The picture is nearly blank: its clip stays {below_db:.0f} dB below the usual level\n"
 
 
-def test_there_is_no_step_where_the_limit_of_gain_sets_in(capsys):
+def test_there_is_no_step_where_the_limit_of_gain_sets_in(capsys: pytest.CaptureFixture[str]) -> None:
     clip = music_like(19)
     gains_db = np.arange(-70, -10, 0.5)
     peaks_db = [in_db(float(level(clip * amplitude(gain_db)).abs().max())) for gain_db in gains_db]
@@ -79,7 +79,7 @@ def test_there_is_no_step_where_the_limit_of_gain_sets_in(capsys):
     assert peaks_db[0] < -10
 
 
-def test_an_ordinary_clip_is_not_logged(capsys):
+def test_an_ordinary_clip_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     level(music_like(15))
     assert capsys.readouterr().out == ""
 
@@ -88,14 +88,14 @@ def test_an_ordinary_clip_is_not_logged(capsys):
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 100, 440, 441, 442, 5000])
-def test_no_sample_is_beyond_full_scale_and_quiet_ones_are_left(samples):
+def test_no_sample_is_beyond_full_scale_and_quiet_ones_are_left(samples: int) -> None:
     waveform = 3 * torch.randn(2, samples, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     limited = limit(waveform)
     assert float(limited.abs().max()) <= 1 + 1e-9
     torch.testing.assert_close(limit(waveform / 100), waveform / 100)
 
 
-def test_it_turns_down_5_ms_before_a_peak_smoothly_and_comes_back():
+def test_it_turns_down_5_ms_before_a_peak_smoothly_and_comes_back() -> None:
     waveform = torch.full((1, 4410), 0.5, dtype=torch.float64)
     waveform[0, 2000] = 4
     gain = (limit(waveform) / waveform)[0]
@@ -106,13 +106,13 @@ def test_it_turns_down_5_ms_before_a_peak_smoothly_and_comes_back():
     assert 220 < 2000 - changed[0] < 442
 
 
-def test_it_goes_round_the_loop():
+def test_it_goes_round_the_loop() -> None:
     waveform = music_like(19).double() * DRAWN_GAIN * 10
     turned = waveform.roll(22000, dims=1)
     torch.testing.assert_close(limit(turned), limit(waveform).roll(22000, dims=1))
 
 
-def test_it_splatters_far_less_than_cutting_off():
+def test_it_splatters_far_less_than_cutting_off() -> None:
     """A loud clip that has nothing above 10 kHz gets nothing there either, as good as."""
     time = torch.arange(44100, dtype=torch.float64) / 44100
     loud = 3 * (torch.sin(2 * torch.pi * 110 * time) + torch.sin(2 * torch.pi * 2217 * time)) * (0.2 + time % 0.25)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
+from numpy.typing import NDArray
 
 from lib.audio.spectrogram import (
     BIN_COUNT,
@@ -66,7 +67,8 @@ def music(columns: int = 101) -> torch.Tensor:
 
 def original_mel(waveform: torch.Tensor) -> torch.Tensor:
     spectrum = torchaudio.transforms.Spectrogram(**STFT_SETTINGS, power=None)(waveform)
-    return torchaudio.transforms.MelScale(**MEL_SETTINGS)(spectrum.abs())
+    mel: torch.Tensor = torchaudio.transforms.MelScale(**MEL_SETTINGS)(spectrum.abs())
+    return mel
 
 
 def levels(mel: torch.Tensor) -> torch.Tensor:
@@ -76,7 +78,7 @@ def levels(mel: torch.Tensor) -> torch.Tensor:
 # Image and mel amplitudes
 
 
-def test_row_0_is_the_highest_mel_and_white_is_silent():
+def test_row_0_is_the_highest_mel_and_white_is_silent() -> None:
     image = np.full((512, 3), 255, np.uint8)
     image[0, 1] = 0
     mel = image_to_mel(image)
@@ -86,18 +88,18 @@ def test_row_0_is_the_highest_mel_and_white_is_silent():
     assert mel.sum() == MAX_AMPLITUDE
 
 
-def test_every_level_survives_the_way_to_mel_and_back():
+def test_every_level_survives_the_way_to_mel_and_back() -> None:
     image = np.arange(512 * 3, dtype=np.uint32).reshape(512, 3).astype(np.uint8)
     assert np.array_equal(mel_to_image(image_to_mel(image)), image)
 
 
-def test_the_fourth_power_of_the_shade_is_the_amplitude():
+def test_the_fourth_power_of_the_shade_is_the_amplitude() -> None:
     image = np.full((512, 1), 155, np.uint8)
     expected = torch.full((1, 512, 1), (100 / 255) ** 4 * 30e6)
     torch.testing.assert_close(image_to_mel(image), expected, rtol=1e-6, atol=0)
 
 
-def test_levels_are_rounded_not_cut_off():
+def test_levels_are_rounded_not_cut_off() -> None:
     mel = torch.full((1, 512, 1), 1.0)
     mel[0, 0, 0] = (1 - 100.4 / 255) ** 4
     mel[0, 1, 0] = (1 - 100.6 / 255) ** 4
@@ -106,13 +108,13 @@ def test_levels_are_rounded_not_cut_off():
     assert image[510, 0] == 101
 
 
-def test_three_channels_count_with_their_mean():
+def test_three_channels_count_with_their_mean() -> None:
     image = np.zeros((512, 2, 3), np.uint8)
     image[...] = (10, 20, 33)
     assert np.all(grey_levels(image) == 21)
 
 
-def test_silence_is_drawn_white():
+def test_silence_is_drawn_white() -> None:
     assert np.all(mel_to_image(torch.zeros(1, 512, 4)) == 255)
 
 
@@ -126,13 +128,13 @@ def test_silence_is_drawn_white():
         np.zeros(512, np.uint8),
     ],
 )
-def test_what_is_no_spectrogram_image_is_refused(image):
+def test_what_is_no_spectrogram_image_is_refused(image: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match="spectrogram image"):
         image_to_mel(image)
 
 
 @pytest.mark.parametrize("shape", [(2, 512, 4), (1, 511, 4), (512, 4)])
-def test_what_is_no_mel_of_one_channel_is_not_drawn(shape):
+def test_what_is_no_mel_of_one_channel_is_not_drawn(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="mel amplitudes"):
         mel_to_image(torch.zeros(shape))
 
@@ -140,14 +142,14 @@ def test_what_is_no_mel_of_one_channel_is_not_drawn(shape):
 # From sound to mel amplitudes
 
 
-def test_the_filters_equal_torchaudio_s():
+def test_the_filters_equal_torchaudio_s() -> None:
     filters = torchaudio.functional.melscale_fbanks(8821, 0.0, 10000.0, 512, 44100, None, "htk")
     assert torch.equal(mel_filters(), filters[:BIN_COUNT])
     assert not filters[BIN_COUNT:].any()
 
 
 @pytest.mark.parametrize("waveform", [music(), noise(), noise(257) * torch.linspace(0.1, 1, 256 * HOP_LENGTH)])
-def test_the_analysis_draws_the_same_image_as_torchaudio(waveform):
+def test_the_analysis_draws_the_same_image_as_torchaudio(waveform: torch.Tensor) -> None:
     original, own = levels(original_mel(waveform)), levels(analysis(waveform))
     assert own.shape == original.shape
     assert float((own - original).abs().max()) < 0.01
@@ -155,19 +157,19 @@ def test_the_analysis_draws_the_same_image_as_torchaudio(waveform):
     assert int((own.floor() != original.floor()).sum()) <= 2
 
 
-def test_two_channels_are_analysed_as_each_alone():
+def test_two_channels_are_analysed_as_each_alone() -> None:
     both = analysis(torch.cat([music(), noise()]))
     torch.testing.assert_close(both, torch.cat([analysis(music()), analysis(noise())]), rtol=1e-5, atol=1e-3)
 
 
-def test_a_loop_is_analysed_as_if_it_went_on():
+def test_a_loop_is_analysed_as_if_it_went_on() -> None:
     loop = noise(31)
     again = analysis(torch.cat([loop, loop, loop], dim=1))[..., 30:61]
     torch.testing.assert_close(analysis(loop, looped=True), again, rtol=1e-5, atol=1e-3)
     assert torch.equal(analysis(loop, looped=True)[..., 0], analysis(loop, looped=True)[..., 30])
 
 
-def test_a_waveform_too_short_to_reflect_is_refused():
+def test_a_waveform_too_short_to_reflect_is_refused() -> None:
     assert analysis(torch.ones(1, 2206)).shape == (1, 512, 6)
     for waveform in (torch.ones(1, 2205), torch.ones(44100)):
         with pytest.raises(ValueError, match="waveform is"):

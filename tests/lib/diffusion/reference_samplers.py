@@ -115,4 +115,5 @@ def transfer(x: Array, t: int, target: int, epsilon: Array) -> Array:
     """Move x from t to target, epsilon held (equation 9 of PNDM, 12 of DDIM); below 0 lies timestep 0."""
     now, then = ALPHAS_CUMPROD[t], ALPHAS_CUMPROD[max(target, 0)]
     x0 = (x - (1 - now) ** 0.5 * epsilon) / now**0.5
-    return then**0.5 * x0 + (1 - then) ** 0.5 * epsilon
+    moved: Array = then**0.5 * x0 + (1 - then) ** 0.5 * epsilon
+    return moved

@@ -78,6 +78,7 @@ def test_a_prompt_that_can_not_be_read_is_refused_by_name(value: object) -> None
         check_prompt("prompt_a", value)
 
 
+@pytest.mark.limits
 @pytest.mark.parametrize(
     "unit", [":", "9", ":9", ": ", "(", "[", "(a", "[a", "(a)", "[a]", "(a:", "\\", "BREAK ", ":9 ", ")", "(:1"]
 )

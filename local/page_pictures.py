@@ -1,0 +1,92 @@
+"""Make the pictures of the page in docs: what a browser shows of a clip and of an animation."""
+
+import argparse
+import io
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from local import system
+
+PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
+VIEW_PX = {"width": 1280, "height": 960}
+PATIENCE_MS = 3_600_000  # an animation takes a minute, or on a busy machine a quarter of an hour
+CLIP = {"prompt_a": "funky synth solo", "prompt_b": "slow church bells", "alpha": "0.25"}
+ANIMATION = {
+    "animation_prompts": "0: a sunset over the sea | 34: snowy mountains | 67: a night sky with stars",
+    "angle": "0:(0.5*sin(2*pi*t/50))",
+    "zoom": "0:(1.02)",
+    "seed": "1",
+}
+FRAME_S = 2.5  # into the animation
+
+
+def main() -> None:
+    """Run the system, or use the one whose link the command line gives, and write both pictures."""
+    parser = argparse.ArgumentParser(prog="script/page-pictures", description="Make the pictures of the page in docs.")
+    parser.add_argument("--link", help="of a running script/serve, as it prints it (default: run one)")
+    link = parser.parse_args().link
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        sys.exit("script/page-pictures: needs Chromium: apt-get install chromium")
+    with served(link) as address, sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu"]
+        with playwright.chromium.launch(executable_path=chromium, args=options) as browser:
+            page = browser.new_page(viewport=VIEW_PX)  # type: ignore[arg-type]
+            page.set_default_timeout(PATIENCE_MS)
+            page.goto(address)
+            page.locator("form .fields").wait_for()
+            run(page, CLIP)
+            until(page, "playground.player?.playing && playground.player.place_s > 1.5")
+            save(page, "page-riffusion.png")
+            page.get_by_role("button", name="deforum").click()
+            earlier = page.locator(".card:has(video)", has_text=ANIMATION["animation_prompts"])
+            if earlier.count():
+                earlier.first.click()
+            else:
+                run(page, ANIMATION)
+            page.locator(".film .curve").first.wait_for()
+            page.evaluate(f"document.querySelector('.film video').currentTime = {FRAME_S}")
+            until(page, "document.querySelector('.film video').readyState >= 3")
+            page.wait_for_timeout(1000)  # its controls fade
+            save(page, "page-deforum.png")
+
+
+@contextmanager
+def served(link: str | None) -> Iterator[str]:
+    """Give the link to the page of a system, which runs for as long."""
+    if link:
+        yield link
+        return
+    with tempfile.TemporaryDirectory() as folder, system.running(system.Options(port=0, data=Path(folder))) as running:
+        yield running.page
+
+
+def run(page: Page, inputs: dict[str, str]) -> None:
+    """Fill in the form and press Run."""
+    for name, value in inputs.items():
+        page.locator(f"#input-{name}").fill(value)
+    page.get_by_role("button", name="Run").click()
+
+
+def until(page: Page, condition: str) -> None:
+    """Return when an expression in the page is true."""
+    while not page.evaluate(condition):
+        page.wait_for_timeout(50)
+
+
+def save(page: Page, name: str) -> None:
+    """Write what the browser shows."""
+    page.evaluate("document.activeElement.blur()")
+    with Image.open(io.BytesIO(page.screenshot())) as picture:
+        picture.convert("RGB").save(PICTURES / name, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""A real browser on the page: Debian's Chromium, driven by playwright."""
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
+
+from tests.gateway.processes import PATIENCE_S, System, Token
+
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]  # CI runs as root, in a container
+EVIL = "<img src=x onerror=\"document.title='markup'\">"
+
+
+@contextmanager
+def started() -> Iterator[Browser]:
+    """Run a browser. Tests share one for a module at most: an event loop runs in this thread for as long."""
+    path = shutil.which("chromium")
+    assert path, "the page's tests need Chromium: apt-get install chromium"
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path, args=OPTIONS) as browser:
+        yield browser
+
+
+def token_of(system: System) -> Token:
+    """Make a token from another thread, since an event loop runs in the browser's."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(system.token).result()
+
+
+@contextmanager
+def opened(
+    browser: Browser, url: str, *, width: int = 1200, height: int = 900, dark: bool = False, lost: bool = False
+) -> Iterator[Page]:
+    """Open an address as someone new; on the way out, see that no markup ran and that nothing was wrong.
+
+    A test that takes the server away, or is refused, says `lost`: the browser's console tells of each failed request.
+    """
+    wrong: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type == "error" and not (lost and message.text.startswith("Failed to load resource")):
+            wrong.append(message.text)
+
+    view: ViewportSize = {"width": width, "height": height}
+    with browser.new_context(viewport=view, color_scheme="dark" if dark else "light") as context:
+        context.set_default_timeout(PATIENCE_S * 500)
+        page = context.new_page()
+        page.on("console", note)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(url)
+        yield page
+        assert page.title() == "Playground"
+        assert page.locator("img[src=x]").count() == 0
+    assert not wrong
+
+
+def flaws(page: Page) -> str:
+    """Return what axe finds wrong for those who read with other senses; nothing is the empty string."""
+    found = Axe().run(page)
+    return str(found.generate_report()) if found.violations_count else ""
