@@ -39,7 +39,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 lap("import the models' classes")
 import predict_{model}
-lap("import the face and what else it needs")
+lap("import the predictor and what else it needs")
 predict_{model}.load(Path({folder!r}))
 lap("load the weights")
 print(json.dumps(laps))

@@ -82,14 +82,14 @@ def started(
     port: int = 0,
     upload_url: str | None = None,
     *,
-    face: Path | None = None,
+    predictor: Path | None = None,
     environment: Mapping[str, str] | None = None,
     log: IO[bytes] | None = None,
 ) -> Iterator[Server]:
     """Start the server of `model`, and end it with all its children and files on the way out, or when we are killed.
 
-    Port 0 takes a free one. What the server writes goes to `log`, or where our own output goes. A `face` other than the
-    model's own and more `environment` are for tests and benches.
+    Port 0 takes a free one. What the server writes goes to `log`, or where our own output goes. A `predictor` other
+    than the model's own and more `environment` are for tests and benches.
 
     Raises:
         NotServingError: nobody can listen on that port, or Cog's own folder is closed to us.
@@ -103,7 +103,7 @@ def started(
         shutil.copy(ROOT / "schema" / f"{model}{SCHEMA_SUFFIX}", folder / ".cog" / "openapi_schema.json")
         variables = {
             **os.environ,
-            "COG_PREDICT_TYPE_STUB": f"{face or ROOT / f'predict_{model}.py'}:Predictor",
+            "COG_PREDICT_TYPE_STUB": f"{predictor or ROOT / f'predict_{model}.py'}:Predictor",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # its worker is a bare `python`
             "PORT": str(port),
             "PYTHONPATH": str(ROOT),

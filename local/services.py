@@ -36,7 +36,7 @@ class CogServer:
 
     model: str
     port: int
-    face: Path | None = None
+    predictor: Path | None = None
     _stack: ExitStack = field(default_factory=ExitStack)  # what ends the one that runs
 
     @property
@@ -52,7 +52,9 @@ class CogServer:
     def start(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
         """Start it with a folder of its own."""
         try:
-            return self._stack.enter_context(serve.started(self.model, port=self.port, face=self.face, log=log)).process
+            return self._stack.enter_context(
+                serve.started(self.model, port=self.port, predictor=self.predictor, log=log)
+            ).process
         except (serve.NotServingError, UserError) as error:
             raise StartError(str(error)) from error
 

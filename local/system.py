@@ -37,7 +37,7 @@ class Options:
     port: int = 5000
     data: Path = ROOT / "out" / "gateway"
     database_url: str | None = None  # a server of one's own; None runs one below `data`
-    faces: Mapping[str, Path] = field(default_factory=dict)  # predictors other than the models' own, for tests
+    predictors: Mapping[str, Path] = field(default_factory=dict)  # predictors other than the models' own, for tests
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def running(options: Options, say: Callable[[str], None] = print) -> Iterator[Sy
     data = options.data.resolve()
     with _claimed(data), Supervisor(data / "logs", say) as supervisor:
         port = free_port(options.host, options.port)
-        servers = [CogServer(name, free_port("127.0.0.1", 0), options.faces.get(name)) for name in options.models]
+        servers = [CogServer(name, free_port("127.0.0.1", 0), options.predictors.get(name)) for name in options.models]
         try:
             for server in servers:
                 supervisor.start(server)  # they take the longest, and need nothing else

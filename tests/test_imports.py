@@ -61,8 +61,8 @@ def is_ours(module: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").is_file()
 
 
-def room(module: str) -> str:
-    """Return the row of a module."""
+def part_of(module: str) -> str:
+    """Return the part of the tree that a module belongs to, as MAY_IMPORT names it."""
     top, _, rest = module.partition(".")
     below = rest.partition(".")[0]
     if top.startswith("predict_"):
@@ -90,7 +90,7 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_run_one_way(path: Path) -> None:
     module = dotted(path)
-    own = room(module)
+    own = part_of(module)
     for name in imports(path):
         library = name.partition(".")[0]
         if library == "cog":
@@ -100,12 +100,12 @@ def test_imports_run_one_way(path: Path) -> None:
             put_together = own == "gateway processes" and knowing
             assert own in knowing or put_together, f"{module} ({own}) imports {name}"
         if is_ours(name) and name not in SETTLED | {"gateway"}:
-            other = room(name)
+            other = part_of(name)
             assert other == own or other in MAY_IMPORT[own], f"{module} ({own}) imports {name} ({other})"
 
 
 def test_every_folder_has_a_row() -> None:
-    assert {room(dotted(path)) for path in MODULES if path.name != "__init__.py"} == MAY_IMPORT.keys()
+    assert {part_of(dotted(path)) for path in MODULES if path.name != "__init__.py"} == MAY_IMPORT.keys()
 
 
 def test_one_module_of_the_gateway_knows_coglet() -> None:

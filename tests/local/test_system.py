@@ -68,7 +68,7 @@ def stack() -> Iterator[ExitStack]:
 
 @pytest.fixture(scope="module")
 def whole(data: Path, stack: ExitStack) -> Running:
-    options = system.Options(port=0, data=data, faces={"deforum": QUICK_DEFORUM})
+    options = system.Options(port=0, data=data, predictors={"deforum": QUICK_DEFORUM})
     running = Running(data, stack.enter_context(system.running(options)))
     stack.enter_context(running.token)
     return running

@@ -28,7 +28,7 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the link that script/serve prints; deforum draws small frames, one step for each."""
     data = tmp_path_factory.mktemp("data")
     try:
-        with system.running(system.Options(port=0, data=data, faces={"deforum": QUICK_DEFORUM})) as running:
+        with system.running(system.Options(port=0, data=data, predictors={"deforum": QUICK_DEFORUM})) as running:
             yield running.page
     finally:
         postgres.remove(data / "postgres")  # it may lie elsewhere: see local/postgres.py

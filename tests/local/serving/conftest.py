@@ -18,8 +18,8 @@ def serving(folder: Path, quick: bool) -> Iterator[dict[str, Client]]:
         clients = {}
         for model in MODELS:
             log = stack.enter_context((folder / f"{model}.log").open("wb"))
-            face = QUICK_DEFORUM if quick and model == "deforum" else None
-            server = stack.enter_context(started(model, face=face, log=log))
+            predictor = QUICK_DEFORUM if quick and model == "deforum" else None
+            server = stack.enter_context(started(model, predictor=predictor, log=log))
             clients[model] = Client(model, server, Path(log.name))
         for client in clients.values():
             client.server.wait_until_ready()

@@ -24,7 +24,7 @@ from tests.local.processes import LIMIT_S, eventually, is_alive
 from tests.local.serving.client import Client, Receiver
 
 SERVE = str(ROOT / "script" / "serve")
-PLAIN_FACE = Path(__file__).with_name("plain_face.py")
+PLAIN_PREDICTOR = Path(__file__).with_name("plain_predictor.py")
 READY = "riffusion is ready on http://127.0.0.1:"
 
 
@@ -157,7 +157,7 @@ def test_a_wrong_command_line_is_refused(arguments: list[str], message: str) -> 
 
 
 def test_a_video_is_uploaded(receiver: Receiver) -> None:
-    with started("deforum", upload_url=f"{receiver.url}/files", face=PLAIN_FACE) as server:
+    with started("deforum", upload_url=f"{receiver.url}/files", predictor=PLAIN_PREDICTOR) as server:
         server.wait_until_ready()
         video = Client("deforum", server, Path(os.devnull)).predict(fps=24)
     upload = receiver.deliveries.get_nowait()
