@@ -1,6 +1,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -150,7 +151,7 @@ def test_the_rate_is_exact_and_constant(tmp_path: Path, fps: int, count: int) ->
         assert stream.duration * stream.time_base * fps == count
         assert container.duration == pytest.approx(1e6 * count / fps, abs=1)  # in microseconds
         ticks = [frame.pts for frame in container.decode(stream)]
-    assert ticks == [n / fps / stream.time_base for n in range(count)]
+    assert ticks == [Fraction(n, fps) / stream.time_base for n in range(count)]
 
 
 def test_colours_are_right_and_labelled(tmp_path: Path) -> None:
