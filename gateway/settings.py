@@ -155,6 +155,12 @@ class Settings(BaseSettings):
         description="Worker: how long predictions wait for a model whose setup failed, in seconds; then they fail.",
     )
 
+    alive_file: Path | None = Field(
+        default=None,
+        description="Worker: a file that it touches while it is well, for `python -m gateway.probe worker`. "
+        "Left out: none.",
+    )
+
     metrics_public: bool = Field(default=False, description="Answer /metrics without a token.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least that is logged."

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import httpx
 
@@ -26,6 +27,7 @@ from gateway.work.worker import Worker
 logger = logging.getLogger(__name__)
 
 STOPPED = 130
+ALIVE_EVERY_S = 5.0
 
 
 def main() -> None:
@@ -44,9 +46,31 @@ def main() -> None:
     configure(chosen.log_level, chosen.log_format)
     name = options.name or f"{socket.gethostname()} {options.cog_url}"
     try:
-        asyncio.run(_work(chosen, options.queue, options.cog_url, name))
+        asyncio.run(_live(chosen, options.queue, options.cog_url, name))
     except KeyboardInterrupt:  # while it waits for the database; later it drains
         sys.exit(STOPPED)
+
+
+async def _live(chosen: Settings, queue: str, cog_url: str, name: str) -> None:
+    """Work, and show that this process is alive meanwhile."""
+    if chosen.alive_file is None:
+        return await _work(chosen, queue, cog_url, name)
+    showing = asyncio.create_task(_show_life(chosen.alive_file), name="life")
+    try:
+        return await _work(chosen, queue, cog_url, name)
+    finally:
+        showing.cancel()
+        chosen.alive_file.unlink(missing_ok=True)
+
+
+async def _show_life(path: Path) -> None:
+    """Touch a file again and again, for as long as the event loop turns."""
+    while True:
+        try:
+            path.touch()
+        except OSError as error:
+            logger.warning("can't show life", extra={"file": str(path), "error": str(error)})
+        await asyncio.sleep(ALIVE_EVERY_S)
 
 
 async def _work(chosen: Settings, queue: str, cog_url: str, name: str) -> None:
