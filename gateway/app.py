@@ -94,7 +94,8 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
             rate = CreateRate(settings.creates_per_s, settings.create_burst)
             previews = Previews()
             stack.push_async_callback(previews.close)
-            app.state.services = Services(settings, offered, opened, links, rate, measures, previews)
+            origin = await opened.files.origin() if settings.file_redirects else None
+            app.state.services = Services(settings, offered, opened, links, rate, measures, previews, origin)
             await stack.enter_async_context(_running("jobs", lambda: _run_jobs(opened, record.GATEWAY_QUEUE, 4)))
             await stack.enter_async_context(
                 _running("webhooks", lambda: _run_jobs(opened, record.WEBHOOK_QUEUE, WEBHOOKS_AT_ONCE))

@@ -104,6 +104,11 @@ class Settings(BaseSettings):
     file_url_s: float = Field(
         default=3600, ge=1, description="How long the URL of a file or stream is good for at least, in seconds."
     )
+    file_redirects: bool = Field(
+        default=True,
+        description="Send clients to the bucket itself, by a URL that it has presigned; `false` passes files through, "
+        "for a bucket that they can't reach. What comes with a token is passed through always. A folder's always are.",
+    )
     retention_s: Seconds = Field(
         default=3600,
         description="How long inputs, outputs and logs are kept after the end, in seconds. 0 keeps them for ever.",

@@ -39,6 +39,7 @@ class Services:
     rate: CreateRate
     measures: Measures
     previews: Previews
+    files_origin: str | None = None  # where clients are sent for files: the bucket's
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the gateway is told to end
 
 

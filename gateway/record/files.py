@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from obstore import GetOptions  # exists for type checkers only
 
 CHUNK_BYTES = 1 << 20
+MAX_PRESIGNED_S = 7 * 86400  # S3's and GCS's limit
 NOT_FOUND = (FileNotFoundError, NotFoundError)  # obstore raises either
 _RANDOM_BYTES = 24
 
@@ -69,8 +70,14 @@ class Files:
     async def presigned(self, key: str, seconds: float) -> str | None:
         """Return a URL at which the store itself serves the file for so long, or None if it can't: a folder."""
         if isinstance(self.store, S3Store | GCSStore | AzureStore):
-            return await asyncio.to_thread(obstore.sign, self.store, "GET", key, timedelta(seconds=seconds))
+            lifetime = timedelta(seconds=min(seconds, MAX_PRESIGNED_S))
+            return await asyncio.to_thread(obstore.sign, self.store, "GET", key, lifetime)
         return None
+
+    async def origin(self) -> str | None:
+        """Return what presigned URLs begin with, such as https://s3.us-east-1.amazonaws.com, or None for a folder."""
+        url = await self.presigned("any", 1)
+        return f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" if url else None
 
     async def delete(self, keys: list[str]) -> None:
         """Delete files; those that are gone already don't matter."""

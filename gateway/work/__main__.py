@@ -45,6 +45,8 @@ def main() -> None:
         sys.exit(f"worker: {error}")
     configure(chosen.log_level, chosen.log_format)
     name = options.name or f"{socket.gethostname()} {options.cog_url}"
+    # A container's first process ignores SIGTERM unless it says otherwise; once it works, it drains.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         asyncio.run(_live(chosen, options.queue, options.cog_url, name))
     except KeyboardInterrupt:  # while it waits for the database; later it drains

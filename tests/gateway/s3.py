@@ -1,0 +1,88 @@
+"""A real S3 server for tests: rclone's, over a folder, behind a relay that mends one answer of it."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import httpx
+
+from local.system import free_port
+from tests.gateway.processes import PATIENCE_S
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ALLOW_HTTP": "true"}
+RCLONE = Path(sys.executable).with_name("rclone")
+HOP = {"connection", "transfer-encoding", "date", "server"}
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Serve the folders in a folder as buckets, to those with KEYS, and give the address."""
+    port = free_port("127.0.0.1", 0)
+    pair = f"{KEYS['AWS_ACCESS_KEY_ID']},{KEYS['AWS_SECRET_ACCESS_KEY']}"
+    serve = ["serve", "s3", "--config", "", "--vfs-cache-mode", "off", "--auth-key", pair]
+    command = [RCLONE, *serve, "--addr", f"127.0.0.1:{port}", folder / "buckets"]
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            give_up = time.monotonic() + PATIENCE_S
+            while not _serves(port):
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < give_up, (folder / "log").read_text()
+                time.sleep(0.05)
+            with _relay(port) as url:
+                yield url
+        finally:
+            process.terminate()
+
+
+def _serves(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}", trust_env=False).status_code > 0
+    except httpx.HTTPError:
+        return False
+
+
+@contextmanager
+def _relay(port: int) -> Iterator[str]:
+    """Pass requests on as they are, Host included, since it is signed; correct the status of a part.
+
+    S3 answers 206 to a range, and clients insist on it; rclone 1.75 sends the part, and says 200.
+    """
+
+    class Relay(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            upstream = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+            upstream.request(self.command, self.path, body or None, dict(self.headers.items()))
+            answer = upstream.getresponse()
+            content = answer.read()
+            self.send_response(206 if answer.status == 200 and answer.headers["content-range"] else answer.status)
+            kept = {name: value for name, value in answer.getheaders() if name.lower() not in HOP}
+            if self.command != "HEAD" and answer.status != 204:
+                kept["Content-Length"] = str(len(content))
+            for name, value in kept.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+            upstream.close()
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = pass_on
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Relay) as relay:
+        thread = Thread(target=relay.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{relay.server_port}"
+        finally:
+            relay.shutdown()
+            thread.join()
