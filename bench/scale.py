@@ -167,7 +167,7 @@ Processor time for one of {predictions} predictions without files, over {CONNECT
 
 {report.markdown_table(["", POSTGRES, "the gateway", f"{max(scale.connections)} workers together"], rows)}
 
-A second in which nothing is to do, which is taken off above:
+A second in which nothing is to do, which is taken off above (so what is next to nothing may come out below it):
 
 {report.markdown_table(["workers", "connections", POSTGRES, "the gateway", "the workers together"], waiting)}
 
