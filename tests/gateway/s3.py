@@ -26,7 +26,7 @@ def serving(folder: Path) -> Iterator[str]:
     port = free_port("127.0.0.1", 0)
     pair = f"{KEYS['AWS_ACCESS_KEY_ID']},{KEYS['AWS_SECRET_ACCESS_KEY']}"
     serve = ["serve", "s3", "--config", "", "--vfs-cache-mode", "off", "--auth-key", pair]
-    command = [RCLONE, *serve, "--addr", f"127.0.0.1:{port}", folder / "buckets"]
+    command = [str(RCLONE), *serve, "--addr", f"127.0.0.1:{port}", str(folder / "buckets")]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
             give_up = time.monotonic() + PATIENCE_S
