@@ -1,6 +1,7 @@
 """What script/serve runs: one model's Cog server, or the whole system."""
 
 import argparse
+import itertools
 import signal
 import sys
 import time
@@ -14,8 +15,10 @@ TEND_S = 0.2
 
 
 def main() -> None:
-    """Serve one model when the command line names one, else everything."""
-    if any(_is_model(before, word) for before, word in zip(["", *sys.argv[1:]], sys.argv[1:], strict=False)):
+    """Serve one model when the command line names one, or begins with a word that is none; else everything."""
+    words = sys.argv[1:]
+    begins_with_word = bool(words) and not words[0].startswith("-")
+    if begins_with_word or any(_is_model(*pair) for pair in itertools.pairwise(words)):
         serve.main()
     else:
         serve_all()
