@@ -2,11 +2,9 @@
 
 import argparse
 import itertools
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 
 from local import serve, system
 from local.inputs import MODELS
@@ -27,9 +25,7 @@ def main() -> None:
 def serve_all() -> None:
     """Parse the command line and run the system until a signal comes."""
     options = _options()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores one, a script's & another
-            signal.signal(number, _exit)
+    serve.exit_on_signals()
     _say(f"starting {', '.join(options.models)} on {options.data}; the logs are in {options.data / 'logs'}")
     try:
         with system.running(options, _say) as running:
@@ -50,7 +46,9 @@ def _options() -> system.Options:
         description="Serve Replicate's HTTP API with its models, queue and database on this machine. "
         "`script/serve MODEL` serves one model with Cog's own server alone.",
     )
-    parser.add_argument("--port", type=_port, default=defaults.port, help="where to listen (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=serve.port_number, default=defaults.port, help="where to listen (default: %(default)s)"
+    )
     parser.add_argument(
         "--host", default=defaults.host, help="0.0.0.0 lets other machines in, with a token (default: %(default)s)"
     )
@@ -71,12 +69,6 @@ def _models(text: str) -> tuple[str, ...]:
     return names
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port, which is a number from 1 to 65535")
-    return int(text)
-
-
 def _is_model(before: str, word: str) -> bool:
     """Tell whether a word of the command line is a model's name and no option's value."""
     return word in MODELS and before not in ("--models", "--data", "--database-url")
@@ -84,10 +76,6 @@ def _is_model(before: str, word: str) -> bool:
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def _exit(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -173,14 +173,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="script/serve", description="Serve a model over HTTP without Docker.")
     parser.add_argument("--version", action="version", version=version())
     parser.add_argument("model", choices=MODELS)
-    parser.add_argument("--port", type=_port, default=0, help="where to listen (default: a free port)")
+    parser.add_argument("--port", type=port_number, default=0, help="where to listen (default: a free port)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
     parser.add_argument("--upload-url", metavar="URL", help="PUT videos there (Cog leaves riffusion's files inline)")
     parser.add_argument("--log", action="store_true", help="show all that the server logs, not only what goes wrong")
     arguments = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores one, a script's & another
-            signal.signal(number, _exit)
+    exit_on_signals()
     address = (arguments.model, arguments.host, arguments.port, arguments.upload_url)
     ending = threading.Event()
     try:
@@ -236,7 +234,15 @@ def noteworthy(line: str) -> str | None:
     return said if from_setup or entry.get("level") != "INFO" or fields.get("source") == "Stderr" else None
 
 
-def _port(text: str) -> int:
+def exit_on_signals() -> None:
+    """Raise SystemExit where a signal asks to end, so that all that runs is ended in order."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores one, a script's & another
+            signal.signal(number, _exit)
+
+
+def port_number(text: str) -> int:
+    """Read a port from the command line, for argparse."""
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port, which is a number from 1 to 65535")
     return int(text)
