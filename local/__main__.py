@@ -8,6 +8,7 @@ from pathlib import Path
 
 from local import serve, system
 from local.inputs import MODELS
+from local.version import version
 
 TEND_S = 0.2
 
@@ -46,6 +47,7 @@ def _options() -> system.Options:
         description="Serve Replicate's HTTP API with its models, queue and database on this machine. "
         "`script/serve MODEL` serves one model with Cog's own server alone.",
     )
+    parser.add_argument("--version", action="version", version=version())
     parser.add_argument(
         "--port", type=serve.port_number, default=defaults.port, help="where to listen (default: %(default)s)"
     )
