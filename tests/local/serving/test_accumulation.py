@@ -66,7 +66,6 @@ def test_fifty_predictions_take_no_more_memory_than_ten(riffusion: Client) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.limits
 def test_two_hundred_predictions_of_both_models(clients: dict[str, Client]) -> None:
     for client in clients.values():
         predict(client, 10)
