@@ -31,6 +31,7 @@ from tests.gateway.processes import ROOT, System, Token, running
 
 IDLE = "riffusion/riffusion"  # in the first system no worker takes its queue
 UNLIMITED = {"GATEWAY_CREATES_PER_S": "0", "GATEWAY_QUEUED": "0", "GATEWAY_LOG_LEVEL": "warning"}
+IDLE_S = 0.3  # after an end is known, the worker still has its own to store
 CONNECTIONS = 8  # that create at once
 OPEN = 200  # waiters, and as many streams
 STORED = 100_000
@@ -93,7 +94,7 @@ def measure_queue(system: System, creates: int, seconds: float) -> Queue:
 
 
 def creates_and_starts(token: Token, system: System, count: int) -> tuple[list[float], list[float], float]:
-    """Create one prediction after the other, each when the one before has ended; the last is a create's CPU time."""
+    """Create one prediction after the other, each when the worker is idle again; the last is a create's CPU time."""
     create_ms, start_ms, create_cpu_ms = [], [], []
     for _ in range(count):
         before_ms, sent, sent_s = cpu_ms(system), time.time(), time.perf_counter()
@@ -101,6 +102,7 @@ def creates_and_starts(token: Token, system: System, count: int) -> tuple[list[f
         create_ms.append(1000 * (time.perf_counter() - sent_s))
         create_cpu_ms.append(cpu_ms(system) - before_ms)
         token.ended(prediction["id"])
+        time.sleep(IDLE_S)
         taken = next(one["t"] for one in reversed(system.requests()) if prediction["id"] in one["path"])
         start_ms.append(1000 * (taken - sent))
     return create_ms, start_ms, statistics.median(create_cpu_ms)
@@ -246,6 +248,7 @@ def memory_of(launcher: int) -> dict[str, float]:
 def name_of(command: str) -> str | None:
     """Return what a process is called in the table."""
     names = {
+        r"-m local\.preview": "the page's preview of motion",
         r"-m local\b": "launcher",
         r"-m gateway$": "gateway",
         rf"gateway\.work .*{IDLE}": "riffusion's worker",
