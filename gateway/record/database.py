@@ -27,8 +27,24 @@ SECRET_BYTES = 32
 _LOCK = 7_203_514_901  # of those who migrate; any number will do that nobody else uses
 
 
-# The database can't be reached. The engine wraps what psycopg raises.
-UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, ConnectorException)
+# What PostgreSQL holds each session to. A host that vanishes in a transaction leaves its locks behind, the sweep's
+# and those of rows; PostgreSQL's own two hours are too long to wait for them, for connections too.
+SESSION = {
+    "timezone": "UTC",  # the API answers in UTC
+    "tcp_keepalives_idle": 10,
+    "tcp_keepalives_interval": 5,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # ms
+    "idle_in_transaction_session_timeout": 20_000,  # ms; ours take milliseconds
+}
+# The database can't be reached, or has ended the session. The engine wraps what psycopg raises.
+UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    PoolTimeout,
+    ConnectorException,
+)
 
 
 class DatabaseError(RuntimeError):
@@ -62,7 +78,7 @@ def conninfo(url: str) -> str:
     """Return libpq's form of a database's URL, with what every connection of ours wants."""
     return psycopg.conninfo.make_conninfo(
         url,
-        options="-c timezone=UTC",  # the API answers in UTC
+        options=" ".join(f"-c {name}={value}" for name, value in SESSION.items()),
         connect_timeout=5,
         # Without these a host that vanishes is noticed after the kernel's two hours.
         keepalives_idle=10,

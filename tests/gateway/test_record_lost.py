@@ -1,6 +1,11 @@
+import asyncio
 from pathlib import Path
 
-from gateway.record import Outcome, Record, Status
+import psycopg
+import pytest
+
+from gateway.record import UNAVAILABLE, Outcome, Record, Status
+from gateway.record.database import conninfo
 from tests.gateway.recording import QUEUE, deliveries, fetched, new, owner, with_record
 
 
@@ -141,3 +146,18 @@ def test_one_that_cannot_be_mended_holds_up_no_other(database_url: str, tmp_path
         assert statuses == [Status.PROCESSING, Status.CANCELED]
 
     with_record(database_url, tmp_path, test, stalled_s=0)
+
+
+def test_a_session_left_in_a_transaction_is_ended(database_url: str) -> None:
+    """Its locks would stop every sweep: those of a host that vanished, before an attempt counts as lost."""
+
+    async def test() -> None:
+        async with await psycopg.AsyncConnection.connect(conninfo(database_url)) as connection:
+            found = await connection.execute("show idle_in_transaction_session_timeout")
+            assert await found.fetchone() == ("20s",)
+            await connection.execute("set idle_in_transaction_session_timeout = 50")
+            await asyncio.sleep(1)
+            with pytest.raises(UNAVAILABLE):  # whoever waits for the database waits for this too
+                await connection.execute("select 1")
+
+    asyncio.run(test())
