@@ -22,7 +22,7 @@ from gateway.hooks import delivery
 from gateway.hooks.sending import Sender
 from gateway.measures import Measures
 from gateway.prediction import Links
-from gateway.record import Body, Record, Secrets
+from gateway.record import Body, Clock, Record, Secrets
 from gateway.settings import Settings
 from gateway.work import sweep
 from gateway.work.previews import Previews
@@ -86,8 +86,13 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
                 )
             )
             measures = Measures()
-            links = Links(opened.secrets.files, settings.file_url_s)
-            sender = Sender(try_s=settings.webhook_try_s, http=settings.webhook_http, private=settings.webhook_private)
+            links = Links(opened.secrets.files, settings.file_url_s, opened.clock.now)
+            sender = Sender(
+                try_s=settings.webhook_try_s,
+                http=settings.webhook_http,
+                private=settings.webhook_private,
+                now=opened.clock.now,
+            )
             stack.push_async_callback(sender.close)
             delivery.register(opened, links, sender, measures, settings)
             record.register(opened, settings.retention_s)
@@ -106,9 +111,9 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
     return lifespan
 
 
-def _make_body(settings: Settings) -> Callable[[Secrets], Body]:
-    """Return what the record makes its serialiser with, once it has its secrets."""
-    return lambda secrets: Links(secrets.files, settings.file_url_s).body
+def _make_body(settings: Settings) -> Callable[[Secrets, Clock], Body]:
+    """Return what the record makes its serialiser with, once it has its secrets and its clock."""
+    return lambda secrets, clock: Links(secrets.files, settings.file_url_s, clock.now).body
 
 
 async def _run_jobs(opened: Record, queue: str, at_once: int) -> None:

@@ -7,7 +7,6 @@ expires, since clients fetch them without a token (trap 7).
 import hashlib
 import hmac
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 from itsdangerous import Signer
 
+from gateway.record.clock import Now, own_time
 from gateway.record.rows import File, Json, JsonObject, Prediction, resolve
 from gateway.record.statuses import Status
 
@@ -37,6 +37,7 @@ class Links:
 
     key: bytes = field(repr=False)  # the record's secret for files
     file_url_s: float  # how long a URL is good for, at least
+    now: Now = own_time  # the same for all that sign and check
 
     def body(self, row: Prediction) -> bytes:
         """Return a prediction as GET answers it, with URLs for its files: the body of its webhooks."""
@@ -98,13 +99,13 @@ class Links:
             raise LinkError("the URL's signature is not ours")
         if not self._signers[purpose].verify_signature(f"{expires} {what}".encode("utf-8", "replace"), mac):
             raise LinkError("the URL's signature is not ours")
-        if time.time() > int(expires):
+        if self.now().timestamp() > int(expires):
             raise LinkError("the URL has expired")
 
     def _signature(self, purpose: Purpose, what: str) -> str:
         # Expiries are rounded up, so that a URL stays the same for a while and a browser can keep what it fetched.
         step_s = max(1, int(self.file_url_s / 4))
-        expires = str(ceil((time.time() + self.file_url_s) / step_s) * step_s)
+        expires = str(ceil((self.now().timestamp() + self.file_url_s) / step_s) * step_s)
         return f"{expires}-{self._signers[purpose].get_signature(f'{expires} {what}').decode()}"
 
     @cached_property

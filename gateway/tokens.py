@@ -54,7 +54,9 @@ def _read_environment(path: Path) -> None:
 async def _run(command: str, name: str, current: Settings) -> int:
     """Run a command and return its exit status."""
     async with record.opened(
-        current.database_url, current.files_url, lambda secrets: Links(secrets.files, current.file_url_s).body
+        current.database_url,
+        current.files_url,
+        lambda secrets, clock: Links(secrets.files, current.file_url_s, clock.now).body,
     ) as opened:
         if command == "create":
             _, secret = await opened.tokens.create(name)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass
+from datetime import timedelta
 
 from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.jobs import Job
@@ -10,7 +11,7 @@ from procrastinate.jobs import Job
 from gateway.hooks.sending import Message, NotDeliveredError, Sender
 from gateway.measures import Measures
 from gateway.prediction import Links
-from gateway.record import WEBHOOK_QUEUE, WEBHOOK_TASK, Prediction, Record
+from gateway.record import WEBHOOK_QUEUE, WEBHOOK_TASK, Now, Prediction, Record, own_time
 from gateway.settings import Settings
 from gateway.webhooks import secret_of
 
@@ -22,12 +23,13 @@ class Pauses(BaseRetryStrategy):
     """Try again after each of the pauses, in seconds; only `completed` is worth it."""
 
     seconds: tuple[float, ...]
+    now: Now = own_time  # the engine compares with the database's time
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """Return when the next try is, or None after the last."""
         if not isinstance(exception, NotDeliveredError) or is_last(self, job):
             return None
-        return RetryDecision(retry_in={"milliseconds": int(self.seconds[job.attempts] * 1000)})
+        return RetryDecision(retry_at=self.now() + timedelta(seconds=self.seconds[job.attempts]))
 
 
 def is_last(pauses: Pauses, job: Job) -> bool:
@@ -93,7 +95,7 @@ class Deliverer:
 
 def register(record: Record, links: Links, sender: Sender, measures: Measures, settings: Settings) -> None:
     """Register the task on the record's engine."""
-    pauses = Pauses(settings.webhook_pauses_s)
+    pauses = Pauses(settings.webhook_pauses_s, record.clock.now)
     deliverer = Deliverer(record, links, sender, measures, pauses, settings.webhook_interval_s)
 
     @record.engine.task(name=WEBHOOK_TASK, queue=WEBHOOK_QUEUE, pass_context=True, retry=pauses)

@@ -5,11 +5,11 @@ import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import httpcore
 from standardwebhooks import Webhook
 
+from gateway.record import Now, own_time
 from gateway.webhooks import check_url, is_public
 
 
@@ -84,8 +84,9 @@ class PublicOnly(httpcore.AsyncNetworkBackend):
 class Sender:
     """A pool of connections to clients' servers."""
 
-    def __init__(self, *, try_s: float, http: bool, private: bool) -> None:
+    def __init__(self, *, try_s: float, http: bool, private: bool, now: Now = own_time) -> None:
         self._try_s = try_s
+        self._now = now
         self._http = http
         self._private = private
         self._pool = httpcore.AsyncConnectionPool(
@@ -116,7 +117,7 @@ class Sender:
             raise NotDeliveredError(f"the answer was {status}")
 
     async def _post(self, message: Message) -> int:
-        now = datetime.now(UTC)  # sign() takes the time for UTC, whatever its zone
+        now = self._now()  # in UTC: sign() takes the time for UTC, whatever its zone
         text = message.body.decode()
         headers = {
             "content-type": "application/json",

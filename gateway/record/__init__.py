@@ -1,5 +1,6 @@
 """What is known: statuses and transitions, every query by its purpose, migrations, files, retention."""
 
+from gateway.record.clock import Clock, Now, own_time
 from gateway.record.database import UNAVAILABLE, DatabaseError, Secrets, migrate, wait_until_migrated
 from gateway.record.deliveries import Delivery
 from gateway.record.engine import GATEWAY_QUEUE, WEBHOOK_QUEUE, WEBHOOK_TASK, prediction_id_of
@@ -30,6 +31,7 @@ __all__ = [
     "WEBHOOK_TASK",
     "Attempt",
     "Body",
+    "Clock",
     "DatabaseError",
     "Delivery",
     "File",
@@ -37,6 +39,7 @@ __all__ = [
     "JsonObject",
     "NewPrediction",
     "NotStoredError",
+    "Now",
     "Outcome",
     "Page",
     "Position",
@@ -49,6 +52,7 @@ __all__ = [
     "TokenError",
     "migrate",
     "opened",
+    "own_time",
     "prediction_id_of",
     "register",
     "resolve",

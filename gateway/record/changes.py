@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 import psycopg
 
+from gateway.record.clock import Clock
 from gateway.record.database import conninfo
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,9 @@ class Watch:
 class Changes:
     """The changes of all predictions, as the database notifies them."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: Clock) -> None:
         self._url = url
+        self._clock = clock
         self._watches: defaultdict[str, set[Watch]] = defaultdict(set)
 
     @contextmanager
@@ -74,7 +76,7 @@ class Changes:
                 async for notice in connection.notifies(timeout=QUIET_S):
                     for watch in self._watches.get(notice.payload, ()):
                         watch.notify()
-                await connection.execute("select 1")  # raises if the other side is gone
+                await self._clock.hear(connection)  # raises if the other side is gone
 
     def _wake_all(self) -> None:
         for watches in self._watches.values():
@@ -83,9 +85,9 @@ class Changes:
 
 
 @asynccontextmanager
-async def listening(url: str) -> AsyncIterator[Changes]:
-    """Listen to changes for the block."""
-    changes = Changes(url)
+async def listening(url: str, clock: Clock) -> AsyncIterator[Changes]:
+    """Listen to changes for the block, and keep a clock right."""
+    changes = Changes(url, clock)
     task = asyncio.create_task(changes.run(), name="changes")
     try:
         yield changes

@@ -3,6 +3,7 @@
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from procrastinate.exceptions import ConnectorException
 
@@ -17,8 +18,9 @@ logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 2
 PRUNE_S = 600.0
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # at once, whatever this host's clock says
 INTERRUPTED = "Prediction interrupted; the worker was lost"
-_LOCK = 7_203_514_902  # held by the one that sweeps
+SWEEP_LOCK = 7_203_514_902  # held by the one that sweeps
 
 # A heartbeat counts from the start of PostgreSQL: while it was down nobody could beat, and the first sweep
 # after it would take every running attempt for lost.
@@ -67,7 +69,7 @@ class Lost:
         """Mend everything that was lost; do nothing while another process is at it."""
         requeued = ended = 0
         async with self._database.transaction() as connection:
-            found = await connection.execute("select pg_try_advisory_xact_lock(%s)", (_LOCK,))
+            found = await connection.execute("select pg_try_advisory_xact_lock(%s)", (SWEEP_LOCK,))
             row = await found.fetchone()
             if row is None or not row[0]:
                 return Swept()
@@ -158,6 +160,6 @@ class Lost:
         for queue in (GATEWAY_QUEUE, WEBHOOK_QUEUE):
             for job in await manager.get_stalled_jobs(queue=queue, seconds_since_heartbeat=self._stalled_s):
                 with suppress(ConnectorException):  # another sweep was quicker
-                    await manager.retry_job(job)
+                    await manager.retry_job(job, retry_at=LONG_AGO)
                     count += 1
         return count

@@ -51,6 +51,8 @@ def main() -> None:
         asyncio.run(_live(chosen, options.queue, options.cog_url, name))
     except KeyboardInterrupt:  # while it waits for the database; later it drains
         sys.exit(STOPPED)
+    except record.DatabaseError as error:
+        sys.exit(f"worker: {error}")
 
 
 async def _live(chosen: Settings, queue: str, cog_url: str, name: str) -> None:
@@ -81,7 +83,7 @@ async def _work(chosen: Settings, queue: str, cog_url: str, name: str) -> None:
         record.opened(
             chosen.database_url,
             chosen.files_url,
-            lambda secrets: Links(secrets.files, chosen.file_url_s).body,
+            lambda secrets, clock: Links(secrets.files, chosen.file_url_s, clock.now).body,
             stalled_s=chosen.stalled_s,
         ) as opened,
         httpx.AsyncClient(trust_env=False) as client,  # a proxy for the world is none for the server beside it

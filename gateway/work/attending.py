@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from gateway.record import UNAVAILABLE, Attempt, JsonObject, Prediction, Record, Status
@@ -55,7 +54,7 @@ class Attendant:
         with self._callbacks.inbox(attempt.callback) as inbox:
             ready.set()
             # If it ended while nobody listened, coglet tries again after as long as that took, about.
-            alone_s = max(0.0, (datetime.now(UTC) - (row.started_at or row.created_at)).total_seconds())
+            alone_s = max(0.0, (self._record.clock.now() - (row.started_at or row.created_at)).total_seconds())
             logger.info("adopted", extra={"prediction": row.id, "job": row.job_id})
             verdict: Verdict = Loss.TAKEN_OVER
             if await until_stored(lambda: self._record.attempts.beat(attempt)):

@@ -24,7 +24,7 @@ def body(row: Prediction) -> bytes:
 @asynccontextmanager
 async def opened(url: str, files: Path, stalled_s: float = 3600) -> AsyncIterator[Record]:
     """Open the record. Attempts are never lost by waiting, unless stalled_s says so; at 0 each one is."""
-    async with record.opened(url, files.as_uri(), lambda _: body, stalled_s=stalled_s) as it:
+    async with record.opened(url, files.as_uri(), lambda *_: body, stalled_s=stalled_s) as it:
         yield it
 
 

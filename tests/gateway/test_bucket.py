@@ -96,7 +96,7 @@ def test_what_no_prediction_has_is_swept_from_a_bucket(files: Files, database_ur
         assert await files.size(left.key) is None
 
     async def run() -> None:
-        async with record.opened(database_url, URL, lambda _: body) as it:
+        async with record.opened(database_url, URL, lambda *_: body) as it:
             await test(it)
 
     asyncio.run(run())

@@ -1,0 +1,62 @@
+"""A host's clock may be off by an hour: times that others compare are the database's."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import procrastinate.utils
+import psycopg
+import pytest
+
+from gateway.record import Clock, Outcome, Record, Status
+from gateway.record.database import conninfo
+from tests.gateway.recording import fetched, new, owner, with_record
+
+
+class WrongClock(Clock):
+    """A clock of a host that is an hour behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started_at -= timedelta(hours=1)
+
+
+def test_the_clock_is_the_databases_once_it_was_heard(database_url: str) -> None:
+    async def test() -> None:
+        clock = WrongClock()
+        async with await psycopg.AsyncConnection.connect(conninfo(database_url), autocommit=True) as connection:
+
+            async def off_s() -> float:
+                found = await connection.execute("select clock_timestamp()")
+                row = await found.fetchone()
+                assert row is not None
+                return float((clock.now() - row[0]).total_seconds())
+
+            assert await off_s() == pytest.approx(-3600, abs=60)
+            await clock.hear(connection)
+            assert await off_s() == pytest.approx(0, abs=60)
+            assert clock.now().utcoffset() == timedelta(0)
+
+    asyncio.run(test())
+
+
+def test_a_sweep_retries_at_once_whatever_its_hosts_clock_says(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine itself would take this host's time, and wait for it."""
+    monkeypatch.setattr(procrastinate.utils, "utcnow", lambda: datetime.now(UTC) + timedelta(hours=1))
+
+    async def test(it: Record) -> None:
+        row = await it.predictions.create(new(await owner(it)))
+        attempt = await fetched(it, row)
+        assert await it.attempts.begin(attempt)
+        assert await it.attempts.end(attempt, Outcome(Status.FAILED, error="no"))
+        manager = it.engine.job_manager
+        delivering = await manager.fetch_job(["webhooks"], await manager.register_worker())
+        assert delivering is not None
+        assert await it.lost.tidy() == 2  # its gateway is dead, as stalled_s is 0
+        again = await manager.fetch_job(["webhooks"], await manager.register_worker())
+        assert again is not None
+        assert again.id == delivering.id
+
+    with_record(database_url, tmp_path, test, stalled_s=0)
