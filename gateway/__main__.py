@@ -16,7 +16,7 @@ from gateway import app as application
 from gateway import logs
 from gateway.api.bounds import protocol
 from gateway.catalog import CatalogError
-from gateway.record import wait_until_migrated
+from gateway.record import DatabaseError, wait_until_migrated
 from gateway.settings import Settings, SettingsError, settings, unknown
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ def main() -> None:
         asyncio.run(wait_until_migrated(bound.database_url))
     except KeyboardInterrupt:
         sys.exit(130)
+    except DatabaseError as error:
+        sys.exit(f"gateway: {error}")
     Server(_config(app, bound), app, bound.own_url).run(sockets=[listener])
 
 

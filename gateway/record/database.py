@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import resources
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
 
+_NEEDS = re.compile(r"-- needs (\S+)\n")
 POOL_WAIT_S = 5.0
 SECRET_BYTES = 32
 _LOCK = 7_203_514_901  # of those who migrate; any number will do that nobody else uses
@@ -49,6 +51,24 @@ UNAVAILABLE = (
 
 class DatabaseError(RuntimeError):
     """Report a database that can't be used as it is."""
+
+
+class TooNewError(DatabaseError):
+    """Report a database that a later version has changed beyond what this one can use."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A numbered step of the schema, forward only. docs/gateway.md, "Upgrades", tells what one may do."""
+
+    name: str  # 0001_predictions.sql
+    text: str
+
+    @property
+    def needs(self) -> str | None:
+        """Return the migration that a program must know to run beside this one; None: it only adds, any may."""
+        found = _NEEDS.match(self.text)
+        return found[1] if found else None
 
 
 @dataclass(frozen=True)
@@ -92,7 +112,7 @@ def conninfo(url: str) -> str:
 async def opened(url: str, max_connections: int = 8) -> AsyncIterator[Database]:
     """Open a pool on a database that has been migrated, and close it at the end.
 
-    Raises DatabaseError when the schema is missing or older than this program.
+    Raises DatabaseError when the schema is missing, older than this program, or too new for it.
     """
     pool: Pool = AsyncConnectionPool(
         conninfo(url),
@@ -105,39 +125,52 @@ async def opened(url: str, max_connections: int = 8) -> AsyncIterator[Database]:
     engine = procrastinate.App(connector=procrastinate.PsycopgConnector())
     async with pool:
         async with pool.connection() as connection:
-            await _check_schema(connection)
+            await check_schema(connection)
         async with engine.open_async(pool):
             yield Database(url, pool, engine)
 
 
-async def migrate(url: str) -> list[str]:
-    """Bring the schema up to date and return the names of the migrations that it took. Any number may call at once."""
+async def migrate(url: str, migrations: Sequence[Migration] | None = None) -> list[str]:
+    """Bring the schema up to date and return the names of the migrations that it took. Any number may call at once.
+
+    Programs of the version before go on meanwhile. Raises TooNewError.
+    """
+    known = migrations_known() if migrations is None else migrations
     async with await psycopg.AsyncConnection.connect(conninfo(url), autocommit=True) as connection:
         await connection.execute("select pg_advisory_lock(%s)", (_LOCK,))  # ends with the connection
         await connection.execute(
             "create table if not exists migrations (name text primary key, applied_at timestamptz default now())"
         )
+        await connection.execute("alter table migrations add column if not exists needs text")
         await _add_engine(connection)
         taken = []
-        for name, text in _migrations():
-            found = await connection.execute("select 1 from migrations where name = %s", (name,))
+        for migration in known:
+            found = await connection.execute("select 1 from migrations where name = %s", (migration.name,))
             if await found.fetchone():
                 continue
             async with connection.transaction():
-                await connection.execute(text)
-                await connection.execute("insert into migrations (name) values (%s)", (name,))
-            logger.info("migrated", extra={"migration": name})
-            taken.append(name)
+                await connection.execute(migration.text)
+                await connection.execute(
+                    "insert into migrations (name, needs) values (%s, %s)", (migration.name, migration.needs)
+                )
+            logger.info("migrated", extra={"migration": migration.name})
+            taken.append(migration.name)
+        await check_schema(connection, known)
         return taken
 
 
 async def wait_until_migrated(url: str, pause_s: float = 0.5) -> None:
-    """Return when the database answers and has this program's schema; a process that starts first waits here."""
+    """Return when the database answers and has this program's schema; a process that starts first waits here.
+
+    Raises TooNewError, for which no waiting helps.
+    """
     told = ""
     while True:
         try:
             async with await psycopg.AsyncConnection.connect(conninfo(url)) as connection:
-                return await _check_schema(connection)
+                return await check_schema(connection)
+        except TooNewError:
+            raise
         except (psycopg.Error, DatabaseError) as error:
             if str(error) != told:
                 told = str(error)
@@ -171,20 +204,31 @@ async def _add_engine(connection: Connection) -> None:
             await connection.execute(SchemaManager.get_schema())
 
 
-async def _check_schema(connection: Connection) -> None:
-    """Raise DatabaseError if a migration is missing. More than this program knows is fine: a newer one runs too."""
+async def check_schema(connection: Connection, migrations: Sequence[Migration] | None = None) -> None:
+    """Raise DatabaseError if a migration is missing, TooNewError for one that this program can't run beside.
+
+    More than it knows is fine otherwise: in an upgrade both versions run.
+    """
+    known = [migration.name for migration in (migrations_known() if migrations is None else migrations)]
     found = await connection.execute("select to_regclass('migrations')")
     row = await found.fetchone()
-    taken: set[str] = set()
+    taken: dict[str, str | None] = {}
     if row is not None and row[0] is not None:
-        rows = await (await connection.execute("select name from migrations")).fetchall()
-        taken = {name for (name,) in rows}
-    missing = [name for name, _ in _migrations() if name not in taken]
-    if missing:
+        # By way of JSON: the first version's table has no such column.
+        found = await connection.execute("select name, to_jsonb(m)->>'needs' from migrations m order by name")
+        taken = dict(await found.fetchall())
+    if missing := [name for name in known if name not in taken]:
         raise DatabaseError(f"the database lacks {', '.join(missing)}: run python -m gateway.record migrate")
+    for name, needs in taken.items():
+        if name not in known and needs is not None and needs not in known:
+            raise TooNewError(
+                f"the database has {name}, which needs a version that knows {needs}; this one does not: install a "
+                "later one"
+            )
 
 
-def _migrations() -> list[tuple[str, str]]:
+def migrations_known() -> list[Migration]:
+    """Return this program's own migrations, in their order."""
     folder = resources.files("gateway.record") / "migrations"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return [(name, (folder / name).read_text("utf-8")) for name in names]
+    return [Migration(name, (folder / name).read_text("utf-8")) for name in names]

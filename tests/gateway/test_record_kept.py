@@ -1,10 +1,8 @@
-import asyncio
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from gateway import record
 from gateway.record import Outcome, Record, Status, TokenError
 from tests.gateway.recording import fetched, new, owner, with_record
 
@@ -88,15 +86,3 @@ def test_any_text_of_an_input_is_kept(database_url: str, tmp_path: Path) -> None
         assert list(read.input) == ["z", "a", ""]
 
     with_record(database_url, tmp_path, test)
-
-
-def test_migrations_are_taken_once(database_url: str, tmp_path: Path) -> None:
-    assert asyncio.run(record.migrate(database_url)) == []
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("delete from migrations")
-    with pytest.raises(record.DatabaseError, match=r"0001_predictions\.sql"):
-        with_record(database_url, tmp_path, _nothing)
-
-
-async def _nothing(it: Record) -> None:
-    pass
