@@ -158,12 +158,25 @@ def load(path: Path, only: tuple[str, ...] = ()) -> Catalog:
     ids = [version.id for model in models for version in model.versions]
     if twice := {version_id for version_id in ids if ids.count(version_id) > 1}:
         raise CatalogError(f"the catalog {path} has the version {min(twice)} twice")
+    _check_queues(path, models)
     named = {model.full_name: model for model in models}
     if unknown := {*only, *file.deployments.values()} - named.keys():
         raise CatalogError(f"the catalog {path} has no model {min(unknown)}; it has {', '.join(named)}")
     offered = {name: model for name, model in named.items() if not only or name in only}
     deployments = {name: offered[model] for name, model in file.deployments.items() if model in offered}
     return Catalog(offered, deployments)
+
+
+def _check_queues(path: Path, models: list[Model]) -> None:
+    """Raise CatalogError for a queue of two versions: a Cog server would run the one for the other."""
+    serves: dict[str, Version] = {}
+    for version in (version for model in models for version in model.versions):
+        other = serves.setdefault(version.queue, version)
+        if other is not version:
+            raise CatalogError(
+                f"the catalog {path} has the queue {version.queue} for two versions, {other.id} and {version.id}: "
+                'give one of them another by its "queue"'
+            )
 
 
 def _model(entry: _Model, folder: Path) -> Model:

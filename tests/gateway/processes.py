@@ -180,16 +180,32 @@ class System:
         finally:
             command.stop(process)
 
+    @contextmanager
+    def another_model(self, queue: str, journal: Path) -> Iterator[None]:
+        """Run one more fake Cog server with a worker that takes another queue, and a journal of its own."""
+        commands = self._model("-other", queue, journal)
+        with (self.folder / "other.log").open("wb") as log:
+            processes = [command.start(log) for command in commands]
+        try:
+            yield
+        finally:
+            for command, process in reversed(list(zip(commands, processes, strict=True))):
+                command.stop(process)
+
     def start_model(self, number: int = 1) -> None:
         """Start a fake Cog server, coglet-N, and the worker beside it, worker-N; the first ones have no number."""
-        suffix = "" if number == 1 else f"-{number}"
+        for command in self._model("" if number == 1 else f"-{number}", FAKE, self.journal):
+            self.supervisor.start(command)
+
+    def _model(self, suffix: str, queue: str, journal: Path) -> tuple[Command, Command]:
         port = free_port("127.0.0.1", 0)
         fake = Path(__file__).with_name("fake_coglet.py")
-        arguments = ["--port", str(port), "--journal", str(self.journal)]
-        command = [sys.executable, str(fake), *arguments]
-        self.supervisor.start(Command(f"coglet{suffix}", command, {"PYTHONPATH": str(ROOT)}))
-        arguments = ["--queue", FAKE, "--cog-url", f"http://127.0.0.1:{port}"]
-        self.supervisor.start(Command(f"worker{suffix}", python("-m", "gateway.work", *arguments), self.environment))
+        command = [sys.executable, str(fake), "--port", str(port), "--journal", str(journal)]
+        arguments = ["--queue", queue, "--cog-url", f"http://127.0.0.1:{port}"]
+        return (
+            Command(f"coglet{suffix}", command, {"PYTHONPATH": str(ROOT)}),
+            Command(f"worker{suffix}", python("-m", "gateway.work", *arguments), self.environment),
+        )
 
     def answers(self) -> bool:
         """Tell whether the gateway is ready."""

@@ -1,0 +1,61 @@
+"""Two versions of a model side by side: each has a queue, and a Cog server that runs it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import catalog
+from tests.gateway.processes import CATALOG, FAKE, FAKE_VERSION, System, Token
+
+NEW_VERSION = "fb" * 32
+NEW_QUEUE = "test/fake-2"
+
+
+def two_versions(folder: Path, **more: str) -> Path:
+    """Write a catalog in which the fake model has a second, newer version; `more` is said of it too."""
+    file = json.loads(CATALOG.read_text(encoding="utf-8"))
+    model = next(model for model in file["models"] if model["name"] == "fake")
+    model["versions"][0]["schema"] = str(CATALOG.with_name("fake.openapi.json"))
+    model["versions"].append(model["versions"][0] | {"id": NEW_VERSION, "created_at": "2026-02-01T00:00:00Z"} | more)
+    path = folder / "catalog.json"
+    path.write_text(json.dumps({"models": [model]}), encoding="utf-8")
+    return path
+
+
+def test_each_version_has_its_own_server_and_the_name_means_the_newest(
+    system: System, token: Token, tmp_path: Path
+) -> None:
+    settings = {"GATEWAY_CATALOG": str(two_versions(tmp_path, queue=NEW_QUEUE))}
+    journal = tmp_path / "journal.jsonl"
+    with (
+        system.another_model(NEW_QUEUE, journal),
+        system.another_gateway(settings) as url,
+        Token(url, token.text, system) as updated,
+    ):
+
+        def create(version: str) -> dict[str, Any]:
+            created: dict[str, Any] = updated.http.post("/predictions", json={"version": version, "input": {}}).json()
+            return updated.ended(created["id"])
+
+        ran_new = [
+            create(NEW_VERSION),
+            create(f"{FAKE}:{NEW_VERSION}"),
+            create(FAKE),
+            updated.ended(updated.create()["id"]),
+        ]
+        ran_old = [create(FAKE_VERSION), token.ended(token.create()["id"])]  # the other gateway is not updated yet
+        assert [one["version"] for one in ran_new] == [NEW_VERSION] * 4
+        assert [one["version"] for one in ran_old] == [FAKE_VERSION] * 2
+        assert [token.get(one["id"])["status"] for one in ran_new] == ["succeeded"] * 4  # nor does it mind
+        taken = [line["path"] for line in map(json.loads, journal.read_text().splitlines()) if line["method"] == "PUT"]
+    assert [path.split("/")[2].split("-")[0] for path in taken] == [one["id"] for one in ran_new]
+
+
+def test_two_versions_of_one_queue_are_refused(tmp_path: Path) -> None:
+    path = two_versions(tmp_path)
+    with pytest.raises(
+        catalog.CatalogError, match=f"the queue {FAKE} for two versions, {NEW_VERSION} and {FAKE_VERSION}"
+    ):
+        catalog.load(path)
