@@ -16,23 +16,23 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
 import psycopg
 
 from bench import report
+from bench.verdict import AUDIT, Evidence, Verdict, judge, unfinished
 from local import postgres
 from local.services import Database
 from local.supervisor import Supervisor, python
 from tests.gateway.processes import FAKE, ROOT, System, Token
-from tests.gateway.receiver import Delivery, Receiver, receiving
+from tests.gateway.receiver import Receiver, receiving
 
 KILL_EVERY_S = (2.0, 6.0)
 CREATES_PER_S = 4.0
 SETTLE_S = 300  # after the last kill
-TERMINAL = ("succeeded", "failed", "canceled")
 PARTS = ("gateway", "worker", "worker-2", "coglet", "coglet-2", "the model's process", "postgres", "everything")
 SETTINGS = {
     "GATEWAY_WEBHOOK_HTTP": "true",
@@ -40,19 +40,6 @@ SETTINGS = {
     "GATEWAY_RETENTION_S": "0",  # the files are counted at the end
     "GATEWAY_LOG_LEVEL": "warning",
 }
-AUDIT = """
-create table audit (id text not null, status text not null, at timestamptz not null default clock_timestamp());
-create function note_end() returns trigger language plpgsql as $$
-begin
-    if new.status in ('succeeded', 'failed', 'canceled') and new.status is distinct from old.status then
-        insert into audit (id, status) values (new.id, new.status);
-    elsif old.status in ('succeeded', 'failed', 'canceled') and new.status is distinct from old.status then
-        insert into audit (id, status) values (new.id, 'from ' || old.status || ' to ' || new.status);
-    end if;
-    return new;
-end $$;
-create trigger note_end after update on predictions for each row execute function note_end();
-"""  # every end, whoever writes it
 
 
 @dataclass
@@ -157,79 +144,28 @@ class Soak:
     def settle(self) -> float:
         """Wait until everything has ended and was told, and return how long it took."""
         began = time.monotonic()
-        unfinished = """select (select count(*) from predictions where status in ('starting', 'processing'))
-                             + (select count(*) from deliveries where done_at is null)"""
         while time.monotonic() < began + SETTLE_S:
             self.system.supervisor.tend()
             self.look_at_webhooks()
-            with suppress(psycopg.OperationalError), psycopg.connect(self.system.database_url) as connection:
-                if connection.execute(unfinished).fetchone() == (0,):
+            with suppress(psycopg.OperationalError):
+                if not unfinished(self.system.database_url):
                     break
             time.sleep(0.2)
         return time.monotonic() - began
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What was found at the end; each problem is a sentence."""
-
-    ends: collections.Counter[str]
-    attempts: int
-    webhooks: int
-    files: int
-    problems: list[str]
-
-
-def judge(soak: Soak, answered: list[str]) -> Verdict:
-    """Compare what was answered with the rows, the ends, the webhooks and the files."""
-    with psycopg.connect(soak.system.database_url) as connection:
-        rows = connection.execute("select id, status, files, attempts from predictions").fetchall()
-        noted = connection.execute("select id, status from audit").fetchall()
-        owed = connection.execute("select count(*) from deliveries where done_at is null").fetchone()
-    status = {row[0]: row[1] for row in rows}
-    noted_ends = collections.Counter(prediction_id for prediction_id, _ in noted)
-    told = collections.Counter(json.loads(delivery.body)["id"] for delivery in soak.receiver.deliveries)
-    problems = [*soak.early]
-    problems += [f"{i} was answered and is not stored" for i in answered if i not in status]
-    problems += [f"{i} is still {s}" for i, s in status.items() if s not in TERMINAL]
-    problems += [f"{i} has {noted_ends[i]} ends" for i, s in status.items() if s in TERMINAL and noted_ends[i] != 1]
-    problems += [f"{i} went {s}" for i, s in noted if s not in TERMINAL]
-    problems += [f"{i} was never told" for i in status if not told[i]]
-    problems += _different(soak.receiver.deliveries)
-    problems += [f"{owed and owed[0]} webhooks are owed"] if owed != (0,) else []
-    wanted = {file["key"]: file["size"] for row in rows for file in row[2]}
-    problems += _files(soak, wanted)
-    puts = [one["path"] for one in soak.system.requests() if (one["method"], one["status"]) == ("PUT", 202)]
-    problems += [f"{path} was put {n} times" for path, n in collections.Counter(puts).items() if n > 1]
-    ends = collections.Counter(status.values())
-    return Verdict(ends, sum(row[3] for row in rows), len(soak.receiver.deliveries), len(wanted), problems)
-
-
-def _different(deliveries: list[Delivery]) -> Iterator[str]:
-    """Yield the predictions whose webhooks differ from one try to the next."""
-    bodies: dict[str, set[str]] = collections.defaultdict(set)
-    for delivery in deliveries:
-        bodies[json.loads(delivery.body)["id"]].add(delivery.body)
-    yield from (
-        f"{prediction_id} was told in {len(told)} ways" for prediction_id, told in bodies.items() if len(told) > 1
+def judged(soak: Soak, answered: list[str]) -> Verdict:
+    """Return what became of the predictions, and which webhooks came too early."""
+    evidence = Evidence(
+        database_url=soak.system.database_url,
+        answered=answered,
+        deliveries=soak.receiver.deliveries,
+        requests=soak.system.requests(),
+        files=soak.system.folder / "files",
+        tend=soak.system.supervisor.tend,
     )
-
-
-def _files(soak: Soak, wanted: dict[str, int]) -> Iterator[str]:
-    """Yield the files that are lost, cut, or left over once the gateway has swept."""
-    folder = soak.system.folder / "files"
-
-    def stored() -> dict[str, int]:
-        return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-
-    give_up = time.monotonic() + 150  # the sweep comes each minute
-    while stored() != wanted and time.monotonic() < give_up:
-        soak.system.supervisor.tend()
-        time.sleep(0.5)
-    there = stored()
-    yield from (f"the file {key} is lost" for key in wanted.keys() - there.keys())
-    yield from (f"the file {key} is left over" for key in there.keys() - wanted.keys())
-    yield from (f"the file {key} is cut" for key in wanted.keys() & there.keys() if there[key] != wanted[key])
+    found = judge(evidence)
+    return replace(found, problems=[*soak.early, *found.problems])
 
 
 @contextmanager
@@ -275,7 +211,7 @@ def main() -> None:
             load.stop.set()
             thread.join()
         settled_s = soak.settle()
-        verdict = judge(soak, load.answered)
+        verdict = judged(soak, load.answered)
     text = described(options.seconds, soak, load, verdict, settled_s)
     print(text)
     if options.write:
@@ -292,6 +228,7 @@ def described(seconds: float, soak: Soak, load: Load, verdict: Verdict, settled_
     """Return the bench's section."""
     ends = ", ".join(f"{count} {status}" for status, count in sorted(verdict.ends.items()))
     kills = ", ".join(f"{part} {count}" for part, count in sorted(soak.kills.items()))
+    webhooks = len(soak.receiver.deliveries)
     return f"""## Soak
 
 {seconds:.0f} s with a kill every {KILL_EVERY_S[0]:.0f} to {KILL_EVERY_S[1]:.0f} s: PostgreSQL, a gateway, two workers
@@ -299,7 +236,7 @@ beside stand-ins for Cog servers; {report.machine()}.
 
 Killed {soak.kills.total()} times: {kills}.
 Created {len(load.answered)}, {load.unanswered} more were not answered; {ends}, in {verdict.attempts} attempts.
-{verdict.webhooks} webhooks came, {verdict.files} files are stored; all of it {settled_s:.0f} s after the last kill.
+{webhooks} webhooks came, {verdict.files} files are stored; all of it {settled_s:.0f} s after the last kill.
 
 Lost, doubled, told too early, or a file too many or too few: {len(verdict.problems)}.
 """
