@@ -56,6 +56,7 @@ class Cluster:
     programs: Path  # the folder of initdb and postgres
     account: Account
     settings: dict[str, str]
+    prefix: tuple[str, ...] = ()  # a command that becomes the server, such as one that enters another network
 
     @property
     def data(self) -> Path:
@@ -86,11 +87,11 @@ class Cluster:
             PostgresError: it did not start within START_S.
         """
         settings = [part for name, value in self.settings.items() for part in ("-c", f"{name}={value}")]
-        command = [str(self.programs / "postgres"), "-D", str(self.data), "-k", str(self.sockets), *settings]
+        server = [str(self.programs / "postgres"), "-D", str(self.data), "-k", str(self.sockets), *settings]
         give_up = time.monotonic() + START_S
         while True:
             process = subprocess.Popen(
-                command,
+                [*self.prefix, *server],
                 cwd=self.home,
                 stdout=log,
                 stderr=log,

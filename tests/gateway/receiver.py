@@ -21,15 +21,18 @@ class Delivery:
 
 @dataclass
 class Receiver:
-    """Answer 200 to everything, but at /redirect/... send on to /trap and at /fail/... answer 500."""
+    """Answer 200 to everything, but at /redirect/... send on to /trap and at /fail/... answer 500; at /late/...
+    answer 500 to the first try of each message.
+    """
 
+    host: str = "127.0.0.1"
     port: int = 0
     deliveries: list[Delivery] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         """Return the address, without a slash at its end."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def at(self, path: str) -> list[Delivery]:
         """Return what came to a path, in order."""
@@ -41,16 +44,19 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
     """Listen on a free port."""
-    receiver = Receiver()
+    receiver = Receiver(host)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             headers = {name.lower(): value for name, value in self.headers.items()}
+            message = headers.get("webhook-id")
+            first = all(delivery.headers.get("webhook-id") != message for delivery in receiver.at(self.path))
             receiver.deliveries.append(Delivery(self.path, time.monotonic(), headers, body))
-            self.send_response({"redirect": 302, "fail": 500}.get(self.path.split("/")[1], 200))
+            answers = {"redirect": 302, "fail": 500, "late": 500 if first else 200}
+            self.send_response(answers.get(self.path.split("/")[1], 200))
             self.send_header("Location", f"{receiver.url}/trap")
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -60,7 +66,7 @@ def receiving() -> Iterator[Receiver]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer((host, 0), Handler) as server:
         receiver.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

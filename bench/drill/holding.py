@@ -1,0 +1,31 @@
+"""Hold what a sweep holds for some milliseconds, and a prediction's row, until the host is lost: its worst moment.
+
+python -m bench.drill.holding SERVER, on a host, with the settings of a worker. When it holds both it says which
+prediction that is; the worker beside that server can't end it then.
+"""
+
+import asyncio
+import sys
+
+import psycopg
+
+from gateway.record.database import conninfo
+from gateway.record.lost import SWEEP_LOCK
+from gateway.settings import settings
+
+RUNNING = "select id from predictions where server = %s and status = 'processing' limit 1 for update skip locked"
+
+
+async def hold(server: str) -> None:
+    """Take both, as the program takes them, and let them go only with the connection."""
+    async with await psycopg.AsyncConnection.connect(conninfo(settings().database_url)) as connection:
+        await connection.execute("select pg_advisory_xact_lock(%s)", (SWEEP_LOCK,))
+        while (row := await (await connection.execute(RUNNING, (server,))).fetchone()) is None:
+            await asyncio.sleep(0.02)
+        sys.stdout.write(f"holding {row[0]}\n")
+        sys.stdout.flush()
+        await asyncio.sleep(3600)
+
+
+if __name__ == "__main__":
+    asyncio.run(hold(sys.argv[1]))
