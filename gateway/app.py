@@ -139,6 +139,8 @@ async def _running(name: str, run: Callable[[], Awaitable[None]]) -> AsyncIterat
                 await run()
             except Exception:  # whatever it is: logged, and the task goes on
                 logger.exception("a task ended and starts again", extra={"task": name})
+            if task.cancelling():  # without the database the engine's own end fails, and that hides our cancelling it
+                return
             await asyncio.sleep(RESTART_S)
 
     task = asyncio.create_task(supervised(), name=name)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -131,6 +132,18 @@ def test_predictions_outlive_everything_at_once(killable: Killable) -> None:
     ended = [killable.ended(prediction_id) for prediction_id in ids]
     assert [one["status"] for one in ended] == ["succeeded"] * 5
     killable.check()
+
+
+def test_what_is_told_to_stop_ends_without_the_database(killable: Killable) -> None:
+    killable.kill_database()
+    time.sleep(1)  # so that they find it gone before they are told
+    told = [killable.system.supervisor.process(name) for name in ("gateway", "worker")]
+    for process in told:
+        process.send_signal(signal.SIGTERM)
+    for process in told:
+        process.wait(60)
+    killable.start_database()
+    killable.system.until(killable.system.answers)
 
 
 def test_a_worker_ends_its_run_when_told_to_stop(killable: Killable) -> None:
