@@ -11,6 +11,7 @@ TESTS = Path(__file__).resolve().parent
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported: no test reaches the hub
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist's own reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let two processes share the whole suite: what shares servers stays together, the rest goes file by file."""
     for item in items:
