@@ -9,8 +9,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from lib.device import has_fast_attention, pick_device, pick_dtype
+from lib.device import has_fast_attention, packing_pays, pick_device, pick_dtype
 from lib.diffusion.attention import use_blocked_self_attention
+from lib.diffusion.packed import is_supported, pack
 from lib.errors import UserError, first_line
 
 
@@ -37,10 +38,16 @@ class Models:
         return (1, channels, height_px // self.vae_factor, width_px // self.vae_factor)
 
 
-def load(folder: Path, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Models:
+def load(
+    folder: Path,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    *,
+    packed: bool | None = None,
+) -> Models:
     """Load a folder in hub layout: safetensors, their fp16 variant, or the .bin files of 2022.
 
-    Device and type are the best ones that the machine has, unless given.
+    Device and type are the best ones that the machine has, unless given, and weights are `packed` where that pays.
 
     UNet and VAE run in `dtype` and channels_last, in which convolutions are fastest on CPU and GPU alike. The text
     encoder runs once per prompt, so it stays in float32.
@@ -62,10 +69,12 @@ def load(folder: Path, device: torch.device | None = None, dtype: torch.dtype | 
             f"The weights in {folder} can't be loaded ({first_line(error)}). "
             "Delete that folder and download it again, with script/weights or by starting the container anew."
         ) from error
-    return assemble(tokenizer, loaded, device, dtype)
+    return assemble(tokenizer, loaded, device, dtype, packed=packed)
 
 
-def assemble(tokenizer: Any, parts: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Models:
+def assemble(
+    tokenizer: Any, parts: dict[str, Any], device: torch.device, dtype: torch.dtype, *, packed: bool | None = None
+) -> Models:
     """Bring the parts "text_encoder", "vae" and "unet" to a device, each in the type and the form it runs in."""
     to: Any = torch.nn.Module.to  # diffusers' own warns of any type; torch's annotations lack the layout
     for name, part in parts.items():
@@ -73,7 +82,10 @@ def assemble(tokenizer: Any, parts: dict[str, Any], device: torch.device, dtype:
         part_dtype = torch.float32 if name == "text_encoder" else dtype
         # Device, type and layout in one go: each weight is copied once.
         to(part, device, part_dtype, memory_format=torch.channels_last)
-    if not has_fast_attention(device, dtype):
+    if is_supported(dtype) and (packing_pays(device, dtype) if packed is None else packed):
+        pack(parts["unet"])
+        pack(parts["vae"])
+    elif not has_fast_attention(device, dtype):
         use_blocked_self_attention(parts["unet"])
     return Models(tokenizer=tokenizer, device=device, dtype=dtype, **parts)
 

@@ -16,6 +16,7 @@ from lib.device import (
     generator,
     has_fast_attention,
     is_alive,
+    packing_pays,
     pick_device,
     pick_dtype,
     release_threads,
@@ -150,6 +151,22 @@ def test_only_a_cpu_without_amx_has_slow_attention_in_bfloat16(
 ) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": amx})
     assert has_fast_attention(device, dtype) == fast
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "amx", "pays"),
+    [
+        (CPU, torch.bfloat16, True, True),
+        (CPU, torch.bfloat16, False, False),
+        (CPU, torch.float32, True, False),
+        (CUDA, torch.float16, True, False),
+    ],
+)
+def test_packing_pays_in_bfloat16_with_amx(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device, dtype: torch.dtype, amx: bool, pays: bool
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": amx})
+    assert packing_pays(device, dtype) == pays
 
 
 def test_a_gpu_computes_in_float16() -> None:

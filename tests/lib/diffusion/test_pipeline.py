@@ -65,10 +65,10 @@ def test_decode_refuses_what_is_not_finite(models: Models, noise: torch.Tensor) 
         decode(models, noise * float("nan"))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_what_overflows_is_decoded_again_in_float32_and_said(
-    small_folder: Path, noise: torch.Tensor, dtype: torch.dtype, capsys: pytest.CaptureFixture[str]
+    small_folder: Path, noise: torch.Tensor, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    dtype = torch.float16
     low = load(small_folder, torch.device("cpu"), dtype)
     same_weights = torch.nn.Module.to(copy.deepcopy(low.vae), torch.float32)
     expected = decode(dataclasses.replace(low, vae=same_weights, dtype=torch.float32), noise)

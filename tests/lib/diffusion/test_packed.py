@@ -1,0 +1,156 @@
+"""Packed modules against the plain ones of diffusers."""
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+
+from lib.diffusion.models import Models, load
+from lib.diffusion.packed import PackedConv, PackedLinear, PackedResnet, PackedTransformer, is_supported, pack
+from lib.diffusion.pipeline import decode, encode, to_model_range
+from tests.lib.diffusion.compare import relative_error
+from tests.lib.diffusion.test_pipeline import PICTURE
+
+CPU = torch.device("cpu")
+FLOAT32_ERROR = 1e-5
+BFLOAT16_SHARE = 1.1  # of the plain modules' error, against float32
+needs_operators = pytest.mark.skipif(not is_supported(torch.float32), reason="no operators of oneDNN")
+needs_bfloat16 = pytest.mark.skipif(not is_supported(torch.bfloat16), reason="the operators need AVX-512 for bfloat16")
+
+
+@pytest.fixture(scope="module")
+def unet() -> Any:
+    """Return the smallest UNet that has every block of Stable Diffusion 1.x, with random weights."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        block_out_channels=(32, 48),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=24,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        sample_size=16,
+    )
+    return ready(unet)
+
+
+@pytest.fixture(scope="module")
+def vae() -> Any:
+    torch.manual_seed(0)
+    return ready(
+        AutoencoderKL(
+            block_out_channels=(16, 32),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=8,
+        )
+    )
+
+
+def ready(part: Any, dtype: torch.dtype = torch.float32) -> Any:
+    to: Any = nn.Module.to  # torch's annotations lack the layout
+    return to(part.requires_grad_(False).eval(), dtype, memory_format=torch.channels_last)
+
+
+def packed(part: Any, dtype: torch.dtype = torch.float32) -> Any:
+    ours = ready(copy.deepcopy(part), dtype)
+    pack(ours)
+    return ours
+
+
+def evaluated(unet: Any, size: tuple[int, int] = (16, 16), batch: int = 2, tokens: int = 77) -> Tensor:
+    source = torch.Generator().manual_seed(0)
+    latents = torch.randn((batch, 4, *size), generator=source).to(unet.dtype)
+    prompts = torch.randn((batch, tokens, 24), generator=source).to(unet.dtype)
+    latents = latents.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        result: Tensor = unet(latents, torch.tensor(500), encoder_hidden_states=prompts, return_dict=False)[0]
+    return result.float()
+
+
+def there_and_back(vae: Any) -> Tensor:
+    source = torch.Generator().manual_seed(0)
+    picture = torch.randn((1, 3, 32, 48), generator=source).to(vae.dtype)
+    with torch.inference_mode():
+        mean = vae.encode(picture.contiguous(memory_format=torch.channels_last)).latent_dist.mean
+        result: Tensor = vae.decode(mean, return_dict=False)[0]
+    return result.float()
+
+
+@needs_operators
+def test_a_packed_unet_is_the_plain_one(unet: Any) -> None:
+    assert relative_error(evaluated(packed(unet)), evaluated(unet)) < FLOAT32_ERROR
+
+
+@needs_operators
+def test_a_packed_vae_is_the_plain_one(vae: Any) -> None:
+    assert relative_error(there_and_back(packed(vae)), there_and_back(vae)) < FLOAT32_ERROR
+
+
+@needs_bfloat16
+def test_bfloat16_costs_a_packed_part_no_more_than_a_plain_one(unet: Any, vae: Any) -> None:
+    for part, run in ((unet, evaluated), (vae, there_and_back)):
+        exact = run(part)
+        ours = relative_error(run(packed(part, torch.bfloat16)), exact)
+        plain = relative_error(run(ready(copy.deepcopy(part), torch.bfloat16)), exact)
+        assert 0 < ours < BFLOAT16_SHARE * plain
+
+
+@needs_operators
+@pytest.mark.parametrize("shape", [{"size": (8, 24)}, {"batch": 1}, {"tokens": 154}], ids=str)
+def test_a_packed_unet_takes_every_shape(unet: Any, shape: dict[str, Any]) -> None:
+    ours = packed(unet)
+    for one in ({}, shape, {}):  # it packs for the first, and must not stay with that
+        assert relative_error(evaluated(ours, **one), evaluated(unet, **one)) < FLOAT32_ERROR
+
+
+@needs_operators
+def test_no_weights_are_left_that_are_not_packed(unet: Any, vae: Any) -> None:
+    for part, run in ((packed(unet), evaluated), (packed(vae), there_and_back)):
+        run(part)
+        assert all(
+            module.weight.is_mkldnn for module in part.modules() if isinstance(module, PackedConv | PackedLinear)
+        )
+        assert all(parameter.ndim == 1 for parameter in part.parameters())
+        kinds = {type(module) for module in part.modules()}
+        assert {PackedConv, PackedLinear, PackedResnet} <= kinds
+        assert not kinds & {nn.Conv2d, nn.Linear}
+    assert any(isinstance(module, PackedTransformer) for module in packed(unet).modules())
+
+
+@needs_operators
+def test_a_unet_of_another_kind_stays_plain() -> None:
+    other = UNet2DConditionModel(
+        block_out_channels=(32,),
+        down_block_types=("CrossAttnDownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",),
+        norm_num_groups=8,
+        use_linear_projection=True,
+    )
+    before = [type(module) for module in other.modules()]
+    pack(other)
+    assert [type(module) for module in other.modules()] == before
+
+
+def test_without_the_operators_packing_is_not_supported() -> None:
+    assert not is_supported(torch.float32, SimpleNamespace(_linear_pointwise=None))
+
+
+def test_there_is_no_packing_in_float16() -> None:
+    assert not is_supported(torch.float16)
+
+
+@needs_operators
+def test_packed_models_make_the_same_picture(models: Models, small_folder: Path) -> None:
+    ours = load(small_folder, CPU, torch.float32, packed=True)
+    assert any(isinstance(module, PackedTransformer) for module in ours.unet.modules())
+    assert not any(isinstance(module, PackedConv) for module in models.vae.modules())
+    latents = [encode(m, to_model_range(PICTURE)).mean for m in (ours, models)]
+    assert relative_error(*latents) < FLOAT32_ERROR
+    pictures = [decode(m, latents[1]).astype(int) for m in (ours, models)]
+    assert abs(pictures[0] - pictures[1]).max() <= 1
