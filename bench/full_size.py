@@ -17,11 +17,18 @@ VOCABULARY = 49408
 EMBEDDING_CHANNELS = 768
 
 
-def build(device: torch.device, dtype: torch.dtype) -> Models:
+def build(device: torch.device, dtype: torch.dtype, *, packed: bool | None = None) -> Models:
     """Return the model as lib.diffusion.models.load would, with the small model's tokenizer."""
     tokenizer = _tokenizer()
     parts = {name: _filled(part, device, dtype) for name, part in _empty_parts(tokenizer)}
-    return assemble(tokenizer, parts, device, dtype)
+    return assemble(tokenizer, parts, device, dtype, packed=packed)
+
+
+def unet(device: torch.device, dtype: torch.dtype) -> Any:
+    """Return the UNet alone, plain and contiguous; its weights are those that `build` gives it."""
+    with torch.device("meta"):
+        part = _unet()
+    return _filled(part, device, dtype).requires_grad_(False).eval()
 
 
 def cast(part: Any, dtype: torch.dtype, memory_format: torch.memory_format | None = None) -> Any:

@@ -4,6 +4,7 @@ import datetime
 import os
 import re
 import statistics
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,11 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def paragraph(text: str) -> str:
+    """Return text in lines of equal width."""
+    return textwrap.fill(" ".join(text.split()), 120, break_on_hyphens=False)
 
 
 def key_values(values: Mapping[str, float]) -> str:
