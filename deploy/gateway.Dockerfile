@@ -15,6 +15,8 @@ WORKDIR /opt/gateway
 COPY pyproject.toml ./
 COPY schema ./schema
 COPY gateway ./gateway
+# pip has compiled what it installed. Nothing may be written here later, so the rest is compiled now.
+RUN ["python", "-m", "compileall", "-q", "gateway"]
 
 # A number, not a name: Kubernetes can't tell of a name that it is not root's.
 USER 10001:10001

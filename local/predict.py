@@ -1,6 +1,7 @@
 """Run one prediction in this process, with inputs as `cog predict` takes them."""
 
 import argparse
+import gc
 import importlib
 import itertools
 import os
@@ -125,7 +126,12 @@ def run(model: str, inputs: dict[str, Value]) -> list[Path]:
     Raises:
         UserError: the weights can't be had, or a file can't be written.
     """
+    print(f"Loading PyTorch and {model} ...", flush=True)  # which takes seconds
+    # Some 3500 modules come, and stay. To look through them for garbage, again and again and at the end, takes 1.5 s.
+    gc.disable()
     predictor = importlib.import_module(f"predict_{model}").Predictor()
+    gc.freeze()
+    gc.enable()
     predictor.setup()
     output = predictor.run(**inputs)
     if isinstance(output, Path):

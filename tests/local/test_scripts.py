@@ -62,8 +62,9 @@ def test_predict_writes_its_files_and_says_where(tmp_path: Path) -> None:
     with av.open(folder / "audio-5.wav") as sound:
         assert asked.items() <= json.loads(sound.metadata["comment"]).items()
     lines = ended.stdout.splitlines()
-    assert lines[0].startswith("Weights: the small model")
-    assert lines[1] == "Using seed: 5"
+    assert lines[0] == "Loading PyTorch and riffusion ..."
+    assert lines[1].startswith("Weights: the small model")
+    assert lines[2] == "Using seed: 5"
     assert any(line.startswith("100%|") for line in lines)
     assert "\r" not in ended.stdout
     assert lines[-2:] == ["Wrote out/riffusion/audio-5.wav", "Wrote out/riffusion/spectrogram-5.png"]
