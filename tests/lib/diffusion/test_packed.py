@@ -18,7 +18,7 @@ from tests.lib.diffusion.test_pipeline import PICTURE
 
 CPU = torch.device("cpu")
 FLOAT32_ERROR = 1e-5
-BFLOAT16_SHARE = 1.1  # of the plain modules' error, against float32
+BFLOAT16_SHARE = 1.5  # of the plain modules' error, against float32: their kernels round in other ways
 needs_operators = pytest.mark.skipif(not is_supported(torch.float32), reason="no operators of oneDNN")
 needs_bfloat16 = pytest.mark.skipif(not is_supported(torch.bfloat16), reason="the operators need AVX-512 for bfloat16")
 
