@@ -2,22 +2,29 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-TESTS = Path(__file__).resolve().parent
+SHARE = ("tests/gateway", "tests/local/serving", "tests/local/page", "tests/workshop")  # servers, or what is rendered
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported: no test reaches the hub
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist's own reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let two processes share the whole suite: what shares servers stays together, the rest goes file by file."""
-    for item in items:
-        place = item.path.relative_to(TESTS)
-        shares_servers = place.parts[0] == "gateway" or place.parts[:2] in (("local", "serving"), ("local", "page"))
-        item.add_marker(pytest.mark.xdist_group("/".join(place.parts[:-1]) if shares_servers else str(place)))
+class Together(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """Let processes share the suite: folders whose tests share much stay together, the rest goes file by file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        folder = file.rpartition("/")[0]
+        return folder if folder.startswith(SHARE) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """Answer pytest-xdist, which script/test calls."""
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
