@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from workshop.judging import evaluate
-from workshop.judging.evaluate import EACH, accuracy_table, colour_name, colours_met, held_out, share
+from workshop.judging.answers import EACH, HELD_OUT_SEED, held_out
+from workshop.judging.evaluate import accuracy_table, colour_name, colours_met, share, written_sections
 from workshop.judging.picture_measures import centre_colour
 from workshop.pictures.canvas import COLOURS
 from workshop.pictures.paintings import picture
@@ -26,6 +26,14 @@ def test_colours_count_where_the_caption_puts_them() -> None:
     assert colours_met(asked, [right, wrong, wrong]) == (2, 1, 2)
 
 
+def test_a_section_that_is_not_judged_again_stays_as_it_is() -> None:
+    text = "# The small model\n\nMade by\n\n## Music (riffusion)\n\nNearest\n\n## Pictures (deforum)\n\n![samples](x)\n"
+    assert written_sections(text) == {
+        "music": "## Music (riffusion)\n\nNearest",
+        "pictures": "## Pictures (deforum)\n\n![samples](x)",
+    }
+
+
 def test_shares_and_what_a_class_was_taken_for_are_counted() -> None:
     named = [("drums", "drums"), ("drums", "bass"), ("bass", "bass"), ("bass", "bass")]
     assert share(named) == 75
@@ -36,7 +44,7 @@ def test_shares_and_what_a_class_was_taken_for_are_counted() -> None:
 def test_held_out_captions_are_distinct_and_the_new_ones_come_first() -> None:
     """A class that meets one caption again and again is asked for it once, and for what was trained on at last."""
     classes = ("circle", "sunset", "face")
-    seen = {picture(evaluate.HELD_OUT_SEED + n, name).caption for n in range(3) for name in classes}
+    seen = {picture(HELD_OUT_SEED + n, name).caption for n in range(3) for name in classes}
     asked = held_out("pictures", seen, classes, tries=60)
     assert len({one.caption for one in asked}) == len(asked) == len(classes) * EACH
     for name in classes:

@@ -10,9 +10,8 @@ from workshop.music import clips
 from workshop.music.captions import NAMES, PLAIN, adjectives
 from workshop.music.parts import Part
 from workshop.seeds import make
+from workshop.sound.loop import CLIP_SAMPLES, TEMPO_BPM
 
-TWO_BARS_AT_94_BPM = 225_191  # samples
-SAMPLES_PER_COLUMN = 441
 FLUTE = Part("flute", [], onsets_per_s=2.0, register=0.5, brightness=0.5, style="steady", echoes=False)
 
 
@@ -30,7 +29,7 @@ def test_a_seed_makes_the_same_clip_every_time_of_a_class_that_it_draws() -> Non
     assert not np.array_equal(first.picture, other.picture)
 
 
-def test_every_class_is_drawn_and_a_third_are_mixes() -> None:
+def test_every_class_is_drawn_and_a_quarter_are_mixes() -> None:
     counts = Counter(clips.class_of(seed) for seed in range(2000))
     assert set(counts) == {*clips.CLASSES, clips.MIX}
     assert counts[clips.MIX] / 2000 == pytest.approx(clips.MIX_SHARE, abs=0.04)
@@ -50,17 +49,13 @@ def test_a_clip_is_a_picture_of_512_by_512_with_its_instrument_in_its_caption(na
 
 
 @pytest.mark.parametrize("name", [*clips.CLASSES, clips.MIX])
-def test_two_bars_at_94_bpm_loop(name: str) -> None:
+def test_most_clips_loop_as_the_seed_images_do(name: str) -> None:
     pieces = (clips.compose(seed, name) for seed in range(20))
-    wave = clips.play(next(piece for piece in pieces if piece.tempo_bpm == 94))
-    assert wave.size == TWO_BARS_AT_94_BPM
+    wave = clips.play(next(piece for piece in pieces if piece.tempo_bpm == TEMPO_BPM))
+    assert wave.size == CLIP_SAMPLES
     assert abs(wave[0] - wave[-1]) <= np.abs(np.diff(wave)).max()
     levels = clips.draw(wave).astype(float)
-    after = TWO_BARS_AT_94_BPM / SAMPLES_PER_COLUMN  # the column where the loop begins again: 510.6
-    again = (int(after) + 1 - after) * levels[:, int(after)] + (after - int(after)) * levels[:, int(after) + 1]
-    beat = TWO_BARS_AT_94_BPM // 8 // SAMPLES_PER_COLUMN
-    between_beats = np.abs(levels[:, beat:] - levels[:, :-beat]).mean(axis=0)
-    assert np.abs(again - levels[:, 0]).mean() <= between_beats.max() + 2
+    assert np.abs(levels[:, -1] - levels[:, 0]).mean() < 0.05  # where the loop begins again
 
 
 def test_a_picture_is_the_seeds_own_transform() -> None:
@@ -82,9 +77,9 @@ def test_captions_vary() -> None:
     assert len({clips.compose(seed).caption for seed in range(200)}) > 120
 
 
-def test_tempi_are_94_bpm_mostly_and_80_to_110_otherwise() -> None:
+def test_tempi_are_the_seeds_mostly_and_80_to_110_otherwise() -> None:
     tempi = np.array([clips.compose(seed, "flute").tempo_bpm for seed in range(400)])
-    assert (tempi == 94).mean() == pytest.approx(0.75, abs=0.07)
+    assert (tempi == TEMPO_BPM).mean() == pytest.approx(0.75, abs=0.07)
     assert 80 <= tempi.min() < 84 < 106 < tempi.max() <= 110
 
 

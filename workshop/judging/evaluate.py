@@ -1,4 +1,4 @@
-"""Judge the small model on captions it has not seen: `python -m workshop.judging.evaluate [--write]`.
+"""Judge the small model on captions it has not seen: `python -m workshop.judging.evaluate [--write] [--only DOMAIN]`.
 
 Each caption is asked of the trained model and of the same parts untrained, at full denoising, and each answer is
 measured by what was not learned (workshop.judging.classifier). `--write` replaces RESULTS.md beside it
@@ -6,176 +6,46 @@ and the sheets of samples in docs/pictures.
 """
 
 import argparse
-import itertools
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
-from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
-from lib.deforum import Deforum
-from lib.deforum_request import Inputs as DeforumInputs
-from lib.deforum_request import Request as DeforumRequest
-from lib.diffusion.models import Models, load
 from lib.diffusion.pipeline import decode, encode, to_model_range
-from lib.progress import Stages
-from lib.riffusion import Riffusion
-from lib.riffusion_request import Inputs as RiffusionInputs
-from lib.riffusion_request import Request as RiffusionRequest
-from lib.weights import SMALL
+from workshop.judging.answers import EACH, Picture, classes, generate_all, held_out, models
 from workshop.judging.classifier import Classifier, music_classifier, picture_classifier
 from workshop.judging.music_measures import music_measures
 from workshop.judging.picture_measures import centre_colour, ground_colour
-from workshop.music import clips
-from workshop.pictures import paintings, shapes
+from workshop.pictures import shapes
 from workshop.pictures.canvas import COLOURS
-from workshop.training import architecture
-from workshop.training.dataset import Example, dataset, render
+from workshop.training.dataset import Example, dataset
 from workshop.training.denoiser import MODELS
 
-HELD_OUT_SEED = 20_000_000  # beyond those of the training and of the measures
-EACH, UNTRAINED_EACH = 10, 3  # captions of each class
-TRIES = 500
 SHEET_EACH, SHEET_SIDE_PX = 4, 160
 RESULTS = Path(__file__).with_name("RESULTS.md")
 SHEETS = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 MEASURES = ("onsets_per_s", "percussive_share", "harmonicity", "pitch_semitones", "level_0_to_120_hz")
 MEASURES_NAMES = ("onsets/s", "percussive share", "harmonicity", "pitch, semitones from A4", "level below 120 Hz")
-SEED_IMAGE = "og_beat"
-UNTRAINED_SEED = 0
 INTRODUCTION = """# The small model
 
 It comes with the repository, in lib/small: for each of the two models a tokenizer, a text encoder, a VAE and a UNet,
 10 MB in float16. It is made again by
 
-    python -m workshop.training.dataset                              # 7000 clips and 7000 pictures with captions
-    python -m workshop.training.autoencoder music                    # and pictures
-    python -m workshop.training.denoiser music                      # and pictures: tokenizer, text encoder and UNet
-    python -m workshop.judging.evaluate --write                     # this page
+    python -m workshop.training music             # 7000 clips with captions, autoencoder, tokenizer, text encoder, UNet
+    python -m workshop.training pictures          # the same, of 7000 pictures
+    python -m workshop.judging.evaluate --write   # this page
 
-each with a progress bar, and each going on where it was stopped. On two CPU cores with bfloat16, a domain on each, that
-takes an hour and a half. What was done otherwise for the weights that are here, `lib/small/README.md` says.
+each with progress bars, and each going on where it was stopped. What was done otherwise for the weights that are here,
+`lib/small/README.md` says.
 
 The captions below are not among those trained on, but where a class has too few. Clips and pictures are generated at
 full denoising with the default guidance, and judged by measures that are not learned, with a linear discriminant fitted
 on renderings (`workshop/judging/classifier.py`). *Untrained* is the same model with random weights."""
-
-Picture = NDArray[np.uint8]
-
-
-class Job(NamedTuple):
-    """Hold what a process is to generate: of which model, trained or not, from which captions."""
-
-    domain: str
-    trained: bool
-    captions: tuple[str, ...]
-
-
-def held_out(domain: str, seen: Set[str], class_names: Iterable[str], tries: int = TRIES) -> list[Example]:
-    """Write EACH captions of every class that do not stand among those trained on, which were `seen`.
-
-    Where a class has fewer in so many tries, since little can be said of it, the rest are ones that do.
-    """
-    asked: list[Example] = []
-    for name in class_names:
-        unseen: dict[str, Example] = {}
-        others: dict[str, Example] = {}
-        for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + tries):
-            one = render(domain, seed, name)
-            (others if one.caption in seen else unseen).setdefault(one.caption, one)
-            if len(unseen) == EACH:
-                break
-        asked += [*unseen.values(), *others.values()][:EACH]
-    return asked
-
-
-def classes(domain: str) -> tuple[str, ...]:
-    """Return the names of the ten classes of a domain."""
-    return tuple(clips.CLASSES if domain == "music" else paintings.CLASSES)
-
-
-@lru_cache
-def models(domain: str, trained: bool) -> Models:
-    """Load the small model of a domain, or the same parts with random weights."""
-    loaded = load(SMALL / MODELS[domain], torch.device("cpu"))
-    if not trained:
-        with torch.random.fork_rng():
-            torch.manual_seed(UNTRAINED_SEED)
-            fresh = {
-                "text_encoder": architecture.text_encoder(loaded.tokenizer),
-                "vae": architecture.vae(),
-                "unet": architecture.unet(),
-            }
-        for name, part in fresh.items():
-            getattr(loaded, name).load_state_dict(part.state_dict())
-    return loaded
-
-
-def generate(job: Job) -> list[Picture]:
-    """Generate what a job asks for, seeds counted from 0."""
-    made_by = models(job.domain, job.trained)
-    if job.domain == "music":
-        riffusion = Riffusion(made_by)
-        return [
-            riffusion.picture(clip_request(text, seed), Stages(made_by.device))
-            for seed, text in enumerate(job.captions)
-        ]
-    deforum = Deforum(made_by)
-    return [
-        next(deforum.frames(frame_request(text, seed), Stages(made_by.device)))
-        for seed, text in enumerate(job.captions)
-    ]
-
-
-def clip_request(caption: str, seed: int) -> RiffusionRequest:
-    """Ask for a clip at full denoising."""
-    return RiffusionInputs(
-        prompt_a=caption,
-        prompt_b=None,
-        alpha=0.5,
-        denoising=1.0,
-        num_inference_steps=50,
-        seed_image_id=SEED_IMAGE,
-        seed=seed,
-    ).request()
-
-
-def frame_request(caption: str, seed: int) -> DeforumRequest:
-    """Ask for an animation, of which the first frame is made from the prompt alone."""
-    return DeforumInputs(
-        max_frames=100,
-        animation_prompts=f"0: {caption}",
-        angle="0:(0)",
-        zoom="0:(1)",
-        translation_x="0:(0)",
-        translation_y="0:(0)",
-        color_coherence="None",
-        sampler="plms",
-        fps=15,
-        seed=seed,
-    ).request()
-
-
-def generate_all(domain: str, asked: list[Example]) -> tuple[list[Picture], list[tuple[Example, Picture]]]:
-    """Generate every caption with the trained model, and each class's first ones with the untrained one."""
-    first = [one for i, one in enumerate(asked) if i % EACH < UNTRAINED_EACH]
-    jobs = [
-        Job(domain, trained, tuple(one.caption for one in group if one.class_name == name))
-        for trained, group in ((True, asked), (False, first))
-        for name in classes(domain)
-    ]
-    with ProcessPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        made = list(tqdm(pool.map(generate, jobs), f"generating {domain}", len(jobs)))
-    trained, untrained = (list(itertools.chain(*half)) for half in (made[: len(jobs) // 2], made[len(jobs) // 2 :]))
-    return trained, list(zip(first, untrained, strict=True))
 
 
 def nearest(classifier: Classifier, asked: list[Example], made: list[Picture]) -> list[tuple[str, str]]:
@@ -299,8 +169,9 @@ def report_on(domain: str, write: bool) -> str:
     else:
         count, of_colour, on_ground = colours_met(asked, made)
         text.append(
-            f"Of {count} shapes with two colours in their caption, {of_colour} have the shape's colour and "
-            f"{on_ground} the ground's, the nearest of {len(COLOURS)} named colours."
+            f"Of {count} shapes with two colours in their caption, {of_colour} ({of_colour / count:.0%}) have the "
+            f"shape's colour and {on_ground} ({on_ground / count:.0%}) the ground's, the nearest of {len(COLOURS)} "
+            "named colours."
         )
     if write:
         sheet(made).save(SHEETS / f"small-{domain}.png", optimize=True)
@@ -309,15 +180,23 @@ def report_on(domain: str, write: bool) -> str:
     return "\n\n".join(text)
 
 
+def written_sections(text: str) -> dict[str, str]:
+    """Return the sections of RESULTS.md by their domain, whose name begins each heading."""
+    sections = [section.strip() for section in re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]]
+    return {section.split(maxsplit=2)[1].lower(): section for section in sections}
+
+
 def main() -> None:
     """Judge both models."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="replace RESULTS.md and the sheets of samples")
-    write = parser.parse_args().write
-    sections = [report_on(domain, write) for domain in MODELS]
-    if write:
-        RESULTS.write_text("\n\n".join([INTRODUCTION, *sections]) + "\n")
-    print("\n\n".join(sections))
+    parser.add_argument("--only", choices=list(MODELS), help="of this domain; what is written of the other stays")
+    asked = parser.parse_args()
+    sections = {domain: report_on(domain, asked.write) for domain in MODELS if asked.only in (None, domain)}
+    if asked.write:
+        written = written_sections(RESULTS.read_text()) | sections
+        RESULTS.write_text("\n\n".join([INTRODUCTION, *(written[domain] for domain in MODELS)]) + "\n")
+    print("\n\n".join(sections.values()))
 
 
 if __name__ == "__main__":

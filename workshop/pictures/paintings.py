@@ -48,5 +48,5 @@ def picture(seed: int, class_name: str | None = None) -> Picture:
 
 
 def class_of(seed: int) -> str:
-    """Draw the class of a seed for which none is named."""
-    return pick(list(PAINTERS), np.random.default_rng(seed))
+    """Draw the class of a seed for which none is named; shapes twice as often, for they come in most variants."""
+    return pick([*PAINTERS, *shapes.NAMES], np.random.default_rng(seed))

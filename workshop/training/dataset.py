@@ -1,4 +1,4 @@
-"""Render the training data: `python -m workshop.training.dataset`, to workshop/work; again, only what lacks."""
+"""Render the training data, to workshop/work."""
 
 import json
 from concurrent.futures import ProcessPoolExecutor
@@ -66,13 +66,3 @@ def _render_all(domain: str, images: Path, captions: Path) -> None:
 
 def _render_chunk(domain: str, start: int) -> list[Example]:
     return [render(domain, seed) for seed in range(start, start + CHUNK)]
-
-
-def main() -> None:
-    """Render the data of both domains."""
-    for domain in COUNTS:
-        print(f"{domain}: {len(dataset(domain).captions)} examples in {WORK}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,12 +1,14 @@
-"""Train tokenizer, text encoder and UNet: `python -m workshop.training.denoiser music|pictures`, to lib/small.
+"""Train a domain's tokenizer, text encoder and UNet on the latents of its autoencoder, to lib/small.
 
-The domain's autoencoder (workshop.training.autoencoder) must be trained first. The text encoder learns together with
-the UNet, since the captions have a few hundred words. Sources: Ho et al., Denoising diffusion probabilistic models,
-https://arxiv.org/abs/2006.11239; Hang et al., Efficient diffusion training via min-SNR weighting,
-https://arxiv.org/abs/2303.09556.
+The text encoder learns together with the UNet, since the captions have a few hundred words.
+
+Sources: Ho et al., Denoising diffusion probabilistic models, https://arxiv.org/abs/2006.11239; Hang et al., Efficient
+diffusion training via min-SNR weighting, https://arxiv.org/abs/2303.09556.
 """
 
-import sys
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from workshop.training.autoencoder import to_pixels, trained_vae
 from workshop.training.dataset import WORK, dataset
 from workshop.training.distractions import distracted
 from workshop.training.tokenizer import write_tokenizer
-from workshop.training.trainer import Recipe, generator, train
+from workshop.training.trainer import Recipe, generator, mixed_precision, train
 
 MODELS = {"music": "riffusion", "pictures": "deforum"}
 SEED = 2
@@ -37,7 +39,7 @@ NOISE_OFFSET = {"music": 0.0, "pictures": 0.2}
 BATCH = 12
 WITHOUT_CAPTION = 0.1  # the share of examples that guidance learns the unconditional model from
 MAX_SNR = 5.0  # above it, the nearly clean examples would weigh more than they teach
-EXAMPLES = 5000  # the first of those rendered: encoding takes a tenth of a second each
+EXAMPLES = 4800  # the first of those rendered: encoding takes a quarter of a second each
 ENCODED_AT_ONCE = 8
 
 
@@ -45,21 +47,29 @@ def latents_of(domain: str) -> Tensor:
     """Return the latents (EXAMPLES, channels, height, width) of a domain's pictures, float16, encoded once."""
     file = WORK / f"{domain}-latents.npy"
     if not file.exists():
-        encoder = trained_vae(domain).to(dtype=torch.bfloat16, memory_format=torch.channels_last)
-        pictures = dataset(domain).pictures[:EXAMPLES]
-        starts = tqdm(range(0, len(pictures), ENCODED_AT_ONCE), f"encoding {domain}")
-        encoded = [_encode(encoder, pictures[start : start + ENCODED_AT_ONCE]) for start in starts]
+        starts = range(0, EXAMPLES, ENCODED_AT_ONCE)
+        with ProcessPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            encoded = list(tqdm(pool.map(partial(_encode, domain), starts), f"encoding {domain}", len(starts)))
         with whole(file) as unfinished:
             np.save(unfinished, np.concatenate(encoded))
     return torch.from_numpy(np.load(file))
 
 
 @torch.inference_mode()
-def _encode(vae: AutoencoderKL, pictures: NDArray[np.uint8]) -> NDArray[np.float16]:
+def _encode(domain: str, start: int) -> NDArray[np.float16]:
+    vae = encoder(domain)
+    pictures = dataset(domain).pictures[start : min(start + ENCODED_AT_ONCE, EXAMPLES)]
     pixels = torch.stack([to_pixels(picture) for picture in pictures])
-    mean = vae.encode(pixels.to(vae.dtype).contiguous(memory_format=torch.channels_last)).latent_dist.mean
+    with mixed_precision():
+        mean = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist.mean
     scaled: NDArray[np.float16] = (mean.float() * vae.config.scaling_factor).half().numpy()
     return scaled
+
+
+@lru_cache
+def encoder(domain: str) -> AutoencoderKL:
+    """Return a domain's trained autoencoder in the order in memory that it is fast in; loaded once in each process."""
+    return trained_vae(domain).to(memory_format=torch.channels_last)
 
 
 class Lesson:
@@ -90,38 +100,47 @@ class Lesson:
         latents = self.latents[chosen].float()
         noise = torch.randn(latents.shape, generator=source)
         noise += self.noise_offset * torch.randn(*latents.shape[:2], 1, 1, generator=source)
-        timesteps = torch.randint(self.schedule.config.num_train_timesteps, (self.batch,), generator=source)
+        timesteps = self._timesteps(source)
         noisy = self.schedule.add_noise(latents, noise, timesteps).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            context = self.modules["text_encoder"](self._tokens(chosen, step))[0]
-            predicted = self.modules["unet"](noisy, timesteps, encoder_hidden_states=context).sample
-        errors = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
+        captions = self._captions(chosen, step)
+        with mixed_precision():
+            predicted = self._predict(noisy, timesteps, captions)
+        errors = (predicted - noise).square().mean(dim=(1, 2, 3))
         cleanness = self.schedule.alphas_cumprod[timesteps]
         snr = cleanness / (1 - cleanness)
         weighted: Tensor = (errors * snr.clamp(max=MAX_SNR) / snr).mean()
         return weighted
 
-    def _tokens(self, chosen: Tensor, step: int) -> Tensor:
+    def _timesteps(self, source: torch.Generator) -> Tensor:
+        """Draw a batch's timesteps (batch,), evenly spread from a place of chance on: their losses differ most by them.
+
+        Source: Kingma et al., Variational diffusion models, https://arxiv.org/abs/2107.00630.
+        """
+        places = (torch.rand((), generator=source) + torch.arange(self.batch) / self.batch) % 1
+        timesteps: Tensor = (places * self.schedule.config.num_train_timesteps).long()
+        return timesteps
+
+    def _captions(self, chosen: Tensor, step: int) -> list[str]:
         chance = np.random.default_rng([SEED, step])
-        texts = [
+        return [
             "" if chance.random() < WITHOUT_CAPTION else distracted(self.captions[i], chance) for i in chosen.tolist()
         ]
-        tokens: Tensor = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return tokens
+
+    def _predict(self, noisy: Tensor, timesteps: Tensor, captions: list[str]) -> Tensor:
+        tokens = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        context = self.modules["text_encoder"](tokens)[0]
+        predicted: Tensor = self.modules["unet"](noisy, timesteps, encoder_hidden_states=context).sample
+        return predicted.float()
 
 
 def main(domain: str) -> None:
     """Train a domain's model and write it, in hub layout and float16."""
     folder, captions = SMALL / MODELS[domain], dataset(domain).captions
-    tokenizer = write_tokenizer(captions, folder / "tokenizer")
+    tokenizer = write_tokenizer(captions, WORK / f"{domain}-tokenizer")
     torch.manual_seed(SEED)
     lesson = Lesson(latents_of(domain), captions, tokenizer, NOISE_OFFSET[domain])
     train(lesson.modules, lesson.loss, Recipe(STEPS[domain], LEARNING_RATE), WORK / f"{domain}.pt")
+    # All at once and only now: what is there works until then.
+    shutil.copytree(WORK / f"{domain}-tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     for name, part in {**lesson.modules, "vae": trained_vae(domain)}.items():
         part.half().save_pretrained(folder / name)
-
-
-if __name__ == "__main__":
-    if sys.argv[1:] not in ([name] for name in MODELS):
-        sys.exit(f"usage: python -m workshop.training.denoiser {'|'.join(MODELS)}")
-    main(sys.argv[1])
