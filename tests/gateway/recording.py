@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
+from procrastinate.jobs import Job
 
 from gateway import record
-from gateway.record import Attempt, NewPrediction, Prediction, Record
+from gateway.record import Attempt, NewPrediction, Outcome, Prediction, Record, Status
 
 QUEUE = "test/fake"
 
@@ -76,3 +77,14 @@ async def fetched(it: Record, row: Prediction) -> Attempt:
     assert job is not None
     assert job.id == row.job_id
     return Attempt(row.id, row.job_id, "server", "boot", f"http://127.0.0.1/{row.job_id}")
+
+
+async def delivered(it: Record, row: Prediction) -> Job:
+    """Begin and fail the row, and fetch the delivery of that as a gateway does, which then says nothing more."""
+    attempt = await fetched(it, row)
+    assert await it.attempts.begin(attempt)
+    assert await it.attempts.end(attempt, Outcome(Status.FAILED, error="no"))
+    manager = it.engine.job_manager
+    job = await manager.fetch_job(["webhooks"], await manager.register_worker())
+    assert job is not None
+    return job

@@ -8,9 +8,9 @@ import procrastinate.utils
 import psycopg
 import pytest
 
-from gateway.record import Clock, Outcome, Record, Status
+from gateway.record import Clock, Record
 from gateway.record.database import conninfo
-from tests.gateway.recording import fetched, new, owner, with_record
+from tests.gateway.recording import delivered, new, owner, with_record
 
 
 class WrongClock(Clock):
@@ -47,14 +47,9 @@ def test_a_sweep_retries_at_once_whatever_its_hosts_clock_says(
     monkeypatch.setattr(procrastinate.utils, "utcnow", lambda: datetime.now(UTC) + timedelta(hours=1))
 
     async def test(it: Record) -> None:
-        row = await it.predictions.create(new(await owner(it)))
-        attempt = await fetched(it, row)
-        assert await it.attempts.begin(attempt)
-        assert await it.attempts.end(attempt, Outcome(Status.FAILED, error="no"))
-        manager = it.engine.job_manager
-        delivering = await manager.fetch_job(["webhooks"], await manager.register_worker())
-        assert delivering is not None
+        delivering = await delivered(it, await it.predictions.create(new(await owner(it))))
         assert await it.lost.tidy() == 2  # its gateway is dead, as stalled_s is 0
+        manager = it.engine.job_manager
         again = await manager.fetch_job(["webhooks"], await manager.register_worker())
         assert again is not None
         assert again.id == delivering.id

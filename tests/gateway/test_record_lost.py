@@ -6,7 +6,7 @@ import pytest
 
 from gateway.record import UNAVAILABLE, Outcome, Record, Status
 from gateway.record.database import conninfo
-from tests.gateway.recording import QUEUE, deliveries, fetched, new, owner, with_record
+from tests.gateway.recording import QUEUE, delivered, deliveries, fetched, new, owner, with_record
 
 
 def test_a_worker_that_was_taken_over_writes_nothing(database_url: str, tmp_path: Path) -> None:
@@ -42,15 +42,10 @@ def test_jobs_of_dead_processes_are_tidied_up(database_url: str, tmp_path: Path)
 
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
-        attempt = await fetched(it, row)
-        assert await it.attempts.begin(attempt)
-        assert await it.attempts.end(attempt, Outcome(Status.FAILED, error="no"))
-        manager = it.engine.job_manager
-        delivering = await manager.fetch_job(["webhooks"], await manager.register_worker())
-        assert delivering is not None
+        delivering = await delivered(it, row)
         assert await it.lost.tidy() == 2
         assert await it.lost.tidy() == 0
-        jobs = {job.id: job.status for job in await manager.list_jobs_async()}
+        jobs = {job.id: job.status for job in await it.engine.job_manager.list_jobs_async()}
         assert (jobs[row.job_id], jobs[delivering.id]) == ("failed", "todo")
 
     with_record(database_url, tmp_path, test, stalled_s=0)
