@@ -1,6 +1,6 @@
 """A folder of weights -> the loaded parts of a Stable Diffusion 1.x model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 from lib.device import has_fast_attention, packing_pays, pick_device, pick_dtype
 from lib.diffusion.attention import use_blocked_self_attention
 from lib.diffusion.packed import is_supported, pack
+from lib.diffusion.prediction import EPSILON, prediction_type
 from lib.errors import UserError, first_line
 
 
@@ -25,6 +26,7 @@ class Models:
     unet: Any
     device: torch.device
     dtype: torch.dtype
+    prediction_type: str = EPSILON  # or VELOCITY: what the UNet predicts
 
     @property
     def vae_factor(self) -> int:
@@ -64,12 +66,13 @@ def load(
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         loaded = {name: _load_part(folder, name, part_class) for name, part_class in classes.items()}
+        predicts = prediction_type(folder)
     except Exception as error:  # every library underneath has its own way to say that a file is broken
         raise UserError(
             f"The weights in {folder} can't be loaded ({first_line(error)}). "
             "Delete that folder and download it again, with script/weights or by starting the container anew."
         ) from error
-    return assemble(tokenizer, loaded, device, dtype, packed=packed)
+    return replace(assemble(tokenizer, loaded, device, dtype, packed=packed), prediction_type=predicts)
 
 
 def assemble(

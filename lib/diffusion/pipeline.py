@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.diffusion.models import Models
+from lib.diffusion.prediction import VELOCITY, epsilon_of_velocity
 from lib.diffusion.samplers import Sampler
 
 GUIDANCE_SCALE = 7.0
@@ -60,9 +61,12 @@ def denoise(
 
     def guided_epsilon(scaled_latents: Tensor, timestep: Tensor) -> Tensor:
         pair = scaled_latents.to(models.dtype).expand(2, -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        epsilons = models.unet(pair, timestep, encoder_hidden_states=context, return_dict=False)[0].float()
-        without, with_prompt = epsilons.chunk(2)
-        return torch.lerp(without, with_prompt, guidance_scale)
+        predictions = models.unet(pair, timestep, encoder_hidden_states=context, return_dict=False)[0].float()
+        without, with_prompt = predictions.chunk(2)
+        guided = torch.lerp(without, with_prompt, guidance_scale)
+        if models.prediction_type == VELOCITY:
+            guided = epsilon_of_velocity(guided, scaled_latents, timestep)
+        return guided
 
     return sampler.run(guided_epsilon, latents, generator, on_step)
 

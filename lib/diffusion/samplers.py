@@ -17,15 +17,8 @@ from diffusers import EulerDiscreteScheduler, HeunDiscreteScheduler, KDPM2Discre
 from torch import Tensor
 
 from lib.diffusion.schedulers import DDIM, LMS, PLMS, DPM2Ancestral, EulerAncestral
-from lib.diffusion.timesteps import MAX_STEPS, TRAIN_TIMESTEPS
+from lib.diffusion.timesteps import BETAS, MAX_STEPS
 
-# Of Stable Diffusion 1.x.
-BETAS = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": TRAIN_TIMESTEPS,
-}
 LINSPACE = {"timestep_spacing": "linspace"}
 LEADING = {"set_alpha_to_one": False}  # the last step ends at timestep 0, as the models were published with
 

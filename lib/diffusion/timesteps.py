@@ -1,6 +1,12 @@
 """The training timesteps of Stable Diffusion 1.x, and the schedules that are spread over them from the lower end."""
 
 TRAIN_TIMESTEPS = 1000
+BETAS = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": TRAIN_TIMESTEPS,
+}
 MAX_STEPS = TRAIN_TIMESTEPS  # with more, a schedule would have a timestep twice
 
 

@@ -17,6 +17,7 @@ from lib.diffusion.pipeline import (
     from_model_range,
     to_model_range,
 )
+from lib.diffusion.prediction import EPSILON
 from lib.diffusion.prompt_encoder import PromptEncoder
 from lib.diffusion.prompt_weights import parse
 from lib.diffusion.samplers import Sampler
@@ -99,7 +100,8 @@ def test_guidance_moves_from_the_unconditional_prediction_through_the_prompts(
 ) -> None:
     embedding, unconditional = embeddings(models, "drums", "")
     sampler = Sampler("ddim", 50, 49)  # one step, from timestep 1
-    result = denoise(models, sampler, noise, embedding, unconditional)
+    of_noise = dataclasses.replace(models, prediction_type=EPSILON)
+    result = denoise(of_noise, sampler, noise, embedding, unconditional)
 
     with torch.inference_mode():
         with_prompt, without = (

@@ -13,8 +13,8 @@ from diffusers import DDIMScheduler, PNDMScheduler
 from torch import Tensor
 
 from lib import deforum_request
-from lib.diffusion.samplers import BETAS, SAMPLERS, Sampler
-from lib.diffusion.timesteps import leading
+from lib.diffusion.samplers import SAMPLERS, Sampler
+from lib.diffusion.timesteps import BETAS, leading
 from tests.lib.diffusion.compare import relative_error
 from tests.lib.diffusion.reference_samplers import ALPHAS_CUMPROD, SIGMAS, Array, run_sigma, run_timesteps, sigma_of
 
