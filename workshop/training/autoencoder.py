@@ -13,7 +13,7 @@ from workshop.training.thumbnail import begin_as_thumbnail
 from workshop.training.trainer import Recipe, generator, mixed_precision, train
 
 SEED = 1
-RECIPE = Recipe(steps=1300, learning_rate=1e-3, ema_decay=0.995)
+RECIPE = Recipe(steps=2000, learning_rate=1e-3, ema_decay=0.995)
 CROP_PX = 128
 CROPS = 8  # in a batch
 EDGE_WEIGHT = 0.5  # of the L1 loss of the differences between neighbouring pixels: onsets and outlines stay sharp
