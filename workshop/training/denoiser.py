@@ -14,10 +14,10 @@ from functools import lru_cache, partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import CLIPTokenizer
 
@@ -31,7 +31,7 @@ from workshop.training.autoencoder import to_pixels, trained_vae
 from workshop.training.dataset import WORK, dataset
 from workshop.training.distractions import distracted
 from workshop.training.reading import learn_to_read
-from workshop.training.tokenizer import write_tokenizer
+from workshop.training.tokenizer import tokens_of, write_tokenizer
 from workshop.training.trainer import Recipe, generator, mixed_precision, train
 
 MODELS = {"music": "riffusion", "pictures": "deforum"}
@@ -161,8 +161,7 @@ class Lesson:
         ]
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, captions: list[str]) -> Tensor:
-        tokens = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        context = self.modules["text_encoder"](tokens)[0]
+        context = self.modules["text_encoder"](tokens_of(captions, self.tokenizer))[0]
         predicted: Tensor = self.modules["unet"](noisy, timesteps, encoder_hidden_states=context).sample
         return predicted.float()
 

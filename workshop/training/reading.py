@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from workshop.training.distractions import distracted
+from workshop.training.tokenizer import tokens_of
 from workshop.training.trainer import Recipe, generator, train
 
 SEED = 3
@@ -38,7 +39,6 @@ def learn_to_read(
         source, chance = generator(SEED, step), np.random.default_rng([SEED, step])
         chosen = torch.randint(len(means), (BATCH,), generator=source)
         texts = [distracted(captions[i], chance) for i in chosen.tolist()]
-        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return F.mse_loss(said(text_encoder(tokens)[0].mean(dim=1)), means[chosen])
+        return F.mse_loss(said(text_encoder(tokens_of(texts, tokenizer))[0].mean(dim=1)), means[chosen])
 
     train(nn.ModuleDict({"text_encoder": text_encoder, "said": said}), loss, recipe, checkpoint)

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from torch import Tensor
 from transformers import CLIPTokenizer
 
 MAX_TOKENS = 77
@@ -22,6 +23,12 @@ def write_tokenizer(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
     merges = [(first, second) for first, second in learned["merges"]]
     _write(folder, [*_letters(), *(first + second for first, second in merges)], merges)
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def tokens_of(captions: list[str], tokenizer: CLIPTokenizer) -> Tensor:
+    """Return the captions' tokens (captions, MAX_TOKENS), each filled up and cut off as a prompt is."""
+    tokens: Tensor = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    return tokens
 
 
 def _letters() -> list[str]:
