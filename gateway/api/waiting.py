@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 
 from gateway.record import UNAVAILABLE, Prediction, Record
+from gateway.tasks import first
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ async def states(
             left_s = until_s - loop.time()
             if not pause_s or left_s <= 0 or stopping.is_set():
                 return
-            await _first(watch.changed(min(left_s, pause_s)), stopping.wait())
+            await first(watch.changed(min(left_s, pause_s)), stopping.wait())
 
 
 async def _read(record: Record, prediction_id: str) -> tuple[Prediction | None, float]:
@@ -44,16 +45,6 @@ async def _read(record: Record, prediction_id: str) -> tuple[Prediction | None, 
     if row is None or row.status.ended:
         return row, 0
     return row, random.uniform(*READ_AGAIN_S)  # noqa: S311 (no secret)
-
-
-async def _first(*waits: Coroutine[None, None, bool]) -> None:
-    """Return when one of several waits is over."""
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 async def ended(record: Record, row: Prediction, stopping: asyncio.Event, wait_s: float) -> Prediction:

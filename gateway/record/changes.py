@@ -4,12 +4,13 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
 
 from gateway.record.clock import Clock
 from gateway.record.database import conninfo
+from gateway.tasks import end
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,4 @@ async def listening(url: str, clock: Clock) -> AsyncIterator[Changes]:
     try:
         yield changes
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)

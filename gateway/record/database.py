@@ -25,6 +25,9 @@ Pool: TypeAlias = AsyncConnectionPool[Connection]
 
 _NEEDS = re.compile(r"-- needs (\S+)\n")
 POOL_WAIT_S = 5.0
+# A connection that fails is tried again after a second, then two, four, eight: after a long outage nobody would be
+# served for as long once more. Given up so soon, and begun anew, it is tried every second.
+RECONNECT_S = 2.0
 SECRET_BYTES = 32
 _LOCK = 7_203_514_901  # of those who migrate; any number will do that nobody else uses
 
@@ -119,6 +122,8 @@ async def opened(url: str, max_connections: int = 8) -> AsyncIterator[Database]:
         min_size=1,
         max_size=max_connections,
         timeout=POOL_WAIT_S,
+        reconnect_timeout=RECONNECT_S,
+        reconnect_failed=AsyncConnectionPool.check,  # which begins anew where there is none
         open=False,
         check=AsyncConnectionPool.check_connection,  # after a restart of PostgreSQL all idle ones are dead
     )

@@ -19,6 +19,7 @@ from gateway import record
 from gateway.logs import configure
 from gateway.prediction import Links
 from gateway.settings import Settings, SettingsError, settings
+from gateway.tasks import end
 from gateway.work import sweep
 from gateway.work.coglet import Coglet
 from gateway.work.patience import Patience
@@ -63,7 +64,7 @@ async def _live(chosen: Settings, queue: str, cog_url: str, name: str) -> None:
     try:
         return await _work(chosen, queue, cog_url, name)
     finally:
-        showing.cancel()
+        await end(showing)
         chosen.alive_file.unlink(missing_ok=True)
 
 
@@ -95,7 +96,7 @@ async def _work(chosen: Settings, queue: str, cog_url: str, name: str) -> None:
         try:
             await worker.run(chosen.callback_host, chosen.callback_port, chosen.output_bytes)
         finally:
-            sweeping.cancel()
+            await end(sweeping)
 
 
 def _patience(chosen: Settings) -> Patience:

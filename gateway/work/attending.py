@@ -2,19 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
 from gateway.record import UNAVAILABLE, Attempt, JsonObject, Prediction, Record, Status
 from gateway.record.changes import Watch
+from gateway.tasks import first
 from gateway.work.callbacks import Callbacks, Inbox
 from gateway.work.coglet import Coglet, RefusedError, Report, Start, State
 from gateway.work.concluding import Conclusion, Loss, Verdict, storable, until_stored
 from gateway.work.patience import Patience
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class Attendant:
@@ -40,7 +37,7 @@ class Attendant:
             if row is None:
                 return True  # cancelled or taken over since it was fetched; the sweep mends what is left
             # A start may take as long as an attempt lives without a heartbeat.
-            verdict = await _first(self._start(attempt, row.input), self._conclusion.beat(attempt))
+            verdict = await first(self._start(attempt, row.input), self._conclusion.beat(attempt))
             verdict = verdict or await self._attend(attempt, row, inbox, self._patience.lost_s)
             await self._conclusion.conclude(attempt, row, verdict, inbox)
             return isinstance(verdict, Report) and not verdict.infrastructure
@@ -105,7 +102,7 @@ class Attendant:
     async def _attend(self, attempt: Attempt, row: Prediction, inbox: Inbox, lost_s: float) -> Verdict:
         """Wait for whatever ends the attempt first."""
         with self._record.changes.watch(attempt.id) as watch:
-            verdict = await _first(
+            verdict = await first(
                 self._hear(attempt, row.logs, inbox),
                 self._conclusion.beat(attempt),
                 self._heed_cancel(attempt, watch),
@@ -172,18 +169,6 @@ class Attendant:
 def attempt_of(row: Prediction) -> Attempt:
     """Return the attempt that a row says is running."""
     return Attempt(row.id, row.job_id, row.server or "", row.boot or "", row.callback or "")
-
-
-async def _first(*calls: Coroutine[Any, Any, T]) -> T:
-    """Return what the first to finish returns, and cancel the others."""
-    tasks = [asyncio.create_task(call) for call in calls]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return next(task for task in tasks if task in done).result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _now() -> float:

@@ -10,6 +10,7 @@ from typing import TypeAlias, TypeVar
 from obstore.exceptions import BaseError as StoreError
 
 from gateway.record import UNAVAILABLE, Attempt, Outcome, Prediction, Record, Status
+from gateway.tasks import end
 from gateway.work.callbacks import Inbox
 from gateway.work.coglet import Coglet, Report
 from gateway.work.outputs import store
@@ -105,7 +106,7 @@ class Conclusion:
                         told = f"The output could not be stored: {type(error).__name__}"
                         return replace(outcome, status=Status.FAILED, error=told)
         finally:
-            beating.cancel()
+            await end(beating)
         raise AssertionError("the loop returns")
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from procrastinate.jobs import Notification
 
 from gateway.record import UNAVAILABLE, Record, prediction_id_of
+from gateway.tasks import end
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Fetcher:
         try:
             yield
         finally:
-            beating.cancel()
+            await end(beating)
             with suppress(*UNAVAILABLE):  # a worker that stays behind is pruned
                 await self._manager.unregister_worker(self._worker_id)
 

@@ -5,6 +5,7 @@ import logging
 from contextlib import suppress
 
 from gateway.record import UNAVAILABLE, Outcome, Prediction, Record, Status
+from gateway.tasks import end
 from gateway.work.attending import Attendant
 from gateway.work.callbacks import Callbacks, serving
 from gateway.work.coglet import Coglet, Health, State
@@ -50,9 +51,7 @@ class Worker:
                 async with serving(callbacks, listening.socket):
                     await self._work(attendant)
         finally:
-            seeing.cancel()
-            with suppress(asyncio.CancelledError):
-                await seeing
+            await end(seeing)
 
     async def _adopt(self, attendant: Attendant, callbacks: Callbacks, listening: Listening, left: Prediction) -> None:
         """Go on with what an earlier worker began, then work."""
@@ -87,7 +86,7 @@ class Worker:
                     logger.warning("taking jobs failed; trying again", extra={"error": str(error).strip()})
                     await self._pause(self._patience.poll_s)
         finally:
-            listening.cancel()
+            await end(listening)
 
     async def _drop_what_is_lost(self, health: Health) -> None:
         """Give up what the server ran before it was started again; a sweep would find it later, by its silence."""
