@@ -33,13 +33,15 @@ def has_fast_attention(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type != "cpu" or dtype != torch.bfloat16 or bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
-def packing_pays(device: torch.device, dtype: torch.dtype) -> bool:
-    """Say whether packed weights (lib/diffusion/packed.py) make the model faster: in bfloat16 with AMX.
+def packing_pays(part: str, device: torch.device, dtype: torch.dtype) -> bool:
+    """Say whether packed weights (lib/diffusion/packed.py) make a part faster: the "unet" or the "vae".
 
-    There a UNet's evaluation took 0.81 of its time, measured once, on one thread of an Intel processor with PyTorch
-    2.11. In float32, on an AMD EPYC, it took 0.97: not worth operators that PyTorch may take away.
+    In bfloat16 they make a UNet's evaluation faster, with AMX or with AVX512-BF16 alone; a VAE they make slower where
+    there is no AMX. In float32 they gain a UNet 3 %: not worth operators that PyTorch may take away. docs/cpu.md has
+    what was measured.
     """
-    return device.type == "cpu" and dtype == torch.bfloat16 and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    computes_in_bfloat16 = device.type == "cpu" and dtype == torch.bfloat16
+    return computes_in_bfloat16 and (part == "unet" or bool(torch.cpu.get_capabilities().get("amx_bf16")))
 
 
 def generator(seed: int) -> torch.Generator:

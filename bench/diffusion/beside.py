@@ -24,7 +24,7 @@ DIFFUSERS, DIFFUSERS_BFLOAT16, OPENVINO = "diffusers, float32", "diffusers, bflo
 def section(options: Options) -> tuple[str, dict[str, float]]:
     """Measure, and return the section of RESULTS.md and what the last line says of it."""
     weights = Weights(options.small, options.dtype)
-    its_name = PACKED if packing_pays(options.device, options.dtype) else PLAIN
+    its_name = PACKED if packing_pays("unet", options.device, options.dtype) else PLAIN
     found: dict[str, Compared] = {}
     with ExitStack() as stack:
         model = None

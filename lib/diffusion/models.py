@@ -85,11 +85,11 @@ def assemble(
         part_dtype = torch.float32 if name == "text_encoder" else dtype
         # Device, type and layout in one go: each weight is copied once.
         to(part, device, part_dtype, memory_format=torch.channels_last)
-    if is_supported(dtype) and (packing_pays(device, dtype) if packed is None else packed):
-        pack(parts["unet"])
-        pack(parts["vae"])
-    elif not has_fast_attention(device, dtype):
+    if not has_fast_attention(device, dtype):
         use_blocked_self_attention(parts["unet"])
+    for name in ("unet", "vae"):
+        if is_supported(dtype) and (packing_pays(name, device, dtype) if packed is None else packed):
+            pack(parts[name])
     return Models(tokenizer=tokenizer, device=device, dtype=dtype, **parts)
 
 

@@ -17,6 +17,9 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.functional import scaled_dot_product_attention
+
+from lib.diffusion.attention import BlockedSelfAttention, faster_attention
 
 OPERATORS = (
     "_linear_pointwise",
@@ -49,7 +52,10 @@ def is_supported(dtype: torch.dtype, operators: Any = mkldnn) -> bool:
 
 
 def pack(part: Any) -> None:
-    """Pack the weights of a UNet or a VAE of diffusers in place; one unlike Stable Diffusion 1.x stays plain."""
+    """Pack the weights of a UNet or a VAE of diffusers in place; one unlike Stable Diffusion 1.x stays plain.
+
+    A UNet that attends to its own tokens in blocks (lib/diffusion/attention.py) goes on doing so.
+    """
     if all(part.config.get(name, value) == value for name, value in KNOWN.items()):
         _pack_below(part)
 
@@ -170,6 +176,8 @@ class PackedBlock(nn.Module):
         super().__init__()
         ours, prompts, geglu = plain.attn1, plain.attn2, plain.ff.net[0]
         self.heads = ours.heads
+        is_blocked = isinstance(ours.processor, BlockedSelfAttention)
+        self.attend = faster_attention if is_blocked else scaled_dot_product_attention
         self.norm1, self.norm2, self.norm3 = plain.norm1, plain.norm2, plain.norm3
         self.query_key_value = PackedLinear.of(ours.to_q, ours.to_k, ours.to_v)
         self.query, self.key_value = PackedLinear.of(prompts.to_q), PackedLinear.of(prompts.to_k, prompts.to_v)
@@ -179,16 +187,17 @@ class PackedBlock(nn.Module):
 
     def forward(self, tokens: Tensor, prompt: Tensor) -> Tensor:
         """Return the tokens (batch, tokens, channels), changed."""
-        attended = self._attended(*self.query_key_value(self.norm1(tokens)).chunk(3, dim=-1))
+        attended = self._attended(self.attend, *self.query_key_value(self.norm1(tokens)).chunk(3, dim=-1))
         tokens = self.out1.and_("add", attended, tokens)
-        attended = self._attended(self.query(self.norm2(tokens)), *self.key_value(prompt).chunk(2, dim=-1))
+        key_value = self.key_value(prompt).chunk(2, dim=-1)
+        attended = self._attended(scaled_dot_product_attention, self.query(self.norm2(tokens)), *key_value)
         tokens = self.out2.and_("add", attended, tokens)
         normed = self.norm3(tokens)
         return self.down.and_("add", self.value.and_("mul", normed, self.gate(normed, "gelu")), tokens)
 
-    def _attended(self, *query_key_value: Tensor) -> Tensor:
+    def _attended(self, attend: Callable[..., Tensor], *query_key_value: Tensor) -> Tensor:
         query, key, value = (one.view(*one.shape[:2], self.heads, -1).transpose(1, 2) for one in query_key_value)
-        return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return attend(query, key, value).transpose(1, 2).flatten(2)
 
 
 PACKED: dict[type, Callable[[Any], nn.Module]] = {

@@ -154,19 +154,21 @@ def test_only_a_cpu_without_amx_has_slow_attention_in_bfloat16(
 
 
 @pytest.mark.parametrize(
-    ("device", "dtype", "amx", "pays"),
+    ("part", "device", "dtype", "amx", "pays"),
     [
-        (CPU, torch.bfloat16, True, True),
-        (CPU, torch.bfloat16, False, False),
-        (CPU, torch.float32, True, False),
-        (CUDA, torch.float16, True, False),
+        ("unet", CPU, torch.bfloat16, True, True),
+        ("unet", CPU, torch.bfloat16, False, True),
+        ("vae", CPU, torch.bfloat16, True, True),
+        ("vae", CPU, torch.bfloat16, False, False),
+        ("unet", CPU, torch.float32, True, False),
+        ("unet", CUDA, torch.float16, True, False),
     ],
 )
-def test_packing_pays_in_bfloat16_with_amx(
-    monkeypatch: pytest.MonkeyPatch, device: torch.device, dtype: torch.dtype, amx: bool, pays: bool
+def test_packing_pays_in_bfloat16_for_a_vae_only_with_amx(
+    monkeypatch: pytest.MonkeyPatch, part: str, device: torch.device, dtype: torch.dtype, amx: bool, pays: bool
 ) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": amx})
-    assert packing_pays(device, dtype) == pays
+    assert packing_pays(part, device, dtype) == pays
 
 
 def test_a_gpu_computes_in_float16() -> None:

@@ -11,6 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from lib.diffusion.attention import (
     BLOCK,
     MIN_TOKENS,
+    PEEK,
     BlockedSelfAttention,
     blocked_attention,
     use_blocked_self_attention,
@@ -54,6 +55,16 @@ def test_logits_that_share_a_large_part_lose_nothing_by_it() -> None:
     parts = query, key, value
     plain = torch.softmax(query @ key.transpose(2, 3) * CHANNELS**-0.5, dim=-1) @ value
     assert error(blocked_attention(*parts), parts) < 0.7 * error(plain, parts)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_where_the_guess_is_too_low_by_far_it_is_as_exact_as_a_plain_product(dtype: torch.dtype) -> None:
+    query, key, value = drawn(MIN_TOKENS, 60, dtype)
+    key = key.clone()
+    key[:, :, ::PEEK] = 0  # so the guess is 0, and weights are powers of two beyond the type
+    parts = query, key, value
+    plain = torch.softmax(query @ key.transpose(2, 3) * CHANNELS**-0.5, dim=-1) @ value
+    assert error(blocked_attention(*parts), parts) < 1.2 * error(plain, parts)
 
 
 def test_a_unet_attends_so_to_itself_and_as_before_to_the_prompt(models: Models) -> None:

@@ -9,9 +9,19 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
+from lib.diffusion.attention import MIN_TOKENS, faster_attention, use_blocked_self_attention
 from lib.diffusion.models import Models, load
-from lib.diffusion.packed import PackedConv, PackedLinear, PackedResnet, PackedTransformer, is_supported, pack
+from lib.diffusion.packed import (
+    PackedBlock,
+    PackedConv,
+    PackedLinear,
+    PackedResnet,
+    PackedTransformer,
+    is_supported,
+    pack,
+)
 from lib.diffusion.pipeline import decode, encode, to_model_range
 from tests.lib.diffusion.compare import relative_error
 from tests.lib.diffusion.test_pipeline import PICTURE
@@ -107,6 +117,34 @@ def test_a_packed_unet_takes_every_shape(unet: Any, shape: dict[str, Any]) -> No
     ours = packed(unet)
     for one in ({}, shape, {}):  # it packs for the first, and must not stay with that
         assert relative_error(evaluated(ours, **one), evaluated(unet, **one)) < FLOAT32_ERROR
+
+
+@needs_operators
+def test_a_unet_that_attends_in_blocks_does_so_packed(unet: Any) -> None:
+    side = int(MIN_TOKENS**0.5)
+    expected = evaluated(unet, (side, side))
+    in_blocks = copy.deepcopy(unet)
+    use_blocked_self_attention(in_blocks)
+    fused, blocked = packed(unet), packed(in_blocks)
+    assert {attends(fused), attends(blocked)} == {scaled_dot_product_attention, faster_attention}
+    for ours in (fused, blocked):
+        assert relative_error(evaluated(ours, (side, side)), expected) < FLOAT32_ERROR
+
+
+def attends(unet: Any) -> Any:
+    (attend,) = {module.attend for module in unet.modules() if isinstance(module, PackedBlock)}
+    return attend
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("amx", [False, True])
+def test_what_is_packed_in_bfloat16_is_what_gains_by_it(
+    small_folder: Path, monkeypatch: pytest.MonkeyPatch, amx: bool
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": amx})
+    ours = load(small_folder, CPU, torch.bfloat16)
+    assert attends(ours.unet) is (scaled_dot_product_attention if amx else faster_attention)
+    assert any(isinstance(module, PackedConv) for module in ours.vae.modules()) == amx
 
 
 @needs_operators
