@@ -55,7 +55,7 @@ def load(
     encoder runs once per prompt, so it stays in float32.
 
     Raises:
-        UserError: a file is missing, half-downloaded or corrupt.
+        UserError: a file is missing, half-downloaded or corrupt, or the UNet predicts what no sampler here takes.
     """
     device = device or pick_device()
     dtype = dtype or pick_dtype(device)
@@ -67,6 +67,8 @@ def load(
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         loaded = {name: _load_part(folder, name, part_class) for name, part_class in classes.items()}
         predicts = prediction_type(folder)
+    except UserError:
+        raise
     except Exception as error:  # every library underneath has its own way to say that a file is broken
         raise UserError(
             f"The weights in {folder} can't be loaded ({first_line(error)}). "

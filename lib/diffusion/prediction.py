@@ -15,6 +15,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from lib.diffusion.timesteps import BETAS
+from lib.errors import UserError
 
 EPSILON, VELOCITY = "epsilon", "v_prediction"  # as diffusers' schedulers name them
 
@@ -23,12 +24,15 @@ def prediction_type(folder: Path) -> str:
     """Return EPSILON or VELOCITY: what the scheduler's file of a folder in hub layout says; EPSILON without one.
 
     Raises:
-        ValueError: it says anything else.
+        UserError: it says anything else.
     """
     file = folder / "scheduler" / "scheduler_config.json"
     said = json.loads(file.read_text(encoding="utf-8")).get("prediction_type", EPSILON) if file.exists() else EPSILON
     if said not in (EPSILON, VELOCITY):
-        raise ValueError(f"the UNet predicts {said!r}, but it must be {EPSILON!r} or {VELOCITY!r}")
+        raise UserError(
+            f"The weights in {folder} can't be used: {file.relative_to(folder)} has the prediction_type {said!r}, but "
+            f"must have {EPSILON!r} or {VELOCITY!r}."
+        )
     return str(said)
 
 

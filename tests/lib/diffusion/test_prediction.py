@@ -97,5 +97,9 @@ def test_the_noise_is_predicted_where_nothing_is_said(tmp_path: Path) -> None:
 
 def test_weights_that_predict_anything_else_are_refused_in_a_sentence(folder: Path) -> None:
     with_scheduler(folder, '{"prediction_type": "sample"}')
-    with pytest.raises(UserError, match="predicts 'sample', but it must be 'epsilon' or 'v_prediction'"):
+    with pytest.raises(UserError) as refused:
         load(folder, torch.device("cpu"), torch.float32)
+    assert str(refused.value) == (
+        f"The weights in {folder} can't be used: scheduler/scheduler_config.json has the prediction_type 'sample', but "
+        "must have 'epsilon' or 'v_prediction'."
+    )
