@@ -1,28 +1,50 @@
 from pathlib import Path
 
+import pytest
 import torch
-from torch import nn
+from transformers import CLIPTokenizer
 
 from workshop.training import architecture
-from workshop.training.reading import GRID, learn_to_read
-from workshop.training.tokenizer import write_tokenizer
+from workshop.training.reading import GRID, Reading, learn_to_read
+from workshop.training.tokenizer import tokens_of, write_tokenizer
 from workshop.training.trainer import Recipe
 
 CAPTIONS = ["a drum beat", "a synth pad", "church bells"]
 
 
-def test_a_text_encoder_learns_which_caption_goes_with_which_picture(tmp_path: Path) -> None:
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> CLIPTokenizer:
     torch.manual_seed(0)
-    tokenizer = write_tokenizer(CAPTIONS, tmp_path)
+    return write_tokenizer(CAPTIONS, tmp_path)
+
+
+def reading_of(tokenizer: CLIPTokenizer, latents: torch.Tensor) -> Reading:
+    return Reading(architecture.EMBEDDING_CHANNELS, tokenizer, latents, CAPTIONS)
+
+
+def test_a_text_encoder_learns_which_caption_goes_with_which_picture(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
     text_encoder = architecture.text_encoder(tokenizer)
     latents = torch.randn(len(CAPTIONS), 8, GRID, GRID).half()
-    checkpoint = tmp_path / "reading.pt"
-    learn_to_read(text_encoder, tokenizer, latents, CAPTIONS, checkpoint, Recipe(30, 1e-3, warmup_steps=5))
-
-    head = {name: value for name, value in torch.load(checkpoint)["average"].items() if name.startswith("said.")}
-    said = nn.Linear(architecture.EMBEDDING_CHANNELS, latents[0].numel())
-    said.load_state_dict({name.removeprefix("said."): value for name, value in head.items()})
+    reading, recipe = reading_of(tokenizer, latents), Recipe(30, 1e-3, warmup_steps=5)
+    learn_to_read(text_encoder, reading, tokenizer, CAPTIONS, tmp_path / "reading.pt", recipe)
     with torch.inference_mode():
-        tokens = tokenizer(CAPTIONS, padding="max_length", return_tensors="pt").input_ids
-        distances = torch.cdist(said(text_encoder(tokens)[0].mean(dim=1)), latents.float().flatten(1))
+        said = reading.means(text_encoder(tokens_of(CAPTIONS, tokenizer))[0].mean(dim=1))
+    distances = torch.cdist(said, latents.float().flatten(1))
     assert distances.argmin(dim=1).tolist() == [0, 1, 2]
+
+
+def test_the_words_are_read_even_where_all_pictures_are_alike(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
+    text_encoder = architecture.text_encoder(tokenizer)
+    reading = reading_of(tokenizer, torch.zeros(len(CAPTIONS), 8, GRID, GRID))
+    recipe = Recipe(30, 1e-3, warmup_steps=5)
+    chosen = torch.arange(len(CAPTIONS))
+
+    def error() -> float:
+        with torch.inference_mode():
+            return reading.loss(text_encoder(tokens_of(CAPTIONS, tokenizer))[0], chosen).item()
+
+    before = error()
+    learn_to_read(text_encoder, reading, tokenizer, CAPTIONS, tmp_path / "reading.pt", recipe)
+    assert error() < 0.5 * before
+    other = reading.loss(text_encoder(tokens_of(CAPTIONS, tokenizer))[0], chosen.roll(1)).item()
+    assert other > 2 * error()
