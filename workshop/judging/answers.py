@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable, Set
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from lib.deforum import Deforum
 from lib.deforum_request import Inputs as DeforumInputs
 from lib.deforum_request import Request as DeforumRequest
-from lib.diffusion.models import Models, load
+from lib.diffusion.models import Models, assemble, load
 from lib.progress import Stages
 from lib.riffusion import Riffusion
 from lib.riffusion_request import Inputs as RiffusionInputs
@@ -70,17 +71,18 @@ def classes(domain: str) -> tuple[str, ...]:
 def models(domain: str, trained: bool) -> Models:
     """Load the small model of a domain, or the same parts with random weights."""
     loaded = load(SMALL / MODELS[domain], torch.device("cpu"))
-    if not trained:
-        with torch.random.fork_rng():
-            torch.manual_seed(UNTRAINED_SEED)
-            fresh = {
-                "text_encoder": architecture.text_encoder(loaded.tokenizer),
-                "vae": architecture.vae(),
-                "unet": architecture.unet(),
-            }
-        for name, part in fresh.items():
-            getattr(loaded, name).load_state_dict(part.state_dict())
-    return loaded
+    if trained:
+        return loaded
+    with torch.random.fork_rng():
+        torch.manual_seed(UNTRAINED_SEED)
+        fresh = {
+            "text_encoder": architecture.text_encoder(loaded.tokenizer),
+            "vae": architecture.vae(),
+            "unet": architecture.unet(),
+        }
+    fresh["vae"].register_to_config(scaling_factor=loaded.vae.config.scaling_factor)
+    untrained = assemble(loaded.tokenizer, fresh, loaded.device, loaded.dtype)
+    return replace(untrained, prediction_type=loaded.prediction_type)
 
 
 def generate(job: Job) -> list[Picture]:

@@ -112,7 +112,7 @@ def test_bfloat16_costs_a_packed_part_no_more_than_a_plain_one(unet: Any, vae: A
 
 
 @needs_operators
-@pytest.mark.parametrize("shape", [{"size": (8, 24)}, {"batch": 1}, {"tokens": 154}], ids=str)
+@pytest.mark.parametrize("shape", [{"size": (8, 24)}, {"size": (2, 2)}, {"batch": 1}, {"tokens": 154}], ids=str)
 def test_a_packed_unet_takes_every_shape(unet: Any, shape: dict[str, Any]) -> None:
     ours = packed(unet)
     for one in ({}, shape, {}):  # it packs for the first, and must not stay with that
