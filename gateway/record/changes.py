@@ -4,13 +4,12 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import psycopg
 
 from gateway.record.clock import Clock
 from gateway.record.database import conninfo
-from gateway.tasks import end
 
 logger = logging.getLogger(__name__)
 
@@ -93,4 +92,6 @@ async def listening(url: str, clock: Clock) -> AsyncIterator[Changes]:
     try:
         yield changes
     finally:
-        await end(task)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
