@@ -39,7 +39,7 @@ class BlockedSelfAttention:
 
 
 def faster_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return softmax(query @ key^T / sqrt(channels)) @ value, all (batch, heads, tokens, channels): whichever way."""
+    """Return softmax(query @ key^T / sqrt(channels)) @ value, all (batch, heads, tokens, channels): the faster way."""
     attend = functional.scaled_dot_product_attention if query.shape[2] < MIN_TOKENS else blocked_attention
     return attend(query, key, value)
 

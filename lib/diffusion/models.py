@@ -1,6 +1,6 @@
 """A folder of weights -> the loaded parts of a Stable Diffusion 1.x model."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +74,17 @@ def load(
             f"The weights in {folder} can't be loaded ({first_line(error)}). "
             "Delete that folder and download it again, with script/weights or by starting the container anew."
         ) from error
-    return replace(assemble(tokenizer, loaded, device, dtype, packed=packed), prediction_type=predicts)
+    return assemble(tokenizer, loaded, device, dtype, packed=packed, predicts=predicts)
 
 
 def assemble(
-    tokenizer: Any, parts: dict[str, Any], device: torch.device, dtype: torch.dtype, *, packed: bool | None = None
+    tokenizer: Any,
+    parts: dict[str, Any],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    packed: bool | None = None,
+    predicts: str = EPSILON,
 ) -> Models:
     """Bring the parts "text_encoder", "vae" and "unet" to a device, each in the type and the form it runs in."""
     to: Any = torch.nn.Module.to  # diffusers' own warns of any type; torch's annotations lack the layout
@@ -92,7 +98,7 @@ def assemble(
     for name in ("unet", "vae"):
         if is_supported(dtype) and (packing_pays(name, device, dtype) if packed is None else packed):
             pack(parts[name])
-    return Models(tokenizer=tokenizer, device=device, dtype=dtype, **parts)
+    return Models(tokenizer=tokenizer, device=device, dtype=dtype, prediction_type=predicts, **parts)
 
 
 def _load_part(folder: Path, name: str, part_class: Any) -> Any:

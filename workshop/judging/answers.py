@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterable, Set
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -81,8 +80,7 @@ def models(domain: str, trained: bool) -> Models:
             "unet": architecture.unet(),
         }
     fresh["vae"].register_to_config(scaling_factor=loaded.vae.config.scaling_factor)
-    untrained = assemble(loaded.tokenizer, fresh, loaded.device, loaded.dtype)
-    return replace(untrained, prediction_type=loaded.prediction_type)
+    return assemble(loaded.tokenizer, fresh, loaded.device, loaded.dtype, predicts=loaded.prediction_type)
 
 
 def generate(job: Job) -> list[Picture]:
