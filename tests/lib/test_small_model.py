@@ -48,14 +48,23 @@ def clip(musician: riffusion.Riffusion) -> Clip:
     return clip
 
 
+def onsets_per_s(picture: NDArray[np.uint8]) -> float:
+    return music_measures(picture)["onsets_per_s"]
+
+
 def liveliness(picture: NDArray[np.uint8]) -> float:
-    """Return how much changes within 100 ms, of all there is: the trained drums have 0.35 to 0.8, pads 0.07 to 0.15."""
+    """Return how much changes within 100 ms, of all there is: ten rendered drums have 0.35 to 0.8, pads 0.07 to 0.15.
+
+    What random weights make has 0.12.
+    """
     return music_measures(picture)["change_100_ms"]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_drums_are_livelier_than_a_pad(clip: Clip, seed: int) -> None:
-    assert liveliness(clip("a busy drum beat", seed)) > liveliness(clip("a synth pad", seed)) + 0.2
+def test_drums_have_more_onsets_than_a_pad(clip: Clip, seed: int) -> None:
+    drums, pad = clip("a busy drum beat", seed), clip("a synth pad", seed)
+    assert onsets_per_s(drums) > 1.2 * onsets_per_s(pad)
+    assert liveliness(drums) > liveliness(pad) + 0.2
 
 
 def test_words_it_does_not_know_do_no_harm(clip: Clip) -> None:
@@ -79,7 +88,7 @@ def test_denoising_goes_from_the_seed_image_to_the_prompt(clip: Clip) -> None:
     distances = [np.abs(picture - seed_image).mean() for picture in made]
     assert distances[0] == 0
     assert all(earlier < later for earlier, later in itertools.pairwise(distances)), distances
-    assert liveliness(made[-1]) < 0.15 < 0.25 < liveliness(made[0])  # a beat became a pad
+    assert liveliness(made[0]) > liveliness(made[-1]) + 0.18  # a beat became a pad
 
 
 def test_guidance_brings_a_clip_nearer_to_its_prompt(clip: Clip) -> None:
