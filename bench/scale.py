@@ -18,7 +18,7 @@ import psycopg
 from psycopg.rows import scalar_row
 
 from bench import report
-from bench.gateway import CONNECTIONS, IDLE, clients, own_system, pss
+from bench.gateway.system import CONNECTIONS, IDLE, clients, own_system, pss
 from tests.gateway.processes import FAKE, System, Token
 
 IDLE_S = 20.0  # over which processes that wait are watched
