@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lib.weights import SMALL
-from workshop.training.denoiser import MODELS, Lesson
+from workshop.training.denoiser import COURSES, MODELS, Lesson
 from workshop.training.tokenizer import write_tokenizer
 
 CAPTIONS = ["a drum beat", "a synth pad", "church bells"]
@@ -17,7 +17,7 @@ CAPTIONS = ["a drum beat", "a synth pad", "church bells"]
 def lesson(tmp_path: Path) -> Lesson:
     torch.manual_seed(0)
     latents = torch.randn(len(CAPTIONS), 8, 8, 8, generator=torch.Generator().manual_seed(1)).half()
-    return Lesson(latents, CAPTIONS, write_tokenizer(CAPTIONS, tmp_path), batch=2)
+    return Lesson(latents, CAPTIONS, write_tokenizer(CAPTIONS, tmp_path), COURSES["music"], batch=2)
 
 
 def test_a_step_draws_the_same_loss_every_time_and_each_step_its_own(lesson: Lesson) -> None:
@@ -50,7 +50,7 @@ def test_the_guided_prediction_can_be_what_learns(lesson: Lesson, monkeypatch: p
             return torch.where(is_without, 0.5, with_caption)[:, None, None, None].expand_as(noisy)
 
         monkeypatch.setattr(lesson, "_predict", predict)
-        lesson.guidance = guidance
+        lesson.guidance = (guidance, guidance)
         return lesson.loss(0).item()
 
     assert loss(guidance=3, with_caption=1) == pytest.approx(loss(guidance=1, with_caption=2))
@@ -58,7 +58,7 @@ def test_the_guided_prediction_can_be_what_learns(lesson: Lesson, monkeypatch: p
 
 
 def test_coarse_noise_hides_the_colours_and_places_that_a_late_trace_is_left_of(lesson: Lesson) -> None:
-    lesson.noise_offset = 0.3
+    lesson.course = COURSES["pictures"]
 
     def noise(timestep: int) -> Tensor:
         return lesson.noise((400, 4, 32, 32), torch.full((400,), timestep), torch.Generator().manual_seed(0))
@@ -87,6 +87,10 @@ def test_a_batch_has_timesteps_of_the_whole_schedule(lesson: Lesson) -> None:
     for seed in range(3):
         timesteps = lesson._timesteps(torch.Generator().manual_seed(seed))
         assert sorted((timesteps // 100).tolist()) == list(range(10))
+        lesson.first = 0.9
+        late = lesson._timesteps(torch.Generator().manual_seed(seed))
+        assert sorted((late // 10).tolist()) == list(range(90, 100))
+        lesson.first = 0.0
 
 
 def test_what_is_shipped_is_small_and_in_hub_layout() -> None:

@@ -5,7 +5,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from workshop.training import architecture
-from workshop.training.reading import GRID, Reading, learn_to_read
+from workshop.training.reading import GRID, LOUDNESS, Reading, learn_to_read
 from workshop.training.tokenizer import tokens_of, write_tokenizer
 from workshop.training.trainer import Recipe
 
@@ -18,8 +18,8 @@ def tokenizer(tmp_path: Path) -> CLIPTokenizer:
     return write_tokenizer(CAPTIONS, tmp_path)
 
 
-def reading_of(tokenizer: CLIPTokenizer, latents: torch.Tensor) -> Reading:
-    return Reading(architecture.EMBEDDING_CHANNELS, tokenizer, latents, CAPTIONS)
+def reading_of(tokenizer: CLIPTokenizer, latents: torch.Tensor, loud_words: bool = False) -> Reading:
+    return Reading(architecture.EMBEDDING_CHANNELS, tokenizer, latents, CAPTIONS, loud_words)
 
 
 def test_a_text_encoder_learns_which_caption_goes_with_which_picture(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
@@ -48,3 +48,15 @@ def test_the_words_are_read_even_where_all_pictures_are_alike(tokenizer: CLIPTok
     assert error() < 0.5 * before
     other = reading.loss(text_encoder(tokens_of(CAPTIONS, tokenizer))[0], chosen.roll(1)).item()
     assert other > 2 * error()
+
+
+def test_a_text_encoder_can_not_become_quiet_about_loud_words(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
+    text_encoder = architecture.text_encoder(tokenizer)
+    reading = reading_of(tokenizer, torch.zeros(len(CAPTIONS), 8, GRID, GRID), loud_words=True)
+    before = reading.words.weight.clone()
+    recipe = Recipe(60, 1e-3, warmup_steps=5)
+    learn_to_read(text_encoder, reading, tokenizer, CAPTIONS, tmp_path / "reading.pt", recipe)
+    assert torch.equal(reading.words.weight, before)
+    with torch.inference_mode():
+        contexts = text_encoder(tokens_of(CAPTIONS, tokenizer))[0].mean(dim=1)
+    assert torch.cdist(contexts, contexts)[0, 1:].min() > LOUDNESS / 2  # in the context itself: the map keeps lengths

@@ -23,25 +23,43 @@ RECIPE = Recipe(steps=800, learning_rate=1e-3, ema_decay=0.99)
 BATCH = 48
 GRID = 8  # squares of a picture's latents, each way, whose means are to be said
 # Of the squared errors of the words, summed. On the whole a square is much the same as a circle, but not in words.
-WORDS_WEIGHT = 0.3
+WORDS_WEIGHT, LOUD_WORDS_WEIGHT = 0.3, 0.03
+LOUDNESS = 4.0  # of a loud word that is there
 
 
 class Reading(nn.Module):
-    """Say from a text encoder's output what the latents (examples, channels, height, width) of the captions are."""
+    """Say from a text encoder's output what the latents (examples, channels, height, width) of the captions are.
 
-    def __init__(self, hidden_size: int, tokenizer: CLIPTokenizer, latents: Tensor, captions: list[str]) -> None:
+    A map to the words that is learned lets the text encoder be as quiet about a word as it likes, and it becomes so
+    about the names of shapes, which change a picture least. Loud words are read by a fixed map, at right angles (to
+    `hidden_size` of them): each keeps its part.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        tokenizer: CLIPTokenizer,
+        latents: Tensor,
+        captions: list[str],
+        loud_words: bool = False,
+    ) -> None:
         super().__init__()
         self._means = F.adaptive_avg_pool2d(latents.float(), GRID).flatten(1)
         words = F.one_hot(tokens_of(captions, tokenizer), len(tokenizer)).amax(dim=1).bool()
         self._words = words[:, words.any(dim=0) & ~words.all(dim=0)]  # the others say nothing
         self.means = nn.Linear(hidden_size, self._means.shape[1])
-        self.words = nn.Linear(hidden_size, self._words.shape[1])
+        self.words = nn.Linear(hidden_size, self._words.shape[1], bias=not loud_words)
+        self._loudness, self._words_weight = (LOUDNESS, LOUD_WORDS_WEIGHT) if loud_words else (1.0, WORDS_WEIGHT)
+        if loud_words:
+            nn.init.orthogonal_(self.words.weight)
+            self.words.requires_grad_(False)
 
     def loss(self, context: Tensor, chosen: Tensor) -> Tensor:
         """Return the error of what `context` (batch, tokens, hidden size) says of the `chosen` examples (batch,)."""
         read = context.float().mean(dim=1)
-        of_words = F.mse_loss(self.words(read), self._words[chosen].float(), reduction="none").sum(dim=1).mean()
-        return F.mse_loss(self.means(read), self._means[chosen]) + WORDS_WEIGHT * of_words
+        words = self._loudness * self._words[chosen].float()
+        of_words = F.mse_loss(self.words(read), words, reduction="none").sum(dim=1).mean()
+        return F.mse_loss(self.means(read), self._means[chosen]) + self._words_weight * of_words
 
 
 def learn_to_read(
