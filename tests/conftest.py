@@ -1,6 +1,7 @@
 """What all tests share. Nothing here, nor what tests/gateway needs, may import torch."""
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from xdist.scheduler import LoadScopeScheduling
 SHARE = ("tests/gateway", "tests/local/serving", "tests/local/page", "tests/workshop")  # servers, or what is rendered
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported: no test reaches the hub
+# A shell that starts the suite in the background has it ignore Ctrl-C, and all that it starts inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types

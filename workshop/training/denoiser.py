@@ -161,7 +161,8 @@ class Lesson:
         noise = self.noise(latents.shape, timesteps, source)
         noisy = self.schedule.add_noise(latents, noise, timesteps).contiguous(memory_format=torch.channels_last)
         captions = self._captions(chosen, step)
-        guidance = torch.where(timesteps < EARLY * self.schedule.config.num_train_timesteps, *self.guidance)
+        early = timesteps < EARLY * self.schedule.config.num_train_timesteps
+        guidance = torch.where(early, *self.guidance).float()
         with mixed_precision():
             context = self._context(captions)
             predicted = self._predict(noisy, timesteps, context)

@@ -48,11 +48,6 @@ class Terminal:
         return status
 
 
-def with_interrupts() -> None:
-    """Let a child take SIGINT as in a terminal: what runs in the background of a script inherits that it is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @contextmanager
 def terminal(folder: Path, *arguments: str) -> Iterator[Terminal]:
     """Run script/serve, its temporary files in `folder`/tmp; it ends with this process, however that ends."""
@@ -66,7 +61,6 @@ def terminal(folder: Path, *arguments: str) -> Iterator[Terminal]:
             stderr=screen,
             env=environment,
             start_new_session=True,
-            preexec_fn=with_interrupts,
         )
         guard.watch(process.pid)
         try:
