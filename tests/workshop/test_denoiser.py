@@ -57,6 +57,16 @@ def test_the_guided_prediction_can_be_what_learns(lesson: Lesson, monkeypatch: p
     assert loss(guidance=3, with_caption=1) != pytest.approx(loss(guidance=1, with_caption=1))
 
 
+def test_early_timesteps_have_a_guidance_of_their_own(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loss(timestep: int, guidance: tuple[float, float]) -> float:
+        monkeypatch.setattr(lesson, "_timesteps", lambda _source: torch.full((lesson.batch,), timestep))
+        lesson.guidance = guidance
+        return lesson.loss(0).item()
+
+    assert loss(300, (3, 1)) == loss(300, (3, 3)) != loss(300, (1, 1))
+    assert loss(500, (3, 2)) == loss(500, (2, 2)) != loss(500, (1, 1))
+
+
 def test_coarse_noise_hides_the_colours_and_places_that_a_late_trace_is_left_of(lesson: Lesson) -> None:
     lesson.course = COURSES["pictures"]
 
@@ -87,10 +97,12 @@ def test_a_batch_has_timesteps_of_the_whole_schedule(lesson: Lesson) -> None:
     for seed in range(3):
         timesteps = lesson._timesteps(torch.Generator().manual_seed(seed))
         assert sorted((timesteps // 100).tolist()) == list(range(10))
-        lesson.first = 0.9
-        late = lesson._timesteps(torch.Generator().manual_seed(seed))
-        assert sorted((late // 10).tolist()) == list(range(90, 100))
-        lesson.first = 0.0
+
+
+def test_a_part_can_have_the_last_timesteps_alone(lesson: Lesson) -> None:
+    lesson.batch, lesson.first = 10, 0.9
+    timesteps = lesson._timesteps(torch.Generator().manual_seed(0))
+    assert sorted((timesteps // 10).tolist()) == list(range(90, 100))
 
 
 def test_what_is_shipped_is_small_and_in_hub_layout() -> None:

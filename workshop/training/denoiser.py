@@ -171,7 +171,8 @@ class Lesson:
                     without = self._predict(noisy, timesteps, self._context([""]).expand_as(context))
                 predicted = torch.lerp(without, predicted, guidance[:, None, None, None])
         velocity = self.schedule.get_velocity(latents, noise, timesteps)
-        errors = (predicted - velocity).square().mean(dim=(1, 2, 3)) / guidance.clamp(max=1)  # a caption learns as fast
+        # A guidance below 1 takes as much from the caption's gradient, and is given back.
+        errors = (predicted - velocity).square().mean(dim=(1, 2, 3)) / guidance.clamp(max=1)
         cleanness, power = self.schedule.alphas_cumprod[timesteps], self.course.signal_power
         weighted: Tensor = (errors * cleanness**power * (1 - cleanness) ** (1 - power)).mean()
         return weighted + READING_WEIGHT * self.reading.loss(context, chosen)
