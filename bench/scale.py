@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=5, help="how many at most")
     parser.add_argument("--write", action="store_true", help="put the results into bench/RESULTS.md")
     options = parser.parse_args()
-    with own_system() as (_, system):
+    with own_system() as system:
         scale = measure(system, options.predictions, options.workers)
     text = described(scale, options.predictions)
     print(text)

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=10, help="each way (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
     options = parser.parse_args()
-    with own_system() as (folder, system):
+    with own_system() as system:
         queue = measure_queue(system, options.creates, options.seconds)
     folder = Path(tempfile.mkdtemp(prefix="gw-"))
     folder.chmod(0o711)

@@ -21,7 +21,7 @@ CONNECTIONS = 8  # that are kept open
 
 
 @contextmanager
-def own_system() -> Iterator[tuple[Path, System]]:
+def own_system() -> Iterator[System]:
     """Run a system with the stand-in on a database that keeps what it is told."""
     folder = Path(tempfile.mkdtemp(prefix="gw-"))
     folder.chmod(0o711)  # PostgreSQL's user passes through it
@@ -30,7 +30,7 @@ def own_system() -> Iterator[tuple[Path, System]]:
             environment = {**os.environ, "GATEWAY_DATABASE_URL": cluster.url, "PYTHONPATH": str(ROOT)}
             subprocess.run(python("-m", "gateway.record", "migrate"), env=environment, check=True, capture_output=True)
             with running(folder, cluster.url, UNLIMITED) as system:
-                yield folder, system
+                yield system
     finally:
         if (folder / "pg").exists():
             postgres.remove(folder / "pg")
