@@ -7,17 +7,13 @@ stand-in for the Cog server, the clips and the memory with script/serve.
 import argparse
 import math
 import os
-import shutil
 import statistics
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench import report
 from bench.gateway.clips import Clips, measure_clips
 from bench.gateway.queue import OPEN, STORED, Queue, measure_queue
-from bench.gateway.system import CONNECTIONS, own_system
-from local import postgres
+from bench.gateway.system import CONNECTIONS, own_folder, own_system
 
 
 def main() -> None:
@@ -30,13 +26,8 @@ def main() -> None:
     options = parser.parse_args()
     with own_system() as system:
         queue = measure_queue(system, options.creates, options.seconds)
-    folder = Path(tempfile.mkdtemp(prefix="gw-"))
-    folder.chmod(0o711)
-    try:
+    with own_folder() as folder:
         clips = measure_clips(folder, options.clips)
-        postgres.remove(folder / "postgres")
-    finally:
-        shutil.rmtree(folder)
     text = described(queue, clips, options.creates)
     print(text)
     if options.write:

@@ -21,20 +21,30 @@ CONNECTIONS = 8  # that are kept open
 
 
 @contextmanager
-def own_system() -> Iterator[System]:
-    """Run a system with the stand-in on a database that keeps what it is told."""
+def own_folder() -> Iterator[Path]:
+    """Make a folder for a database in `postgres` and more, and delete both in the end."""
     folder = Path(tempfile.mkdtemp(prefix="gw-"))
     folder.chmod(0o711)  # PostgreSQL's user passes through it
     try:
-        with (folder / "log").open("wb") as log, postgres.started(folder / "pg", log) as cluster:
-            environment = {**os.environ, "GATEWAY_DATABASE_URL": cluster.url, "PYTHONPATH": str(ROOT)}
-            subprocess.run(python("-m", "gateway.record", "migrate"), env=environment, check=True, capture_output=True)
-            with running(folder, cluster.url, UNLIMITED) as system:
-                yield system
+        yield folder
     finally:
-        if (folder / "pg").exists():
-            postgres.remove(folder / "pg")
+        if (folder / "postgres").exists():
+            postgres.remove(folder / "postgres")
         shutil.rmtree(folder)
+
+
+@contextmanager
+def own_system() -> Iterator[System]:
+    """Run a system with the stand-in on a database that keeps what it is told."""
+    with (
+        own_folder() as folder,
+        (folder / "log").open("wb") as log,
+        postgres.started(folder / "postgres", log) as cluster,
+    ):
+        environment = {**os.environ, "GATEWAY_DATABASE_URL": cluster.url, "PYTHONPATH": str(ROOT)}
+        subprocess.run(python("-m", "gateway.record", "migrate"), env=environment, check=True, capture_output=True)
+        with running(folder, cluster.url, UNLIMITED) as system:
+            yield system
 
 
 def clients(token: Token) -> httpx.AsyncClient:
