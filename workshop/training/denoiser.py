@@ -42,7 +42,12 @@ STEPS = 6000
 LEARNING_RATE, GUIDED_LEARNING_RATE = 1e-3, 5e-4
 COARSE_GRIDS = (1, 2, 4)
 COARSE_FROM = 0.6  # of all timesteps; from there on it grows
-EARLY = 0.4  # of all timesteps: an animation's later frames are painted over in these
+# Of all timesteps: an animation's later frames are painted over from the second on; below the first, only details are
+# left to be made, which were dull when these too had learned to change.
+PAINTED_OVER = (0.15, 0.4)
+# How much of the way to the caption's picture the velocity goes in one that is painted over, beside its own: with all
+# of it, a frame would become at once the mean of all pictures the caption could mean.
+REPAINTED = 0.3
 CAPTIONS_FROM = 0.9  # of all timesteps: from there on little but the caption tells what the picture is
 READING_WEIGHT = 0.03  # without it, a text encoder that learns on forgets much of what it has read
 BATCH = 12
@@ -59,9 +64,11 @@ class Course:
     # part the guided prediction learns, such that the models' guidance then does what this one did. (With 3, basses
     # came out as guitars.)
     faithful_guidance: float
-    # The same of the early timesteps, where the picture there is hides what a new prompt asks for.
-    early_faithful_guidance: float
     guided_steps: int
+    # Of that part's examples at timesteps in PAINTED_OVER, the share in which another picture is seen than the caption
+    # says, which is to become the caption's by and by. Without, the model has only seen captions that are true, where
+    # the picture shows through the noise, and takes no notice of them: an animation's new prompt changed little.
+    painted_over: float = 0.0
     # Of a first part, which has only the timesteps from CAPTIONS_FROM on. A UNet learns to see what is in a noisy
     # picture long before it learns to read, and then draws what it takes the noise for: a square that was asked for
     # became what blob the noise was like. A wrong name of a shape costs it 1 % more error after 1000 steps without this
@@ -83,11 +90,11 @@ class Course:
 
 
 COURSES = {
-    "music": Course(faithful_guidance=5.0, early_faithful_guidance=5.0, guided_steps=2000),
+    "music": Course(faithful_guidance=5.0, guided_steps=2000),
     "pictures": Course(
         faithful_guidance=3.0,
-        early_faithful_guidance=20.0,
-        guided_steps=1500,
+        guided_steps=2000,
+        painted_over=1 / 4,
         caption_steps=2000,
         signal_power=0.75,
         loud_words=True,
@@ -142,8 +149,8 @@ class Lesson:
         self.course = course
         self.batch = batch
         self.first = 0.0  # of the timesteps that are drawn, as a share of all
-        # Of the prediction that is compared, at early timesteps and at others: 1 is that with the caption alone.
-        self.guidance = (1.0, 1.0)
+        self.guidance = 1.0  # of the prediction that is compared: 1 is that with the caption alone
+        self.painted_over = 0.0  # as `Course` has it
         self.schedule = DDPMScheduler(**BETAS, prediction_type=VELOCITY)
         self.reading = Reading(
             architecture.EMBEDDING_CHANNELS, tokenizer, latents, captions[: len(latents)], course.loud_words
@@ -159,20 +166,20 @@ class Lesson:
         latents = self.latents[chosen].float()
         timesteps = self._timesteps(source)
         noise = self.noise(latents.shape, timesteps, source)
-        noisy = self.schedule.add_noise(latents, noise, timesteps).contiguous(memory_format=torch.channels_last)
         captions = self._captions(chosen, step)
-        early = timesteps < EARLY * self.schedule.config.num_train_timesteps
-        guidance = torch.where(early, *self.guidance).float()
+        over = self._painted_over(captions, timesteps, source)
+        seen = torch.where(over[:, None, None, None], latents.roll(1, 0), latents)
+        noisy = self.schedule.add_noise(seen, noise, timesteps).contiguous(memory_format=torch.channels_last)
+        guidance = torch.where(over, GUIDANCE_SCALE, self.guidance)
         with mixed_precision():
             context = self._context(captions)
             predicted = self._predict(noisy, timesteps, context)
-            if self.guidance != (1, 1):
+            if self.guidance != 1:
                 with torch.no_grad():
                     without = self._predict(noisy, timesteps, self._context([""]).expand_as(context))
                 predicted = torch.lerp(without, predicted, guidance[:, None, None, None])
-        velocity = self.schedule.get_velocity(latents, noise, timesteps)
-        # A guidance below 1 takes as much from the caption's gradient, and is given back.
-        errors = (predicted - velocity).square().mean(dim=(1, 2, 3)) / guidance.clamp(max=1)
+        velocity = self.schedule.get_velocity(seen, noise, timesteps) - REPAINTED * (latents - seen)
+        errors = (predicted - velocity).square().mean(dim=(1, 2, 3)) / torch.where(over, GUIDANCE_SCALE, 1)
         cleanness, power = self.schedule.alphas_cumprod[timesteps], self.course.signal_power
         weighted: Tensor = (errors * cleanness**power * (1 - cleanness) ** (1 - power)).mean()
         return weighted + READING_WEIGHT * self.reading.loss(context, chosen)
@@ -196,6 +203,14 @@ class Lesson:
         places = (torch.rand((), generator=source) + torch.arange(self.batch) / self.batch) % 1
         timesteps: Tensor = ((self.first + (1 - self.first) * places) * self.schedule.config.num_train_timesteps).long()
         return timesteps
+
+    def _painted_over(self, captions: list[str], timesteps: Tensor, source: torch.Generator) -> Tensor:
+        """Draw which of a batch are painted over (batch,), bool: some of those that have a caption."""
+        first, last = (share * self.schedule.config.num_train_timesteps for share in PAINTED_OVER)
+        early = (timesteps >= first) & (timesteps < last)
+        captioned = torch.tensor([bool(caption) for caption in captions])
+        over: Tensor = early & captioned & (torch.rand(self.batch, generator=source) < self.painted_over)
+        return over
 
     def _captions(self, chosen: Tensor, step: int) -> list[str]:
         chance = np.random.default_rng([SEED, step])
@@ -229,7 +244,7 @@ def main(domain: str) -> None:
         lesson.first = 0.0
     plain, guided = Recipe(STEPS, LEARNING_RATE), Recipe(course.guided_steps, GUIDED_LEARNING_RATE)
     train(lesson.modules, lambda step: lesson.loss(begun + step), plain, WORK / f"{domain}.pt")
-    lesson.guidance = (GUIDANCE_SCALE / course.early_faithful_guidance, GUIDANCE_SCALE / course.faithful_guidance)
+    lesson.guidance, lesson.painted_over = GUIDANCE_SCALE / course.faithful_guidance, course.painted_over
     train(lesson.modules, lambda step: lesson.loss(begun + STEPS + step), guided, WORK / f"{domain}-guided.pt")
     # All at once and only now: what is there works until then.
     shutil.copytree(WORK / f"{domain}-tokenizer", folder / "tokenizer", dirs_exist_ok=True)
