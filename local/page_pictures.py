@@ -22,9 +22,10 @@ ANIMATION = {
     "animation_prompts": "0: a sunset over the sea | 34: snowy mountains | 67: a night sky with stars",
     "angle": "0:(0.5*sin(2*pi*t/50))",
     "zoom": "0:(1.02)",
+    "color_coherence": "None",
     "seed": "1",
 }
-FRAME_S = 2.5  # into the animation
+FRAME_S = 4.0  # into the animation
 
 
 def main() -> None:
@@ -71,7 +72,11 @@ def served(link: str | None) -> Iterator[str]:
 def run(page: Page, inputs: dict[str, str]) -> None:
     """Fill in the form and press Run."""
     for name, value in inputs.items():
-        page.locator(f"#input-{name}").fill(value)
+        field = page.locator(f"#input-{name}")
+        if field.evaluate("field => field.tagName") == "SELECT":
+            field.select_option(value)
+        else:
+            field.fill(value)
     page.get_by_role("button", name="Run").click()
 
 

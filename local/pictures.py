@@ -22,6 +22,7 @@ ANIMATION = (
     "animation_prompts=0: a sunset over the sea | 34: snowy mountains | 67: a night sky with stars",
     "zoom=0:(1.02)",
     "angle=0:(0.5*sin(2*pi*t/50))",
+    "color_coherence=None",
 )
 STRIP_FRAMES = (0, 12, 24, 36, 48, 60, 72, 84, 96)
 STRIP_SIDE_PX = 132
