@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
+from torch.nn.functional import scaled_dot_product_attention
 
 from bench import report
 from bench.diffusion.runs import PROMPT, SIZE_PX
 from bench.recorder import Recorder
 from lib.device import has_fast_attention, synchronize
 from lib.diffusion.models import Models
+from lib.diffusion.packed import PackedBlock
 from lib.diffusion.pipeline import decode, denoise, encode
 from lib.diffusion.prompt_encoder import PromptEncoder
 from lib.diffusion.prompt_weights import parse
@@ -40,12 +42,18 @@ def recorded(models: Models) -> dict[str, functools.partial[Any]]:
 
 
 def _with_fused_attention(evaluation: functools.partial[Any]) -> None:
-    """Evaluate a UNet with the attention that diffusers gives it."""
+    """Evaluate a UNet, packed or not, with the attention that diffusers gives it."""
     unet: Any = evaluation.func
     ours = unet.attn_processors
+    blocks = [module for module in unet.modules() if isinstance(module, PackedBlock)]
+    attends = [block.attend for block in blocks]
     unet.set_attn_processor(AttnProcessor2_0())
+    for block in blocks:
+        block.attend = scaled_dot_product_attention
     evaluation()
     unet.set_attn_processor(ours)
+    for block, attend in zip(blocks, attends, strict=True):
+        block.attend = attend
 
 
 @torch.inference_mode()

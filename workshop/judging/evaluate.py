@@ -40,8 +40,7 @@ It comes with the repository, in lib/small: for each of the two models a tokeniz
     python -m workshop.training pictures          # the same, of 7000 pictures
     python -m workshop.judging.evaluate --write   # this page
 
-each with progress bars, and each going on where it was stopped. What was done otherwise for the weights that are here,
-`lib/small/README.md` says.
+each with progress bars, and each going on where it was stopped. `lib/small/README.md` is the model card.
 
 The captions below are not among those trained on, but where a class has too few. Clips and pictures are generated at
 full denoising with the default guidance, and judged by measures that are not learned, with a linear discriminant fitted

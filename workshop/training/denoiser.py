@@ -179,6 +179,7 @@ class Lesson:
                     without = self._predict(noisy, timesteps, self._context([""]).expand_as(context))
                 predicted = torch.lerp(without, predicted, guidance[:, None, None, None])
         velocity = self.schedule.get_velocity(seen, noise, timesteps) - REPAINTED * (latents - seen)
+        # A guided prediction's gradient grows with its guidance; the painted over shall count no more than others.
         errors = (predicted - velocity).square().mean(dim=(1, 2, 3)) / torch.where(over, GUIDANCE_SCALE, 1)
         cleanness, power = self.schedule.alphas_cumprod[timesteps], self.course.signal_power
         weighted: Tensor = (errors * cleanness**power * (1 - cleanness) ** (1 - power)).mean()
