@@ -2,7 +2,7 @@
 
 import ipaddress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -62,12 +62,13 @@ def test_a_changed_signature_opens_nothing(data: st.DataObject) -> None:
 
 
 def test_another_spelling_of_a_signature_opens_nothing() -> None:
-    ours = [(key, signature_of(LINKS.file("x://y", key))) for key in map(str, range(50))]
+    links = replace(LINKS, now=lambda: datetime(2026, 1, 1, tzinfo=UTC))  # always the same signatures
+    ours = [(key, signature_of(links.file("x://y", key))) for key in map(str, range(50))]
     others = [(key, other) for key, its in ours for other in (its + "=", its.replace("_", "/")) if other != its]
     assert len(others) > 60
     for key, other in others:
         with pytest.raises(LinkError, match="not ours"):
-            LINKS.check("file", key, other)
+            links.check("file", key, other)
 
 
 @pytest.mark.parametrize(
