@@ -14,19 +14,20 @@ from fastapi import FastAPI
 
 from gateway import app as application
 from gateway import logs
-from gateway.api.bounds import protocol
+from gateway.api.limits import protocol
 from gateway.catalog import CatalogError
-from gateway.record import DatabaseError, wait_until_migrated
+from gateway.record.database import DatabaseError
+from gateway.record.migrations import wait_until_migrated
 from gateway.settings import Settings, SettingsError, settings, unknown
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
-SPARE_FILES = 200  # for the database, webhooks and outputs
+SPARE_FILES = 200  # file descriptors for the database, webhooks and outputs
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which tells the requests that wait when it is told to end: they answer then, not cut off."""
+    """A uvicorn server that makes waiting requests answer at shutdown, instead of cutting them off."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, url: str) -> None:
         super().__init__(config)
@@ -34,14 +35,14 @@ class Server(uvicorn.Server):
         self._url = url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say where it listens once it answers."""
+        """Start, and print the address once it answers."""
         await super().startup(sockets)
         if self.started:
             sys.stdout.write(f"the gateway listens on {self._url}\n")
             sys.stdout.flush()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end."""
+        """Begin to shut down."""
         with contextlib.suppress(AttributeError, RuntimeError):  # not started yet
             services = self._app.state.services
             asyncio.get_running_loop().call_soon_threadsafe(services.stopping.set)
@@ -49,20 +50,20 @@ class Server(uvicorn.Server):
 
 
 def main() -> None:
-    """Listen, say where, and serve until a signal comes."""
+    """Serve until a signal arrives."""
     try:
         current = settings()
         listener = _listen(current)
-        # With port 0 the address is known only now, and URLs in webhooks begin with it.
+        # With port 0 the port is known only now, and the URLs in webhooks need it.
         bound = current.model_copy(update={"port": listener.getsockname()[1]})
         logs.configure(bound.log_level, bound.log_format)
         if others := unknown(os.environ):
-            logger.warning("there are no such settings", extra={"variables": others})
+            logger.warning("unknown settings are ignored", extra={"variables": others})
         app = application.make(bound)
     except (SettingsError, CatalogError) as error:
         sys.exit(f"gateway: {error}")
     _allow_files(bound.connections)
-    # Before uvicorn takes the signals: until its application has started it ends for none.
+    # Before uvicorn handles signals: until its application has started, it ignores them.
     try:
         asyncio.run(wait_until_migrated(bound.database_url))
     except KeyboardInterrupt:
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def _allow_files(connections: int) -> None:
-    """Let this process open a file for each connection, and some more: many systems allow 1024 to begin with."""
+    """Raise the limit on open files, which is 1024 on many systems, to fit the connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + SPARE_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -82,9 +83,9 @@ def _allow_files(connections: int) -> None:
 
 
 def _listen(current: Settings) -> socket.socket:
-    """Return a socket that listens where the settings say."""
+    """Return a listening socket."""
     family = socket.AF_INET6 if ":" in current.host else socket.AF_INET
-    # Its protocol is named: only then does asyncio turn Nagle's algorithm off, which holds a body back for 40 ms.
+    # With the protocol named, asyncio turns off Nagle's algorithm, which would delay a body by 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -102,7 +103,7 @@ def _config(app: FastAPI, current: Settings) -> uvicorn.Config:
         http=protocol(current.body_s),
         ws="none",
         loop="asyncio",
-        log_config=None,  # ours stands
+        log_config=None,  # keeps our own configuration
         access_log=False,
         server_header=False,
         limit_concurrency=current.connections,

@@ -1,63 +1,69 @@
-"""The application: its routes, and what lives and ends with it."""
+"""The application: its routes and middleware, and the background tasks of its lifespan."""
 
 import asyncio
 import logging
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
+import httpx
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gateway import catalog, record
-from gateway.api import beside, errors, models, operations, outputs, page, predictions, stream
-from gateway.api.bounds import CloseUnread
-from gateway.api.described import DOCUMENT
-from gateway.api.limits import CreateRate
-from gateway.api.requests import Logged
-from gateway.api.services import Services, caller
-from gateway.hooks import delivery
-from gateway.hooks.sending import Sender
-from gateway.measures import Measures
-from gateway.prediction import Links
-from gateway.record import Body, Clock, Record, Secrets
+from gateway import catalog
+from gateway.api import errors, files, health, models, page, predictions, stream
+from gateway.api.access_log import AccessLog
+from gateway.api.dependencies import Services, caller
+from gateway.api.limits import CloseUnread, CreateRate
+from gateway.api.openapi import DOCUMENT
+from gateway.metrics import Metrics
+from gateway.record import Record, open_record
+from gateway.record.database import UNAVAILABLE
+from gateway.record.jobs import GATEWAY_QUEUE, WEBHOOK_QUEUE
 from gateway.settings import Settings
-from gateway.work import sweep
-from gateway.work.previews import Previews
+from gateway.webhooks import delivery
+from gateway.webhooks.sending import Sender
 
 logger = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 VERSION = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["version"]
-# The documented paths have no prefix; PY2 and JS add /v1 to the address they are given, PY1 brings its own.
+# Documented paths have no prefix. The Python 1.x client adds /v1 itself; the Python 2.x and JavaScript clients expect
+# it in the base URL: docs/clients.md#base-urls
 PREFIXES = ("", "/v1", "/v1/v1")
-WEBHOOKS_AT_ONCE = 32
-CONNECTIONS = 12  # to the database, of which two listen for jobs
+GATEWAY_JOBS = 4  # jobs of each queue that run concurrently
+WEBHOOK_JOBS = 32
+CONNECTIONS = 12  # to the database; two of them listen for jobs
 POLL_S = 0.5  # retried and scheduled jobs come without a notice
-DRAIN_S = 3.0  # for deliveries under way at the end; cut short, they are tried again by another gateway
+DRAIN_S = 3.0  # for running deliveries at shutdown; another gateway retries those that are cut off
 RESTART_S = 1.0
 
 
 def make(settings: Settings) -> FastAPI:
-    """Return the application. It opens the record when it starts. Raises CatalogError."""
+    """Return the application, which opens the record when it starts.
+
+    Raises:
+        CatalogError: The catalog is invalid.
+    """
     offered = catalog.load(settings.catalog, settings.models)
     app = FastAPI(
         title="Gateway",
         version=VERSION,
         description="Replicate's documented HTTP API in front of Cog containers.",
         lifespan=_lifespan(settings, offered),
-        openapi_url=None,  # served below, to those with a token
-        docs_url=None,  # it would load its scripts from another place
+        openapi_url=None,  # served below, to clients with a token
+        docs_url=None,  # it would load scripts from another origin
         redoc_url=None,
         redirect_slashes=False,
     )
     for prefix in PREFIXES:
-        for part in (predictions, models, stream, beside):
+        for part in (predictions, models, stream, page):
             app.include_router(part.router, prefix=prefix, include_in_schema=prefix == "")
-    app.include_router(outputs.router)
-    app.include_router(operations.router)
+    app.include_router(files.router)
+    app.include_router(health.router)
     page.mount(app, settings.web)
 
     @app.get("/openapi.json", dependencies=[Depends(caller)], **DOCUMENT)
@@ -67,79 +73,84 @@ def make(settings: Settings) -> FastAPI:
     app.add_exception_handler(errors.Refusal, errors.refused)
     app.add_exception_handler(HTTPException, errors.http_error)
     app.add_exception_handler(Exception, errors.unexpected)
-    for error in record.UNAVAILABLE:
-        app.add_exception_handler(error, errors.database_away)
+    for error in UNAVAILABLE:
+        app.add_exception_handler(error, errors.database_unreachable)
     app.add_middleware(CloseUnread, linger_s=settings.body_s)
-    app.add_middleware(Logged)
+    app.add_middleware(AccessLog)
     return app
 
 
 def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Return what opens the record when the application starts, and closes it when it ends."""
+    """Return the lifespan: it opens the record and runs the background tasks."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            opened = await stack.enter_async_context(
-                record.opened(
-                    settings.database_url, settings.files_url, _make_body(settings), CONNECTIONS, settings.stalled_s
+            record = await stack.enter_async_context(
+                open_record(
+                    settings.database_url,
+                    settings.files_url,
+                    file_url_s=settings.file_url_s,
+                    stalled_s=settings.stalled_s,
+                    max_connections=CONNECTIONS,
                 )
             )
-            measures = Measures()
-            links = Links(opened.secrets.files, settings.file_url_s, opened.clock.now)
+            metrics = Metrics()
             sender = Sender(
                 try_s=settings.webhook_try_s,
                 http=settings.webhook_http,
                 private=settings.webhook_private,
-                now=opened.clock.now,
+                now=record.clock.now,
             )
             stack.push_async_callback(sender.close)
-            delivery.register(opened, links, sender, measures, settings)
-            record.register(opened, settings.retention_s)
-            rate = CreateRate(settings.creates_per_s, settings.create_burst)
-            previews = Previews()
-            stack.push_async_callback(previews.close)
-            origin = await opened.files.origin() if settings.file_redirects else None
-            app.state.services = Services(settings, offered, opened, links, rate, measures, previews, origin)
-            await stack.enter_async_context(_running("jobs", lambda: _run_jobs(opened, record.GATEWAY_QUEUE, 4)))
-            await stack.enter_async_context(
-                _running("webhooks", lambda: _run_jobs(opened, record.WEBHOOK_QUEUE, WEBHOOKS_AT_ONCE))
+            delivery.register(record, sender, metrics, settings)
+            record.register_tasks(settings.retention_s)
+            app.state.services = Services(
+                settings,
+                offered,
+                record,
+                CreateRate(settings.creates_per_s, settings.create_burst),
+                metrics,
+                await stack.enter_async_context(httpx.AsyncClient(trust_env=False)),
+                await record.files.origin() if settings.file_redirects else None,
             )
-            await stack.enter_async_context(_running("sweep", lambda: sweep.run_forever(opened)))
+            for name, run in (
+                ("jobs", partial(_run_jobs, record, GATEWAY_QUEUE, GATEWAY_JOBS)),
+                ("webhooks", partial(_run_jobs, record, WEBHOOK_QUEUE, WEBHOOK_JOBS)),
+                ("sweep", record.sweep.run_forever),
+            ):
+                await stack.enter_async_context(_running(name, run))
             yield
 
     return lifespan
 
 
-def _make_body(settings: Settings) -> Callable[[Secrets, Clock], Body]:
-    """Return what the record makes its serialiser with, once it has its secrets and its clock."""
-    return lambda secrets, clock: Links(secrets.files, settings.file_url_s, clock.now).body
-
-
-async def _run_jobs(opened: Record, queue: str, at_once: int) -> None:
-    """Run one of the gateway's queues, each by itself: webhooks to slow servers must not hold up deadlines."""
-    await opened.engine.run_worker_async(
+async def _run_jobs(record: Record, queue: str, concurrency: int) -> None:
+    """Run the jobs of one queue. Each queue has its own worker, so that slow webhooks don't delay deadlines."""
+    await record.procrastinate.run_worker_async(
         queues=[queue],
         name=queue,
-        concurrency=at_once,
+        concurrency=concurrency,
         fetch_job_polling_interval=POLL_S,
         install_signal_handlers=False,
         shutdown_graceful_timeout=DRAIN_S,
-        delete_jobs="successful",  # the table stays small; failed ones stay to be looked at, until retention
+        delete_jobs="successful",  # keeps the table small; failed jobs stay for inspection until retention
     )
 
 
 @asynccontextmanager
 async def _running(name: str, run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Run a task for the block, again and again: it ends when the database goes, and that comes back."""
+    """Run a task for the block, and restart it when it fails, as it does while the database can't be reached."""
 
     async def supervised() -> None:
         while True:
             try:
                 await run()
-            except Exception:  # whatever it is: logged, and the task goes on
-                logger.exception("a task ended and starts again", extra={"task": name})
-            if task.cancelling():  # without the database the engine's own end fails, and that hides our cancelling it
+            except Exception:  # whatever it is: logged, and the task restarts
+                logger.exception("a task failed and restarts", extra={"task": name})
+            if (
+                task.cancelling()
+            ):  # without the database, procrastinate's own shutdown fails, which hides our cancellation
                 return
             await asyncio.sleep(RESTART_S)
 

@@ -1,11 +1,9 @@
-"""The clock that all processes share is the database's: a host's own may be off by hours."""
+"""The database's clock, which all processes share: a host's own may be off by hours."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
-
-from gateway.record.database import Connection
 
 Now: TypeAlias = Callable[[], datetime]
 
@@ -18,20 +16,17 @@ def own_time() -> datetime:
 
 
 class Clock:
-    """The database's time, kept from when it was heard last by the host's count of seconds, which nobody sets."""
+    """The database's time, carried forward by this host's monotonic clock, which nobody sets."""
 
     def __init__(self) -> None:
-        self._started_at = own_time() - timedelta(seconds=time.monotonic())  # until it is heard
+        self._started_at = own_time() - timedelta(seconds=time.monotonic())  # until the first sync
 
     def now(self) -> datetime:
-        """Return the time, in UTC, as exact as an answer of the database is quick."""
+        """Return the time in UTC. Its error is at most half the round trip of the last sync."""
         return self._started_at + timedelta(seconds=time.monotonic())
 
-    async def hear(self, connection: Connection) -> None:
-        """Ask the database for its time."""
+    async def sync(self, ask: Callable[[], Awaitable[float]]) -> None:
+        """Set the clock. `ask` queries the database's time, in seconds since 1970."""
         asked_s = time.monotonic()
-        found = await connection.execute("select extract(epoch from clock_timestamp())::float8")
-        row = await found.fetchone()
-        assert row is not None  # noqa: S101 - a select without from has one row
-        told = _EPOCH + timedelta(seconds=row[0])
+        told = _EPOCH + timedelta(seconds=await ask())
         self._started_at = told - timedelta(seconds=(asked_s + time.monotonic()) / 2)

@@ -1,7 +1,7 @@
-"""The JSON of a prediction, and the URLs in it: the one place that knows them.
+"""The JSON of a prediction and the URLs in it, for responses, webhook bodies and stream events.
 
-An answer, a webhook's body and an event of a stream come from here. URLs of files and streams carry a signature that
-expires, since clients fetch them without a token (trap 7).
+The URLs of files and streams carry a signature that expires, because clients fetch them without a token
+(docs/clients.md#signed-urls).
 """
 
 import hashlib
@@ -17,9 +17,8 @@ from urllib.parse import quote
 
 from itsdangerous import Signer
 
-from gateway.record.clock import Now, own_time
-from gateway.record.rows import File, Json, JsonObject, Prediction, resolve
-from gateway.record.statuses import Status
+from gateway.clock import Now, own_time
+from gateway.prediction import Json, JsonObject, Prediction, Status, resolve
 
 MAX_EXPIRES_DIGITS = 12
 
@@ -28,31 +27,34 @@ PURPOSES: tuple[Purpose, ...] = ("file", "stream")
 
 
 class LinkError(Exception):
-    """Say that a signed URL is not ours, or too old."""
+    """A signed URL is invalid or has expired."""
 
 
 @dataclass(frozen=True)
 class Links:
-    """Make the signed URLs, and tell what they stand for."""
+    """Makes and checks signed URLs."""
 
     key: bytes = field(repr=False)  # the record's secret for files
-    file_url_s: float  # how long a URL is good for, at least
-    now: Now = own_time  # the same for all that sign and check
+    file_url_s: float  # the least time that a URL stays valid
+    now: Now = own_time  # the same clock for all that sign and check
 
     def body(self, row: Prediction) -> bytes:
-        """Return a prediction as GET answers it, with URLs for its files: the body of its webhooks."""
-        return encode(self.shown(row))
+        """Return the body of a webhook: the prediction as a GET shows it, with URLs for its files."""
+        return encode(self.prediction(row))
 
-    def shown(
+    def prediction(
         self, row: Prediction, inline: Mapping[str, str] | None = None, status: Status | None = None
     ) -> JsonObject:
         """Return a prediction's JSON object.
 
-        `inline` has data URLs by the files' keys, to stand in the place of URLs; `status` one to show in its own's.
+        Args:
+            row: The prediction.
+            inline: Data URLs by the keys of files, to use in place of signed URLs.
+            status: A status to show in place of the prediction's own.
         """
         known = inline or {}
         shown: JsonObject = {
-            "id": row.id,  # trap 5: PY1 requires id, model, version and status, and an error that is text or null
+            "id": row.id,  # id, model, version and status are required: docs/clients.md#required-fields
             "model": row.model,
             "version": row.version,
             "input": row.input,
@@ -61,7 +63,7 @@ class Links:
             ),
             "logs": row.logs,
             "error": row.error,
-            "status": str(status or row.status),  # trap 3: never `aborted`; Status has no such member
+            "status": str(status or row.status),  # never `aborted`: docs/clients.md#status-values
             "source": "api",
             "data_removed": row.data_removed,
             "created_at": timestamp(row.created_at),
@@ -72,8 +74,8 @@ class Links:
                 "get": f"{row.base_url}/v1/predictions/{row.id}",
                 "cancel": f"{row.base_url}/v1/predictions/{row.id}/cancel",
                 "web": f"{row.base_url}/?prediction={row.id}",
-                # Trap 8: JS never asks for a stream, so its URL always stands here. Trap 4: were there none, the
-                # name would have to be left out: PY1 takes no null.
+                # Always there, because the JavaScript client never asks for a stream (docs/clients.md#stream-url). A
+                # URL that doesn't exist must be left out, not null (docs/clients.md#no-null-urls).
                 "stream": self.stream(row.base_url, row.id),
             },
         }
@@ -85,35 +87,44 @@ class Links:
         return shown
 
     def file(self, base_url: str, key: str) -> str:
-        """Return the URL of an output file; it ends in the file's name, which browsers save it by."""
+        """Return the URL of an output file. It ends with the file's name, which browsers use when they save it."""
         return f"{base_url}/outputs/{self._signature('file', key)}/{quote(key)}"
 
     def stream(self, base_url: str, prediction_id: str) -> str:
-        """Return the URL of a prediction's events."""
+        """Return the URL of a prediction's event stream."""
         return f"{base_url}/v1/stream/{self._signature('stream', prediction_id)}/{prediction_id}"
 
     def check(self, purpose: Purpose, what: str, signature: str) -> None:
-        """Raise LinkError unless a file's key, or a stream's id, has a signature of ours that has not expired."""
+        """Check the signature in a URL.
+
+        Args:
+            purpose: What the URL opens.
+            what: A file's key, or the id of a stream's prediction.
+            signature: The signature from the URL.
+
+        Raises:
+            LinkError: The signature is invalid or has expired.
+        """
         expires, _, mac = signature.partition("-")
         if not (expires.isascii() and expires.isdecimal() and len(expires) <= MAX_EXPIRES_DIGITS):
-            raise LinkError("the URL's signature is not ours")
+            raise LinkError("the URL's signature is invalid")
         ours = self._signers[purpose].get_signature(f"{expires} {what}".encode("utf-8", "replace"))
-        # As text: decoded, other spellings of the same base64 would pass.
+        # Compared as text: decoded, other spellings of the same base64 would match too.
         if not hmac.compare_digest(ours, mac.encode("utf-8", "replace")):
-            raise LinkError("the URL's signature is not ours")
+            raise LinkError("the URL's signature is invalid")
         if self.now().timestamp() > int(expires):
             raise LinkError("the URL has expired")
 
     def _signature(self, purpose: Purpose, what: str) -> str:
-        # Expiries are rounded up, so that a URL stays the same for a while and a browser can keep what it fetched.
+        # Expiries are rounded up, so that a URL stays the same for a while and a browser can cache the file.
         step_s = max(1, int(self.file_url_s / 4))
         expires = str(ceil((self.now().timestamp() + self.file_url_s) / step_s) * step_s)
         return f"{expires}-{self._signers[purpose].get_signature(f'{expires} {what}').decode()}"
 
     @cached_property
     def _signers(self) -> dict[Purpose, Signer]:
-        """Return a signer for each purpose, with a key of its own: a stream's URL opens no file."""
-        # Derived here, once, instead of by itsdangerous at each use: a page of a list has hundreds of URLs.
+        """A signer for each purpose, each with a key of its own, so that a stream's URL opens no file."""
+        # Keys are derived once here, not by itsdangerous at each use: a page of a list has hundreds of URLs.
         keys = {purpose: hmac.digest(self.key, purpose.encode(), "sha256") for purpose in PURPOSES}
         return {
             purpose: Signer(key, key_derivation="none", digest_method=hashlib.sha256) for purpose, key in keys.items()
@@ -121,7 +132,7 @@ class Links:
 
 
 def encode(shown: Json) -> bytes:
-    """Return JSON as bytes: text as it is, but escaped where it holds half a surrogate pair, which has no UTF-8."""
+    """Return JSON as UTF-8 bytes. Text with a lone surrogate, which has no UTF-8 form, is escaped."""
     try:
         return json.dumps(shown, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
@@ -129,10 +140,5 @@ def encode(shown: Json) -> bytes:
 
 
 def timestamp(moment: datetime | None) -> str | None:
-    """Return a time as the API writes it: 2026-01-31T21:00:00.123456Z."""
+    """Return a time in the API's format, such as 2026-01-31T21:00:00.123456Z."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z") if moment else None
-
-
-def file_of(row: Prediction, key: str) -> File | None:
-    """Return the file of a prediction with that key."""
-    return next((file for file in row.files if file.key == key), None)

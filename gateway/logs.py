@@ -1,4 +1,4 @@
-"""What the gateway and its workers log: a line for each event, for people or as JSON."""
+"""Logging of the gateway and its workers: one line per event, as text or JSON."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 
 class Lines(logging.Formatter):
-    """Format a record as one line, with what `extra` adds to it."""
+    """Format a record and its `extra` fields as one line."""
 
     def __init__(self, style: Literal["json", "text"]) -> None:
         super().__init__()
@@ -23,17 +23,17 @@ class Lines(logging.Formatter):
         if record.exc_info:
             about["traceback"] = self.formatException(record.exc_info)
         if self._json:
-            said = {"at": at, "level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
-            return json.dumps(said | about, default=str, ensure_ascii=False)
+            event = {"at": at, "level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
+            return json.dumps(event | about, default=str, ensure_ascii=False)
         details = " ".join(f"{key}={value}" for key, value in about.items())
         return f"{at} {record.levelname.lower():7} {record.getMessage()} {details}".rstrip()
 
 
 def configure(level: str, style: Literal["json", "text"]) -> None:
-    """Send all logs to standard error, in lines of the style."""
+    """Log to standard error in the given style."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines(style))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # A line for each job and request comes from our own code, with the prediction's id.
+    # Our own code logs each job and request, with the prediction's id.
     for noisy in ("procrastinate", "uvicorn.error", "httpx", "httpcore", "asyncio", "sse_starlette"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

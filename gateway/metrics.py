@@ -1,4 +1,4 @@
-"""What this process counts for /metrics; what all processes share is counted by the record."""
+"""Prometheus metrics of this process. Counts that all processes share come from the record's statistics."""
 
 from dataclasses import dataclass, field
 
@@ -8,8 +8,8 @@ DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 @dataclass(frozen=True)
-class Measures:
-    """The counters of one gateway, in a registry of their own."""
+class Metrics:
+    """The metrics of one gateway process, in their own registry."""
 
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     requests: Counter = field(init=False)
@@ -25,19 +25,21 @@ class Measures:
             ),
             "request_s": Histogram(
                 "gateway_request_seconds",
-                "From a request to the end of its answer, waits and streams included.",
+                "Duration of a request, including waits and streams.",
                 ["route"],
                 buckets=DURATIONS_S,
                 registry=self.registry,
             ),
             "webhook_tries": Counter(
                 "gateway_webhook_tries",
-                "Tries to deliver a webhook, by what came of them.",
+                "Attempts to deliver a webhook, by outcome.",
                 ["event", "outcome"],
                 registry=self.registry,
             ),
-            "waiting": Gauge("gateway_waiting_requests", "Creates that wait for an output.", registry=self.registry),
-            "streams": Gauge("gateway_open_streams", "Event streams that are open.", registry=self.registry),
+            "waiting": Gauge(
+                "gateway_waiting_requests", "Create requests that are waiting for an output.", registry=self.registry
+            ),
+            "streams": Gauge("gateway_open_streams", "Open event streams.", registry=self.registry),
         }
-        for name, measure in made.items():
-            object.__setattr__(self, name, measure)
+        for name, metric in made.items():
+            object.__setattr__(self, name, metric)

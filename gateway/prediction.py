@@ -1,11 +1,10 @@
-"""What the record holds, as frozen data."""
+"""A prediction and what belongs to it, as frozen data: statuses, files, attempts, outcomes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import TypeAlias
-
-from gateway.record.statuses import Status
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 JsonObject: TypeAlias = dict[str, Json]
@@ -13,30 +12,63 @@ JsonObject: TypeAlias = dict[str, Json]
 FILE_PREFIX = "file:"
 
 
+class Status(StrEnum):
+    """The status of a prediction, in the API's own words."""
+
+    STARTING = "starting"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether this status is terminal."""
+        return not _NEXT[self]
+
+
+# A prediction whose attempt was lost stays `processing` until its next attempt: a client that has seen it run
+# treats a step back to `starting` as an error.
+_NEXT: dict[Status, frozenset[Status]] = {
+    Status.STARTING: frozenset({Status.PROCESSING, Status.FAILED, Status.CANCELED}),
+    Status.PROCESSING: frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED}),
+    Status.SUCCEEDED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELED: frozenset(),
+}
+LIVE = tuple(status for status in Status if not status.ended)
+ENDED = tuple(status for status in Status if status.ended)
+
+
+def may_follow(status: Status, following: Status) -> bool:
+    """Return whether a prediction may go from `status` to `following`."""
+    return following in _NEXT[status]
+
+
 @dataclass(frozen=True)
 class File:
     """A stored output file."""
 
-    key: str  # {prediction id}/{unguessable}/{name}
-    name: str  # shown to the user: audio.wav
+    key: str  # {prediction id}/{random}/{name}
+    name: str  # the name that a browser saves it under, such as audio.wav
     media_type: str
     size: int  # bytes
 
     @property
     def reference(self) -> str:
-        """Return the string that stands for this file in an output."""
+        """The string that stands for this file in a stored output."""
         return FILE_PREFIX + self.key
 
 
 @dataclass(frozen=True)
 class NewPrediction:
-    """What a client asks for, verified."""
+    """A verified request to create a prediction."""
 
-    owner: int  # id of the token
+    owner: int  # the token's id
     model: str  # owner/name
     version: str
     queue: str
-    base_url: str  # by which the client reached the gateway, without a slash at the end
+    base_url: str  # the gateway's address as this client sees it, without a trailing slash
     input: JsonObject
     cancel_after_s: float | None = None
     webhook: str | None = None
@@ -45,7 +77,7 @@ class NewPrediction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A row of the table, without the webhook's body."""
+    """A row of the table `predictions`."""
 
     id: str
     owner: int
@@ -60,7 +92,7 @@ class Prediction:
     logs: str
     error: str | None
     metrics: JsonObject
-    created_at: datetime  # all times are the database's and aware, in UTC
+    created_at: datetime  # all times come from the database's clock and are aware, in UTC
     started_at: datetime | None
     completed_at: datetime | None
     deadline: datetime | None
@@ -68,19 +100,25 @@ class Prediction:
     data_removed: bool
     webhook: str | None
     webhook_events: tuple[str, ...]
-    job_id: int  # the fence: the job of the attempt that may write
-    attempts: int  # begun
+    job_id: int  # the fence: only the attempt of this job may write
+    attempts: int  # started so far
     server: str | None
     boot: str | None
     callback: str | None
 
+    def file(self, key: str) -> File | None:
+        """Return the file with that key, if the prediction has it."""
+        return next((file for file in self.files if file.key == key), None)
 
-Body: TypeAlias = Callable[[Prediction], bytes]  # serialises a prediction as GET answers it
+    @property
+    def attempt(self) -> "Attempt":
+        """The attempt that is running, as the row records it."""
+        return Attempt(self.id, self.job_id, self.server or "", self.boot or "", self.callback or "")
 
 
 @dataclass(frozen=True)
 class Position:
-    """A place between two rows of a list: created_at and id of the row beside it."""
+    """A place in a list: the created_at and id of the row next to it."""
 
     created_at: datetime
     id: str
@@ -91,13 +129,13 @@ class Page:
     """A page of a list, newest first."""
 
     rows: tuple[Prediction, ...]
-    newer: Position | None  # where the page before begins; None on the first
-    older: Position | None  # where the page after begins; None on the last
+    newer: Position | None  # start of the previous page; None on the first
+    older: Position | None  # start of the next page; None on the last
 
 
 @dataclass(frozen=True)
 class Token:
-    """A token's row. The token itself is not known."""
+    """A row of the table `tokens`, which holds only the token's hash."""
 
     id: int
     name: str
@@ -111,13 +149,13 @@ class Attempt:
 
     id: str  # the prediction's
     job_id: int
-    server: str  # name of the worker's Cog server
-    boot: str  # the server's boot id
-    callback: str  # URL for the server's webhooks
+    server: str  # the name of the Cog server
+    boot: str  # identifies this start of the server
+    callback: str  # where the server sends its webhooks
 
     @property
     def cog_id(self) -> str:
-        """Return the id that the Cog server knows it by: fresh for each attempt, since coglet runs an id again."""
+        """The id that the Cog server gets: a new one for each attempt, because coglet runs a finished id again."""
         return f"{self.id}-{self.job_id}"
 
 
@@ -128,7 +166,7 @@ class Outcome:
     status: Status
     output: Json = None
     files: tuple[File, ...] = ()
-    logs: str | None = None  # None keeps what is there
+    logs: str | None = None  # None keeps the stored logs
     error: str | None = None
     metrics: JsonObject | None = None
 
@@ -136,7 +174,7 @@ class Outcome:
 def resolve(output: Json, files: tuple[File, ...], url_of: Callable[[File], str]) -> Json:
     """Return the output with each reference to one of `files` replaced by its URL.
 
-    A string that only looks like a reference stays: keys are unguessable, so a model can't have made one.
+    A string that only looks like a reference stays as it is: keys are random, so a model can't have guessed one.
     """
     by_reference = {file.reference: file for file in files}
 

@@ -1,7 +1,8 @@
-"""End asyncio's tasks for certain.
+"""Cancel asyncio tasks reliably.
 
-A cancellation can be lost: asyncio.wait_for drops one that comes together with its result (CPython issue 86296, mended
-in 3.12), and psycopg's pool waits by it, so that a task cancelled in the moment when the database is back goes on.
+A cancellation can be lost: before Python 3.12, asyncio.wait_for drops one that arrives together with its result
+(CPython issue 86296). psycopg's pool uses wait_for, so a task that is cancelled just when the database comes back would
+keep running.
 """
 
 import asyncio
@@ -10,11 +11,11 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-AGAIN_S = 1.0
+RETRY_S = 1.0
 
 
 async def first(*calls: Coroutine[Any, Any, T]) -> T:
-    """Return what the first to finish returns, and end the others."""
+    """Run coroutines concurrently, return the result of the first that finishes, and cancel the others."""
     tasks = [asyncio.create_task(call) for call in calls]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -24,10 +25,10 @@ async def first(*calls: Coroutine[Any, Any, T]) -> T:
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks, again and again, and return when all have ended, however they did."""
+    """Cancel tasks, repeatedly if need be, and return when all have ended."""
     pending = set(tasks)
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=AGAIN_S)
-    await asyncio.gather(*tasks, return_exceptions=True)  # nobody else asks for their exceptions
+        _, pending = await asyncio.wait(pending, timeout=RETRY_S)
+    await asyncio.gather(*tasks, return_exceptions=True)  # otherwise asyncio logs exceptions that nobody retrieves

@@ -1,4 +1,4 @@
-"""One line in the log for each request, and its measures."""
+"""The access log: a line for each request, and its metrics."""
 
 import logging
 import time
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.measures import Measures
+from gateway.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 PREFIXES = ("/v1/v1", "/v1")
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}  # a client may send any word
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}  # clients may send any word
 
 
 @dataclass(frozen=True)
-class Logged:
-    """Log and measure what an application answers. The measures are the application's, once it has started."""
+class AccessLog:
+    """Middleware that logs and counts responses."""
 
     app: ASGIApp
 
@@ -39,21 +39,21 @@ class Logged:
         try:
             await self.app(scope, receive, counting_send)
         finally:
-            _tell(scope, status, sent_bytes, time.monotonic() - started_s)
+            _log(scope, status, sent_bytes, time.monotonic() - started_s)
 
 
-def _tell(scope: Scope, status: int, sent_bytes: int, duration_s: float) -> None:
-    """Write the line. A path could hold a signature, which opens a file, so the route stands in its place."""
+def _log(scope: Scope, status: int, sent_bytes: int, duration_s: float) -> None:
+    """Log a request by its route, not its path: a path may contain a signature, which opens a file."""
     route = _route(scope)
     method = scope["method"] if scope["method"] in METHODS else "other"
-    measures: Measures = scope["app"].state.services.measures
-    measures.requests.labels(method, route, status).inc()
-    measures.request_s.labels(route).observe(duration_s)
+    metrics: Metrics = scope["app"].state.services.metrics
+    metrics.requests.labels(method, route, status).inc()
+    metrics.request_s.labels(route).observe(duration_s)
     state = scope.get("state", {})
     about = {
         "method": method,
         "route": route,
-        "status": status,  # 0: the client left before there was an answer
+        "status": status,  # 0: the client left before the response
         "ms": round(duration_s * 1000, 1),
         "bytes": sent_bytes,
         "token": state.get("token"),
@@ -64,7 +64,7 @@ def _tell(scope: Scope, status: int, sent_bytes: int, duration_s: float) -> None
 
 
 def _route(scope: Scope) -> str:
-    """Return the route's template, the same for its three prefixes: few enough to count by."""
+    """Return the route's template without its prefix, so that there are few metrics labels."""
     route = scope.get("route")
     path: str = getattr(route, "path", "unknown")
     for prefix in PREFIXES:

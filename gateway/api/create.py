@@ -1,43 +1,142 @@
-"""Read a request to create a prediction: its headers, its body, its inputs."""
+"""Create a prediction: read the request, store it, wait for its end if the client asks to."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway import webhooks
+from fastapi import Request
+from fastapi.responses import Response
+
 from gateway.api import errors
+from gateway.api.dependencies import Caller, Services, json_response
+from gateway.api.files import data_urls
 from gateway.api.inputs import parse_json, shown, verified
-from gateway.api.services import Caller
+from gateway.api.limits import read_body
+from gateway.api.wait import wait_for_end
 from gateway.catalog import Catalog, Version
-from gateway.record import Json, JsonObject, NewPrediction
+from gateway.prediction import Json, JsonObject, NewPrediction, Prediction, Status
+from gateway.record.predictions import NotStoredError, QueueFullError
 from gateway.settings import Settings
+from gateway.webhooks import rules
 
 MAX_WAIT_S = 60
 MIN_DEADLINE_S = 5
 MAX_DEADLINE_S = 7 * 86400
+QUEUE_FULL_RETRY_S = 10
 DURATION = re.compile(r"(\d{1,9})\s*([smh]?)")
 UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
 class CreateBody:
-    """The body of a create, of the types that it must have; what else is in it is ignored."""
+    """A create's body, its types checked. Unknown keys are ignored."""
 
     input: JsonObject
     version: str | None = None
     webhook: str | None = None
-    events: tuple[str, ...] = webhooks.EVENTS
+    events: tuple[str, ...] = rules.EVENTS
+
+
+@dataclass(frozen=True)
+class Create:
+    """A verified request to create a prediction."""
+
+    new: NewPrediction
+    wait_s: float  # how long the client wants to wait for the end; 0 answers at once
+
+
+async def create(request: Request, services: Services, caller: Caller, version: Version | None = None) -> Response:
+    """Handle a request to create a prediction.
+
+    Args:
+        request: The request.
+        services: The application's services.
+        caller: The client.
+        version: The version to run, or None if the body names it.
+
+    Raises:
+        Refusal: The request is invalid or exceeds a limit, or the database can't be reached; nothing is stored.
+    """
+    settings = services.settings
+    body = await read_body(request, settings.body_bytes, settings.body_s)
+    asked = read(body, request.headers, caller, settings, services.catalog, version)
+    services.rate.take(caller.owner)
+    try:
+        row = await services.record.predictions.create(asked.new, settings.queued or None)
+    except QueueFullError as error:
+        raise errors.too_many(f"{error}.".capitalize(), QUEUE_FULL_RETRY_S) from error
+    except NotStoredError as error:
+        raise errors.unavailable("The database can't be reached; nothing was stored.") from error
+    request.state.prediction = row.id
+    return await _response(request, services, row, asked.wait_s)
+
+
+async def _response(request: Request, services: Services, row: Prediction, wait_s: float) -> Response:
+    """Return the response to a create whose prediction is stored, after the wait that the client asks for."""
+    if wait_s:
+        with services.metrics.waiting.track_inprogress():
+            row = await wait_for_end(services.record, row, services.stopping, wait_s)
+    timed_out = wait_s > 0 and not row.status.ended
+    # In the clients' run(), every status but `starting` counts as finished. So a wait that times out answers
+    # `starting` even if the prediction is already processing: docs/clients.md#wait-timeout
+    status = Status.STARTING if timed_out else None
+    content = services.record.links.prediction(row, await data_urls(request, services, row), status)
+    location = f"{row.base_url}/v1/predictions/{row.id}"
+    return json_response(content, 202 if timed_out else 201, {"Location": location})
+
+
+def read(
+    body: bytes,
+    headers: Mapping[str, str],
+    caller: Caller,
+    settings: Settings,
+    catalog: Catalog,
+    version: Version | None = None,
+) -> Create:
+    """Read and verify a request to create a prediction.
+
+    Args:
+        body: The request's body.
+        headers: Its headers.
+        caller: The client.
+        settings: The gateway's settings.
+        catalog: The models on offer.
+        version: The version to run, or None if the body names it.
+
+    Raises:
+        Refusal: A part of the request is invalid.
+    """
+    asked = parse_body(body)
+    version = version or _named_version(asked, catalog)
+    if asked.webhook is not None:
+        _check_webhook(asked.webhook, settings)
+    new = NewPrediction(
+        owner=caller.owner,
+        model=version.model,
+        version=version.id,
+        queue=version.queue,
+        base_url=caller.base_url,
+        input=verified(version, asked.input),
+        cancel_after_s=parse_deadline(headers.get("cancel-after")),
+        webhook=asked.webhook,
+        webhook_events=asked.events if asked.webhook else (),
+    )
+    return Create(new, parse_wait(headers.get("prefer", ""), settings.wait_s))
 
 
 def parse_body(body: bytes) -> CreateBody:
-    """Return a create's body. Raises Refusal where a key has no value that it can have."""
+    """Parse a create's body.
+
+    Raises:
+        Refusal: It isn't a JSON object, or a key has an invalid value.
+    """
     value = parse_json(body)
     if not isinstance(value, dict):
         raise errors.unreadable("body", "Must be a JSON object")
     given = value.get("input")
     if not isinstance(given, dict):
         raise errors.unreadable("input", "input is required, an object")
-    stream = value.get("stream")  # accepted; there is a stream's URL in any case
+    stream = value.get("stream")  # accepted and ignored: every prediction has a stream's URL
     if stream is not None and not isinstance(stream, bool):
         raise errors.unreadable("stream", f"Must be true or false, but is {shown(stream)}")
     webhook, events = _webhook(value)
@@ -45,7 +144,7 @@ def parse_body(body: bytes) -> CreateBody:
 
 
 def parse_wait(prefer: str, limit_s: float) -> float:
-    """Return how long a Prefer header asks to wait, in seconds; 0 answers at once. What can't be read is ignored."""
+    """Return the seconds that a Prefer header asks to wait, or 0. Invalid preferences are ignored (RFC 7240)."""
     for preference in prefer.split(","):
         name, _, value = (part.strip() for part in preference.partition("="))
         if name.lower() != "wait":
@@ -53,13 +152,18 @@ def parse_wait(prefer: str, limit_s: float) -> float:
         if not value:
             return min(MAX_WAIT_S, limit_s)
         if value.isascii() and value.isdecimal() and len(value) < 10:
-            # Trap 2: never as long as PY2 reads, for it would post again; so wait=60 waits for less.
+            # Always shorter than the Python 2.x client's read timeout of 60 s, after which it would create a second
+            # prediction: docs/clients.md#wait-limit
             return min(max(1, int(value)), limit_s)
     return 0
 
 
 def parse_deadline(cancel_after: str | None) -> float | None:
-    """Return the seconds of a Cancel-After header: 90, 90s, 5m or 1h. Raises Refusal."""
+    """Return the seconds of a Cancel-After header: 90, 90s, 5m or 1h.
+
+    Raises:
+        Refusal: It is no duration, or out of range.
+    """
     if cancel_after is None:
         return None
     match = DURATION.fullmatch(cancel_after.strip().lower())
@@ -70,30 +174,14 @@ def parse_deadline(cancel_after: str | None) -> float | None:
     return seconds
 
 
-def new_prediction(
-    body: CreateBody, version: Version, headers: Mapping[str, str], caller: Caller, settings: Settings
-) -> NewPrediction:
-    """Return what is stored for a request. Raises Refusal."""
-    if body.webhook is not None:
-        try:
-            webhooks.check_url(body.webhook, http=settings.webhook_http, private=settings.webhook_private)
-        except ValueError as error:
-            raise errors.unreadable("webhook", f"{error}, but is {shown(body.webhook)}") from error
-    return NewPrediction(
-        owner=caller.owner,
-        model=version.model,
-        version=version.id,
-        queue=version.queue,
-        base_url=caller.base_url,
-        input=verified(version, body.input),
-        cancel_after_s=parse_deadline(headers.get("cancel-after")),
-        webhook=body.webhook,
-        webhook_events=body.events if body.webhook else (),
-    )
+def _check_webhook(url: str, settings: Settings) -> None:
+    try:
+        rules.check_url(url, http=settings.webhook_http, private=settings.webhook_private)
+    except ValueError as error:
+        raise errors.unreadable("webhook", f"{error}, but is {shown(url)}") from error
 
 
-def named_version(body: CreateBody, catalog: Catalog) -> Version:
-    """Return the version that a body names. Raises Refusal."""
+def _named_version(body: CreateBody, catalog: Catalog) -> Version:
     if body.version is None:
         raise errors.unreadable("version", "version is required")
     version = catalog.resolve(body.version)
@@ -110,7 +198,7 @@ def _text(body: JsonObject, key: str) -> str | None:
 
 
 def _webhook(body: JsonObject) -> tuple[str | None, tuple[str, ...]]:
-    """Return a webhook and its events; `webhook_completed` is the name that old clients have for one event."""
+    """Return a webhook's URL and events. Old clients send `webhook_completed`, which means one event."""
     webhook = _text(body, "webhook")
     legacy = _text(body, "webhook_completed")
     if webhook is None and legacy is not None:
@@ -119,13 +207,13 @@ def _webhook(body: JsonObject) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _events(given: Json) -> tuple[str, ...]:
-    """Return the events of a filter, an array or, as documented, a string; none given means all."""
+    """Return the events of a filter, which is an array or, as documented, a string. No filter means all events."""
     items = given.split(",") if isinstance(given, str) else given
     if items is None or items == [] or given == "":
-        return webhooks.EVENTS
+        return rules.EVENTS
     if isinstance(items, list):
         names = [item.strip() for item in items if isinstance(item, str)]
-        if len(names) == len(items) and set(names) <= set(webhooks.EVENTS):
-            return tuple(event for event in webhooks.EVENTS if event in names)
-    allowed = ", ".join(webhooks.EVENTS)
+        if len(names) == len(items) and set(names) <= set(rules.EVENTS):
+            return tuple(event for event in rules.EVENTS if event in names)
+    allowed = ", ".join(rules.EVENTS)
     raise errors.unreadable("webhook_events_filter", f"Must be some of {allowed}, but is {shown(given)}")

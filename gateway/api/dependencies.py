@@ -1,31 +1,26 @@
-"""What the routes need, and who asks."""
+"""FastAPI dependencies of the routes: the services, and the caller."""
 
 import asyncio
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol, TypeAlias, cast
+from typing import Annotated, TypeAlias, cast
 
+import httpx
 from fastapi import Depends, Path, Request
 from fastapi.responses import Response
 
 from gateway.api import errors
 from gateway.api.limits import CreateRate
 from gateway.catalog import Catalog
-from gateway.measures import Measures
-from gateway.prediction import Links, encode
-from gateway.record import Json, JsonObject, Record, Token
+from gateway.links import encode
+from gateway.metrics import Metrics
+from gateway.prediction import Json, Token
+from gateway.record import Record
 from gateway.settings import Settings
 
 HOST = re.compile(r"(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?", re.IGNORECASE)
 SCHEMES = ("bearer", "token")
 MAX_TOKEN_CHARS = 200
-
-
-class Previews(Protocol):
-    """What asks a model's side for the preview of an input."""
-
-    async def ask(self, url: str, values: JsonObject) -> JsonObject | None:
-        """Return it, or None where there is no answer."""
 
 
 @dataclass(frozen=True)
@@ -35,34 +30,37 @@ class Services:
     settings: Settings
     catalog: Catalog
     record: Record
-    links: Links
     rate: CreateRate
-    measures: Measures
-    previews: Previews
-    files_origin: str | None = None  # where clients are sent for files: the bucket's
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the gateway is told to end
+    metrics: Metrics
+    http: httpx.AsyncClient  # for the models' preview servers
+    files_origin: str | None = None  # the bucket's, if clients fetch files from there
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the gateway begins to shut down
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and by which address."""
+    """The client that sent a request."""
 
     token: Token
-    base_url: str  # the beginning of the URLs in the answer
+    base_url: str  # the gateway's address as this client sees it
 
     @property
     def owner(self) -> int:
-        """Return whose predictions are seen."""
+        """The owner of this client's predictions."""
         return self.token.id
 
 
 def services(request: Request) -> Services:
-    """Return the services of the application that runs."""
+    """Return the services of the running application."""
     return cast(Services, request.app.state.services)
 
 
 async def caller(request: Request) -> Caller:
-    """Return who asks. Raises Refusal without a token that is known."""
+    """Return the caller.
+
+    Raises:
+        Refusal: The request has no valid token.
+    """
     found = services(request)
     scheme, _, secret = request.headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() not in SCHEMES or not secret.strip() or len(secret) > MAX_TOKEN_CHARS:
@@ -70,12 +68,12 @@ async def caller(request: Request) -> Caller:
     token = await found.record.tokens.find(secret.strip())
     if token is None:
         raise errors.unauthenticated("You did not pass a valid authentication token")
-    request.state.token = token.name  # for the log
+    request.state.token = token.name  # for the access log
     return Caller(token, base_url(request))
 
 
 def base_url(request: Request) -> str:
-    """Return the address by which the gateway is reached: the setting's, or what the request itself says."""
+    """Return the gateway's address: the setting GATEWAY_PUBLIC_URL, or what the Host header says."""
     settings = services(request).settings
     host = request.headers.get("host", "")
     if settings.public_url or not HOST.fullmatch(host):
@@ -83,12 +81,12 @@ def base_url(request: Request) -> str:
     return f"{request.url.scheme}://{host}"
 
 
-def answer(shown: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_response(content: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return JSON as a response."""
-    return Response(encode(shown), status, headers, media_type="application/json")
+    return Response(encode(content), status, headers, media_type="application/json")
 
 
 Owner: TypeAlias = Annotated[str, Path(description="The owner of the model")]
 Name: TypeAlias = Annotated[str, Path(description="The name of the model")]
-Asking: TypeAlias = Annotated[Caller, Depends(caller)]
-Serving: TypeAlias = Annotated[Services, Depends(services)]
+CallerDependency: TypeAlias = Annotated[Caller, Depends(caller)]
+ServicesDependency: TypeAlias = Annotated[Services, Depends(services)]

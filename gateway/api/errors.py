@@ -1,4 +1,4 @@
-"""What a client is told when its request is refused: one form for every error."""
+"""Error responses, all of one form."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,23 +8,23 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gateway.record import JsonObject
+from gateway.prediction import JsonObject
 
 NOT_FOUND = "The requested resource could not be found."
 
 
 @dataclass(frozen=True)
 class InvalidField:
-    """One input that was refused, and why."""
+    """An invalid part of a request, and why it is invalid."""
 
     type: str  # such as number_lte, invalid_type, enum, required
     field: str  # such as input.fps
-    description: str  # a sentence without its full stop
+    description: str  # a sentence without a full stop
 
 
-@dataclass(eq=False)  # not frozen: what raises it sets its traceback
-class Refusal(Exception):  # noqa: N818 (it is the answer, not a fault of ours)
-    """Refuse a request; whoever raises it has stored nothing."""
+@dataclass(eq=False)  # not frozen: raising it sets its traceback
+class Refusal(Exception):  # noqa: N818 - it is a response, not an error of ours
+    """An error response. Code that raises it has stored nothing."""
 
     status: int
     title: str
@@ -34,7 +34,7 @@ class Refusal(Exception):  # noqa: N818 (it is the answer, not a fault of ours)
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def body(self) -> JsonObject:
-        """Return the error's JSON. Trap 12: always an object whose detail is a string; PY1 dies on an array."""
+        """Return the error's JSON: an object whose detail is a string (docs/clients.md#error-bodies)."""
         body: JsonObject = {"title": self.title, "detail": self.detail, "status": self.status}
         if self.invalid_fields:
             body["invalid_fields"] = [
@@ -46,7 +46,7 @@ class Refusal(Exception):  # noqa: N818 (it is the answer, not a fault of ours)
         return body
 
     def response(self) -> JSONResponse:
-        """Return the answer."""
+        """Return the response."""
         headers = dict(self.headers)
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(self.retry_after_s)
@@ -54,17 +54,17 @@ class Refusal(Exception):  # noqa: N818 (it is the answer, not a fault of ours)
 
 
 def unauthenticated(detail: str = "You did not pass an authentication token") -> Refusal:
-    """Refuse a request whose token is missing or unknown."""
+    """Return 401: the token is missing or unknown."""
     return Refusal(401, "Unauthenticated", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def not_found() -> Refusal:
-    """Refuse a request for what is not there, or is another's: the two look the same."""
+    """Return 404. Another owner's predictions look the same as missing ones."""
     return Refusal(404, "Not found", NOT_FOUND)
 
 
 def unknown_version() -> Refusal:
-    """Refuse a version that the catalog doesn't have."""
+    """Return 422: the catalog doesn't have this version."""
     return Refusal(
         422,
         "Invalid version or not permitted",
@@ -73,34 +73,37 @@ def unknown_version() -> Refusal:
 
 
 def invalid(fields: Sequence[InvalidField]) -> Refusal:
-    """Refuse inputs, each with its own line."""
+    """Return 422 with a line for each invalid field."""
     lines = "".join(f"- {wrong.field}: {wrong.description}\n" for wrong in fields)
     return Refusal(422, "Input validation failed", lines, fields)
 
 
 def unreadable(name: str, description: str) -> Refusal:
-    """Refuse a part of a request that is not an input: a header, a cursor, a key of the body."""
+    """Return 422 for a part of a request that isn't an input: a header, a cursor, a key of the body."""
     return invalid([InvalidField("invalid", name, description)])
 
 
 def too_many(detail: str, retry_after_s: int) -> Refusal:
-    """Refuse what goes over a token's limit."""
+    """Return 429: the token has exceeded a limit."""
     return Refusal(429, "Too many requests", detail, retry_after_s=retry_after_s)
 
 
 def unavailable(detail: str) -> Refusal:
-    """Refuse while the database can't be reached; nothing is stored (trap 13: clients post again at once)."""
+    """Return 503: nothing was stored.
+
+    The clients retry a 503 at once, without an idempotency key: docs/clients.md#retries-of-a-create
+    """
     return Refusal(503, "Service unavailable", detail, retry_after_s=1)
 
 
 async def refused(_request: Request, error: Exception) -> JSONResponse:
-    """Answer a Refusal."""
-    assert isinstance(error, Refusal)  # noqa: S101 (FastAPI's type of a handler is wider)
+    """Handle a Refusal."""
+    assert isinstance(error, Refusal)  # noqa: S101 - FastAPI's handler type is wider
     return error.response()
 
 
 async def http_error(_request: Request, error: Exception) -> JSONResponse:
-    """Answer an error of the framework's own: no such route, no such method."""
+    """Handle an error of the framework: unknown route, unknown method."""
     assert isinstance(error, HTTPException)  # noqa: S101
     if error.status_code == HTTPStatus.NOT_FOUND:
         return not_found().response()
@@ -108,11 +111,13 @@ async def http_error(_request: Request, error: Exception) -> JSONResponse:
     return Refusal(error.status_code, title, f"{error.detail}.", headers=error.headers or {}).response()
 
 
-async def database_away(_request: Request, _error: Exception) -> JSONResponse:
-    """Answer while the database can't be reached."""
+async def database_unreachable(_request: Request, _error: Exception) -> JSONResponse:
+    """Handle a database that can't be reached."""
     return unavailable("The database can't be reached; try again.").response()
 
 
 async def unexpected(_request: Request, _error: Exception) -> JSONResponse:
-    """Answer a fault of ours; the server logs its traceback."""
-    return Refusal(500, "Internal server error", "Something went wrong in the gateway; its log says what.").response()
+    """Handle an error of ours; the server logs its traceback."""
+    return Refusal(
+        500, "Internal server error", "Something went wrong in the gateway. Its log has the details."
+    ).response()

@@ -1,5 +1,7 @@
-"""Output files, at signed URLs that a browser plays: in parts, with their types and names."""
+"""Output files: at signed URLs, with range requests, or as data URLs in the JSON."""
 
+import base64
+import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -8,81 +10,88 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
+from obstore.exceptions import BaseError
 
 from gateway.api import errors
-from gateway.api.services import Services, Serving
-from gateway.prediction import LinkError, file_of
-from gateway.record import File
+from gateway.api.dependencies import Services, ServicesDependency
+from gateway.links import LinkError
+from gateway.prediction import File, Prediction
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter()
 
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
-# What a browser shows without running any of it. Everything else is saved: a model may write a page or an SVG, whose
-# scripts would run at the gateway's own address.
-SHOWN = re.compile(r"(audio|video)/[\w.+-]+|image/(png|jpeg|gif|webp|avif|bmp)|text/plain|application/json")
+# Types that a browser displays without running scripts. Everything else is downloaded: a model may write HTML or SVG,
+# whose scripts would run with the gateway's origin.
+INLINE = re.compile(r"(audio|video)/[\w.+-]+|image/(png|jpeg|gif|webp|avif|bmp)|text/plain|application/json")
+# The official clients wrap an output in a file object only if it begins with https: or data:. They pass any
+# other string through: docs/clients.md#file-outputs
+OFFICIAL_CLIENTS = re.compile(r"replicate-(python|javascript)/|(Async)?Replicate/Python ")
 
 
 @dataclass(frozen=True)
 class Span:
-    """The bytes of a file from `start` up to, and without, `end`."""
+    """The bytes of a file from `start` to `end`, exclusive."""
 
     start: int
     end: int
 
 
 @router.api_route("/outputs/{signature}/{key:path}", methods=["GET", "HEAD"], include_in_schema=False)
-async def output(signature: str, key: str, request: Request, services: Serving) -> Response:
-    """Send a file, or the part of it that a Range header asks for."""
+async def output(signature: str, key: str, request: Request, services: ServicesDependency) -> Response:
+    """Send a file, or the part that a Range header asks for."""
     try:
-        services.links.check("file", key, signature)
+        services.record.links.check("file", key, signature)
     except LinkError as error:
         raise errors.Refusal(403, "Forbidden", f"This file can't be fetched: {error}.") from error
     prediction_id = request.state.prediction = key.partition("/")[0]
     row = await services.record.predictions.get(prediction_id)
-    file = file_of(row, key) if row else None
-    if file is None:  # retention has taken it
+    file = row.file(key) if row else None
+    if file is None:  # retention has deleted it
         raise errors.not_found()
     if bucket_url := await _presigned(request, services, key):
         return RedirectResponse(bucket_url, headers={"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"})
     headers = _headers(file)
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    # A range of another file than the client has begun with would be a wrong piece: If-Range says which that was.
+    # If-Range names the file that the client has a part of; a range of another file would not fit.
     ranged = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
     wanted = request.headers.get("range", "") if ranged else ""
     span = span_of(wanted, file.size)
     if span is None:
-        refusal = "The range lies beyond the file's end."
+        refusal = "The range starts beyond the end of the file."
         raise errors.Refusal(416, "Range not satisfiable", refusal, headers={"Content-Range": f"bytes */{file.size}"})
     partial = span != Span(0, file.size) or bool(RANGE.fullmatch(wanted))
     if partial and file.size:
         headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{file.size}"
     headers["Content-Length"] = str(span.end - span.start)
-    body = (
-        _nothing() if request.method == "HEAD" else await _begun(services.record.files.read(key, span.start, span.end))
-    )
+    chunks = services.record.files.read(key, span.start, span.end)
+    body = _nothing() if request.method == "HEAD" else await _started(chunks)
     return StreamingResponse(body, 206 if partial else 200, headers, media_type=file.media_type)
 
 
 async def _presigned(request: Request, services: Services, key: str) -> str | None:
-    """Return where the bucket itself serves a file; None: this client has it from here."""
-    # PY1 sends its token wherever it fetches, and follows no redirect; S3 would refuse a token beside a signature.
-    # The URL is signed for GET alone.
+    """Return the bucket's own URL of a file, or None if this client gets it from the gateway."""
+    # The Python 1.x client sends its token to every URL and follows no redirect (docs/clients.md#file-downloads), and
+    # S3 rejects a token next to a signature. The URL is signed for GET only.
     if not services.settings.file_redirects or request.method != "GET" or "authorization" in request.headers:
         return None
     return await services.record.files.presigned(key, services.settings.file_url_s)
 
 
 def span_of(header: str, size: int) -> Span | None:
-    """Return the part that a Range header asks for: the whole where it has none that we know, None beyond the end.
+    """Parse a Range header.
 
-    Several ranges at once are none that we know; the standard lets a server send the whole for these.
+    Returns:
+        The part of the file, or None if it starts beyond the end. A header that we don't support, such as one with
+        several ranges, gives the whole file, as RFC 9110 allows.
     """
     match = RANGE.fullmatch(header.replace(" ", ""))
     if not match or match[0] == "bytes=-":
         return Span(0, size)
     first, last = match[1], match[2]
-    if not first:  # the last so many bytes
+    if not first:  # bytes=-N: the last N bytes
         return Span(max(0, size - int(last)), size) if int(last) and size else None
     if last and int(last) < int(first):
         return Span(0, size)  # not a range at all
@@ -90,22 +99,22 @@ def span_of(header: str, size: int) -> Span | None:
 
 
 def _headers(file: File) -> dict[str, str]:
-    """Return what is said of a file."""
-    placing = "inline" if SHOWN.fullmatch(file.media_type.partition(";")[0].strip()) else "attachment"
+    """Return the headers of a file."""
+    disposition = "inline" if INLINE.fullmatch(file.media_type.partition(";")[0].strip()) else "attachment"
     return {
         "Accept-Ranges": "bytes",
-        "ETag": f'"{file.key.split("/")[1]}"',  # keys are never used again
+        "ETag": f'"{file.key.split("/")[1]}"',  # keys are never reused
         "Cache-Control": "private, max-age=3600, immutable",
-        "Content-Disposition": f"{placing}; filename*=UTF-8''{quote(file.name, safe='')}",
+        "Content-Disposition": f"{disposition}; filename*=UTF-8''{quote(file.name, safe='')}",
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox; default-src 'none'; img-src 'self'; media-src 'self'",
-        "Access-Control-Allow-Origin": "*",  # the URL is the permission; pages elsewhere may play it too
+        "Access-Control-Allow-Origin": "*",  # the URL is the permission; other sites may play it too
         "Cross-Origin-Resource-Policy": "cross-origin",
     }
 
 
-async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Return the chunks, the first one read already: after it an error could no longer become an answer."""
+async def _started(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Return the chunks after reading the first: later, an error could no longer become a response."""
     first = b""
     try:
         with suppress(StopAsyncIteration):
@@ -123,3 +132,26 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
 
 async def _nothing() -> AsyncIterator[bytes]:
     yield b""
+
+
+def wants_data_urls(request: Request, services: Services, base_url: str) -> bool:
+    """Return whether this client gets data URLs."""
+    if services.settings.output_files != "auto":
+        return services.settings.output_files == "data"
+    return not base_url.startswith("https:") and bool(OFFICIAL_CLIENTS.match(request.headers.get("user-agent", "")))
+
+
+async def data_urls(request: Request, services: Services, row: Prediction) -> dict[str, str]:
+    """Return data URLs by the keys of a prediction's files, or none if this client gets signed URLs."""
+    size = sum(file.size for file in row.files)
+    if not size or size > services.settings.data_url_bytes or not wants_data_urls(request, services, row.base_url):
+        return {}
+    urls = {}
+    try:
+        for file in row.files:
+            data = b"".join([chunk async for chunk in services.record.files.read(file.key)])
+            urls[file.key] = f"data:{file.media_type};base64,{base64.b64encode(data).decode()}"
+    except (OSError, BaseError) as error:  # retention has deleted it, or the store doesn't answer
+        logger.warning("can't make data URLs; sending signed URLs", extra={"prediction": row.id, "error": str(error)})
+        return {}
+    return urls

@@ -1,4 +1,4 @@
-"""Routes for those who run the gateway: health, and figures for Prometheus."""
+"""Health checks, and metrics for Prometheus."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,94 +11,98 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from gateway.api import errors
-from gateway.api.services import Services, Serving, answer, caller
-from gateway.record.numbers import DeliveryNumbers, Ends, Queue, Server
+from gateway.api.dependencies import Services, ServicesDependency, caller, json_response
+from gateway.record.statistics import EndedCount, QueueLength, ServerHealth, WebhookCounts
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/health/live")
 async def live() -> Response:
-    """Say that the process answers."""
-    return answer({"status": "live"})
+    """Return 200 while the process answers."""
+    return json_response({"status": "live"})
 
 
 @router.get("/health")
 @router.get("/health/ready")
-async def ready(services: Serving) -> Response:
-    """Say that the database answers too."""
+async def ready(services: ServicesDependency) -> Response:
+    """Return 200 while the database answers too."""
     if services.stopping.is_set():
-        raise errors.unavailable("The gateway is ending.")
+        raise errors.unavailable("The gateway is shutting down.")
     if not await services.record.ready():
         raise errors.unavailable("The database can't be reached.")
-    return answer({"status": "ready"})
+    return json_response({"status": "ready"})
 
 
 @router.get("/metrics")
-async def metrics(request: Request, services: Serving) -> Response:
-    """Return the figures: this process's own, and those of the record, which all gateways share."""
+async def metrics(request: Request, services: ServicesDependency) -> Response:
+    """Return the metrics of this process, and those of the database, which all gateways share."""
     if not services.settings.metrics_public:
         await caller(request)
     shared = CollectorRegistry()
-    shared.register(await _figures(services))
-    text = generate_latest(services.measures.registry) + generate_latest(shared)
+    shared.register(await _read_statistics(services))
+    text = generate_latest(services.metrics.registry) + generate_latest(shared)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-@dataclass(frozen=True, eq=False)  # Prometheus's registry keeps collectors by their hash
-class Figures(Collector):
-    """What the record says at one moment."""
+@dataclass(frozen=True, eq=False)  # Prometheus's registry hashes its collectors
+class SharedMetrics(Collector):
+    """The record's statistics at one moment."""
 
-    queues: list[Queue]
-    ends: list[Ends]
-    servers: list[Server]
-    deliveries: DeliveryNumbers
+    queues: list[QueueLength]
+    ended: list[EndedCount]
+    servers: list[ServerHealth]
+    webhooks: WebhookCounts
 
     def collect(self) -> Iterable[Metric]:
-        """Return the figures in Prometheus's terms."""
+        """Return the statistics as Prometheus metrics."""
         yield from self._queues()
-        yield from self._ends()
+        yield from self._ended()
         health = GaugeMetricFamily(
-            "gateway_server_health", "1 for a Cog server's health as last seen.", labels=["server", "queue", "health"]
+            "gateway_server_health",
+            "1 for the last known health of a Cog server.",
+            labels=["server", "queue", "health"],
         )
         for server in self.servers:
             health.add_metric([server.name, server.queue, server.health], 1)
         yield health
-        webhooks = GaugeMetricFamily(
-            "gateway_completed_webhooks", "The `completed` webhooks that are kept, by state.", labels=["state"]
+        by_state = GaugeMetricFamily(
+            "gateway_completed_webhooks", "`completed` webhooks in the database, by state.", labels=["state"]
         )
-        webhooks.add_metric(["owed"], self.deliveries.owed)
-        webhooks.add_metric(["delivered"], self.deliveries.delivered)
-        webhooks.add_metric(["given_up"], self.deliveries.given_up)
-        yield webhooks
+        by_state.add_metric(["owed"], self.webhooks.owed)
+        by_state.add_metric(["delivered"], self.webhooks.delivered)
+        by_state.add_metric(["given_up"], self.webhooks.given_up)
+        yield by_state
 
     def _queues(self) -> Iterable[Metric]:
         labels = ["model", "version"]
-        queued = GaugeMetricFamily("gateway_queued_predictions", "Predictions that wait.", labels=labels)
-        running = GaugeMetricFamily("gateway_running_predictions", "Predictions that run.", labels=labels)
-        oldest = GaugeMetricFamily("gateway_queue_age_seconds", "How long the oldest has waited.", labels=labels)
+        queued = GaugeMetricFamily("gateway_queued_predictions", "Queued predictions.", labels=labels)
+        running = GaugeMetricFamily("gateway_running_predictions", "Running predictions.", labels=labels)
+        oldest = GaugeMetricFamily("gateway_queue_age_seconds", "Age of the oldest queued prediction.", labels=labels)
         for queue in self.queues:
             queued.add_metric([queue.model, queue.version], queue.queued)
             running.add_metric([queue.model, queue.version], queue.running)
             oldest.add_metric([queue.model, queue.version], queue.oldest_s)
         return [queued, running, oldest]
 
-    def _ends(self) -> Iterable[Metric]:
+    def _ended(self) -> Iterable[Metric]:
         labels = ["model", "version", "status"]
-        count = CounterMetricFamily("gateway_ended_predictions", "Predictions that ended.", labels=labels)
-        queue_s = CounterMetricFamily("gateway_queue_seconds", "Sum of times from create to start.", labels=labels)
-        run_s = CounterMetricFamily("gateway_run_seconds", "Sum of times from start to end.", labels=labels)
-        for ends in self.ends:
-            values = [ends.model, ends.version, ends.status]
-            count.add_metric(values, ends.count)
-            queue_s.add_metric(values, ends.queue_s)
-            run_s.add_metric(values, ends.run_s)
+        count = CounterMetricFamily("gateway_ended_predictions", "Ended predictions.", labels=labels)
+        queue_s = CounterMetricFamily("gateway_queue_seconds", "Sum of the times from create to start.", labels=labels)
+        run_s = CounterMetricFamily("gateway_run_seconds", "Sum of the times from start to end.", labels=labels)
+        for ended in self.ended:
+            values = [ended.model, ended.version, ended.status]
+            count.add_metric(values, ended.count)
+            queue_s.add_metric(values, ended.queue_s)
+            run_s.add_metric(values, ended.run_s)
         return [count, queue_s, run_s]
 
 
-async def _figures(services: Services) -> Figures:
-    numbers = services.record.numbers
-    found = await numbers.queues()
-    busy = {queue.version for queue in found}
-    idle = [Queue(v.model, v.id, 0, 0, 0) for v in services.catalog.versions() if v.id not in busy]
-    return Figures([*found, *idle], await numbers.ends(), await numbers.servers(), await numbers.deliveries())
+async def _read_statistics(services: Services) -> SharedMetrics:
+    statistics = services.record.statistics
+    queues = await statistics.queues()
+    busy = {queue.version for queue in queues}
+    idle = [QueueLength(v.model, v.id, 0, 0, 0) for v in services.catalog.versions() if v.id not in busy]
+    return SharedMetrics(
+        [*queues, *idle], await statistics.ended(), await statistics.servers(), await statistics.webhooks()
+    )

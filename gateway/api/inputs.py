@@ -1,4 +1,4 @@
-"""Verify a prediction's inputs against its version's schema, before anything is stored."""
+"""Verify a prediction's inputs against the schema of its version, before anything is stored."""
 
 import json
 import math
@@ -9,12 +9,12 @@ from jsonschema.exceptions import ValidationError
 from gateway.api import errors
 from gateway.api.errors import InvalidField
 from gateway.catalog import Schema, Version
-from gateway.record import Json, JsonObject
+from gateway.prediction import Json, JsonObject
 
 MAX_SHOWN_CHARS = 60
 MAX_DEPTH = 64  # of lists and objects in a body
 
-# What jsonschema calls a rule, what Replicate's answers call breaking it, and the sentence for it.
+# By jsonschema's name of a rule: the error type in Replicate's responses, and the sentence.
 RULES = {
     "type": ("invalid_type", "Invalid type. Expected: {rule}, given: {given}"),
     "enum": ("enum", "Must be one of the following: {rule}"),
@@ -28,30 +28,30 @@ TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: 
 
 
 def parse_json(body: bytes) -> Json:
-    """Return the JSON value of a request's body.
+    """Parse a request's body.
 
     Raises:
-        Refusal: it isn't JSON, is nested too deeply, or holds what can't be stored: NaN, an infinity, a NUL
-            character, half a surrogate pair.
+        Refusal: It isn't JSON, is nested too deeply, or contains what PostgreSQL can't store: NaN, an infinity, a
+            NUL character or a lone surrogate.
     """
     try:
         value: Json = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
         _check_storable(value, 0)
     except RecursionError as error:
         raise errors.unreadable("body", f"Must be nested at most {MAX_DEPTH} deep") from error
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are such
+    except ValueError as error:  # also UnicodeDecodeError and JSONDecodeError
         raise errors.unreadable("body", f"Must be JSON: {error}") from error
     return value
 
 
 def verified(version: Version, given: JsonObject) -> JsonObject:
-    """Return the inputs to store: those the version knows, without nulls for optional ones, whole numbers as integers.
+    """Return the inputs to store: the known ones, without nulls for optional ones, whole numbers as integers.
 
     Raises:
-        Refusal: inputs are missing, or not as the schema says; it has a sentence for each.
+        Refusal: Inputs are missing or don't match the schema. It has a sentence for each.
     """
     known = {name: value for name, value in given.items() if name in version.inputs}
-    # coglet answers 422 to an explicit null, so one for an optional input is left out, which means the same.
+    # coglet answers an explicit null with 422, so a null for an optional input is left out, which means the same.
     kept = {name: value for name, value in known.items() if value is not None or name in version.required}
     wrong = [
         InvalidField("required", f"input.{name}", f"{name} is required")
@@ -66,34 +66,34 @@ def verified(version: Version, given: JsonObject) -> JsonObject:
 
 
 def shown(value: Json) -> str:
-    """Return a value as JSON, cut to a length that fits a line."""
+    """Return a value as JSON, shortened to fit on a line."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}... ({len(text)} characters)"
 
 
 def _field(name: str, error: ValidationError) -> InvalidField:
-    """Return an error of jsonschema's in the words that Replicate's clients know."""
+    """Return an error of jsonschema in Replicate's form."""
     field = ".".join(["input", name, *(str(step) for step in error.absolute_path)])
-    kind, sentence = RULES.get(str(error.validator), (str(error.validator), "Must be as its schema says: {rule}"))
+    kind, sentence = RULES.get(str(error.validator), (str(error.validator), "Does not match its schema: {rule}"))
     rule: Json = error.validator_value  # type: ignore[assignment]  # Unset only in errors made by hand
     instance: Json = error.instance  # type: ignore[assignment]
     listed = ", ".join(shown(choice) for choice in rule) if isinstance(rule, list) else str(rule)
     given = TYPES.get(type(instance), "null")
     description = sentence.format(rule=listed, given=given)
     if kind == "invalid_type" and isinstance(instance, str) and rule in ("integer", "number"):
-        description += f", {shown(instance)}; numbers stand without quotes"
+        description += f", {shown(instance)}; write numbers without quotes"
     elif kind != "invalid_type":
         description += f", but is {shown(instance)}"
     return InvalidField(kind, field, description)
 
 
 def _whole(about: Schema, value: Json) -> Json:
-    """Return 3 for 3.0 where the schema wants an integer: JSON has one kind of number, Python's models have two."""
+    """Return 3 for 3.0 if the schema wants an integer: JSON has one kind of number, Python has two."""
     return int(value) if isinstance(value, float) and about.get("type") == "integer" else value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:
@@ -104,11 +104,11 @@ def _finite(text: str) -> float:
 
 
 def _check_storable(value: Json, depth: int) -> None:
-    """Raise ValueError for text that PostgreSQL can't hold, RecursionError for nesting beyond MAX_DEPTH."""
+    """Raise ValueError for text that PostgreSQL can't store, RecursionError for nesting beyond MAX_DEPTH."""
     if depth > MAX_DEPTH:
         raise RecursionError
     if isinstance(value, str) and ("\0" in value or not _encodes(value)):
-        raise ValueError(f"{value[:MAX_SHOWN_CHARS]!r} holds a NUL character or half a surrogate pair")
+        raise ValueError(f"{value[:MAX_SHOWN_CHARS]!r} contains a NUL character or a lone surrogate")
     if isinstance(value, dict):
         for key, item in value.items():
             _check_storable(key, depth + 1)
@@ -119,7 +119,7 @@ def _check_storable(value: Json, depth: int) -> None:
 
 
 def _encodes(text: str) -> bool:
-    """Tell whether a text has a UTF-8 form: a lone surrogate has none."""
+    """Return whether a text can be encoded as UTF-8: a lone surrogate can't."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,16 +1,147 @@
-"""How many predictions a second a token may create."""
+"""Limits on requests: the size and duration of headers and bodies, and the rate of creates."""
 
+import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
 
-from gateway.api import errors
+import h11
+from fastapi import Request
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gateway.api.errors import Refusal, too_many
+
+
+async def read_body(request: Request, limit_bytes: int, limit_s: float) -> bytes:
+    """Return a request's body.
+
+    Raises:
+        Refusal: The body is larger than `limit_bytes`, or says so in Content-Length, or takes longer than `limit_s`.
+    """
+    too_large = Refusal(413, "Request too large", f"The body must have at most {limit_bytes} bytes.")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limit_bytes:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limit_s):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit_bytes:
+                    raise too_large
+    except TimeoutError as error:
+        detail = f"The body must arrive within {limit_s:g} seconds."
+        raise Refusal(408, "Request timeout", detail) from error
+    return bytes(body)
+
+
+@dataclass(frozen=True)
+class CloseUnread:
+    """Middleware that closes the connection after a response to a request whose body was not read to its end.
+
+    Otherwise the server would keep receiving the rest at the client's pace. Routes that need no body don't read one
+    either: the JavaScript client labels a GET as JSON and cancels with an empty body (docs/clients.md#unread-bodies).
+    """
+
+    app: ASGIApp
+    linger_s: float  # how long the rest of the body may keep arriving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application."""
+        if scope["type"] != "http" or not _has_body(scope):
+            await self.app(scope, receive, send)
+            return
+        unread = True
+
+        async def watched_receive() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and bool(message.get("more_body"))
+            return message
+
+        async def closing_send(message: Message) -> None:
+            if unread and message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Connection"] = "close"
+            elif unread and not message.get("more_body"):
+                # Closing a connection while the client still sends resets it, and the client loses the response. So
+                # the response goes out first, then the rest of the body is dropped for a while.
+                await send({**message, "more_body": True})
+                await _drop(receive, self.linger_s)
+                message = {"type": "http.response.body", "body": b""}
+            await send(message)
+
+        await self.app(scope, watched_receive, closing_send)
+
+
+async def _drop(receive: Receive, limit_s: float) -> None:
+    """Receive the rest of a request and discard it."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            while (await receive()).get("more_body"):
+                pass
+
+
+def _has_body(scope: Scope) -> bool:
+    """Return whether a request announces a body."""
+    headers = dict(scope["headers"])
+    return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+
+
+def protocol(header_s: float) -> type[H11Protocol]:
+    """Return the protocol class that uvicorn instantiates for each connection."""
+    return type("Protocol", (BoundedProtocol,), {"header_s": header_s})
+
+
+class BoundedProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1 with a timeout for the request line and the headers.
+
+    uvicorn has a timeout only for the pause between requests, so a client that sends a byte now and then could stay
+    forever.
+    """
+
+    header_s = 10.0  # overridden with the setting
+    _header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the timer for the first request."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def data_received(self, data: bytes) -> None:
+        """Receive data. The timer runs from the first byte of a request to the end of its headers."""
+        if self._header_timer is None and self.conn.their_state is h11.IDLE:
+            self._start_timer()
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timer."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _start_timer(self) -> None:
+        self._header_timer = self.loop.call_later(self.header_s, self._give_up)
+
+    def _stop_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _give_up(self) -> None:
+        self._header_timer = None
+        # The response to a short request may be under way: its headers came, and their_state is IDLE again.
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
 
 @dataclass
 class Bucket:
-    """What a token has left, and since when."""
+    """A token bucket: what is left in it, and when that was counted."""
 
     left: float
     at_s: float
@@ -18,18 +149,22 @@ class Bucket:
 
 @dataclass
 class CreateRate:
-    """Count each token's creates in this process: `per_s` on average, `burst` at once after a rest.
+    """Limit each token's creates in this process to `per_s` on average, and `burst` at once.
 
-    Several gateways count apart, so that together they let through as many times that.
+    Each gateway process counts for itself, so n processes allow n times as many.
     """
 
     per_s: float  # 0: no limit
     burst: int
     clock: Callable[[], float] = time.monotonic
-    buckets: dict[int, Bucket] = field(default_factory=dict)  # one a token, of which there are few
+    buckets: dict[int, Bucket] = field(default_factory=dict)  # by token id
 
     def take(self, token_id: int) -> None:
-        """Count one create. Raises Refusal when there are too many."""
+        """Count one create.
+
+        Raises:
+            Refusal: The token has exceeded its limit.
+        """
         if not self.per_s:
             return
         now_s = self.clock()
@@ -37,8 +172,9 @@ class CreateRate:
         bucket.left = min(self.burst, bucket.left + (now_s - bucket.at_s) * self.per_s)
         bucket.at_s = now_s
         if bucket.left < 1:
-            # Trap 14: JS tries a 429 six times at once, so the burst is wide and waiting work is queued, not refused.
-            raise errors.too_many(
+            # The JavaScript client retries a 429 six times at once and ignores Retry-After. So the burst is large, and
+            # work waits in the queue instead of being refused: docs/clients.md#rate-limits
+            raise too_many(
                 f"Your token creates more than {self.per_s:g} predictions a second.",
                 max(1, ceil((1 - bucket.left) / self.per_s)),
             )

@@ -1,74 +1,78 @@
-"""Routes of what is offered: models, versions, deployments' account, the webhooks' secret."""
+"""Routes for models, versions, the account and the webhooks' secret."""
 
 from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from gateway.api import described, errors, openapi
-from gateway.api.services import Asking, Name, Owner, Services, Serving, answer
+from gateway.api import errors, openapi
+from gateway.api.dependencies import CallerDependency, Name, Owner, Services, ServicesDependency, json_response
 from gateway.catalog import Model, Version
-from gateway.prediction import timestamp
-from gateway.record import JsonObject
-from gateway.webhooks import secret_of
+from gateway.links import timestamp
+from gateway.prediction import JsonObject
+from gateway.webhooks.rules import secret_of
 
 router = APIRouter()
 
 VersionId: TypeAlias = Annotated[str, Path(description="The ID of the version")]
 
 
-@router.get("/models", **described.MODELS)
-async def list_models(services: Serving, caller: Asking) -> Response:
-    """List the models that are offered, in one page."""
+@router.get("/models", **openapi.MODELS)
+async def list_models(services: ServicesDependency, caller: CallerDependency) -> Response:
+    """List the models, on one page."""
     runs = await _runs(services)
-    return answer(_page([_model(model, runs, caller.base_url) for model in services.catalog.models.values()]))
+    return json_response(_page([_model(model, runs, caller.base_url) for model in services.catalog.models.values()]))
 
 
-@router.get("/models/{owner}/{name}", **described.MODEL)
-async def get_model(owner: Owner, name: Name, services: Serving, caller: Asking) -> Response:
+@router.get("/models/{owner}/{name}", **openapi.MODEL)
+async def get_model(owner: Owner, name: Name, services: ServicesDependency, caller: CallerDependency) -> Response:
     """Get a model."""
-    return answer(_model(_named(services, owner, name), await _runs(services), caller.base_url))
+    return json_response(_model(_named(services, owner, name), await _runs(services), caller.base_url))
 
 
-@router.get("/models/{owner}/{name}/openapi.json", **described.DOCUMENT)
-async def get_document(owner: Owner, name: Name, request: Request, services: Serving, caller: Asking) -> Response:
-    """Get the part of the OpenAPI document that a model's page shows, with the model's own inputs."""
+@router.get("/models/{owner}/{name}/openapi.json", **openapi.DOCUMENT)
+async def get_document(
+    owner: Owner, name: Name, request: Request, services: ServicesDependency, caller: CallerDependency
+) -> Response:
+    """Get the part of the OpenAPI document that documents a model, with its inputs."""
     model = _named(services, owner, name)
-    return answer(openapi.page_of(request.app.openapi(), model, caller.base_url))
+    return json_response(openapi.model_document(request.app.openapi(), model, caller.base_url))
 
 
-@router.get("/models/{owner}/{name}/versions", **described.VERSIONS)
-async def list_versions(owner: Owner, name: Name, services: Serving, _caller: Asking) -> Response:
-    """List a model's versions, newest first, in one page."""
-    return answer(_page([_version(version) for version in _named(services, owner, name).versions]))
+@router.get("/models/{owner}/{name}/versions", **openapi.VERSIONS)
+async def list_versions(owner: Owner, name: Name, services: ServicesDependency, _caller: CallerDependency) -> Response:
+    """List a model's versions, newest first, on one page."""
+    return json_response(_page([_version(version) for version in _named(services, owner, name).versions]))
 
 
-# Trap 15: PY1's run() asks for this after the create, and raises if it isn't there.
-@router.get("/models/{owner}/{name}/versions/{version_id}", **described.VERSION)
-async def get_version(owner: Owner, name: Name, version_id: VersionId, services: Serving, _caller: Asking) -> Response:
+# The Python 1.x client's run() requests this after the create and raises on a 404: docs/clients.md#version-lookup
+@router.get("/models/{owner}/{name}/versions/{version_id}", **openapi.VERSION)
+async def get_version(
+    owner: Owner, name: Name, version_id: VersionId, services: ServicesDependency, _caller: CallerDependency
+) -> Response:
     """Get a version with its schemas."""
     version = _named(services, owner, name).version(version_id)
     if version is None:
         raise errors.not_found()
-    return answer(_version(version))
+    return json_response(_version(version))
 
 
-@router.get("/webhooks/default/secret", **described.SECRET)
-async def get_secret(services: Serving, caller: Asking) -> Response:
-    """Get the secret that the caller's webhooks are signed with."""
-    return answer({"key": secret_of(services.record.secrets.webhooks, caller.owner)})
+@router.get("/webhooks/default/secret", **openapi.SECRET)
+async def get_secret(services: ServicesDependency, caller: CallerDependency) -> Response:
+    """Get the signing secret of the caller's webhooks."""
+    return json_response({"key": secret_of(services.record.secrets.webhooks, caller.owner)})
 
 
-@router.get("/account", **described.ACCOUNT)
-async def get_account(caller: Asking) -> Response:
-    """Get the caller's account: there is one for each token."""
-    return answer({"type": "user", "username": caller.token.name, "name": caller.token.name, "github_url": ""})
+@router.get("/account", **openapi.ACCOUNT)
+async def get_account(caller: CallerDependency) -> Response:
+    """Get the caller's account. Each token has its own."""
+    return json_response({"type": "user", "username": caller.token.name, "name": caller.token.name, "github_url": ""})
 
 
 @router.api_route("/files", methods=["GET", "POST"], include_in_schema=False)
 @router.api_route("/files/{rest:path}", methods=["GET", "POST", "DELETE"], include_in_schema=False)
-async def no_files(_caller: Asking, rest: str = "") -> Response:  # noqa: ARG001
-    """Refuse: input files travel as URLs or data URLs; the gateway keeps none."""
+async def no_files(_caller: CallerDependency, rest: str = "") -> Response:  # noqa: ARG001
+    """Answer 404: input files are sent as URLs or data URLs; the gateway stores none."""
     raise errors.not_found()
 
 
@@ -80,10 +84,10 @@ def _named(services: Services, owner: str, name: str) -> Model:
 
 
 async def _runs(services: Services) -> dict[str, int]:
-    """Return how many predictions of each model have ended."""
+    """Return the number of ended predictions of each model."""
     runs: dict[str, int] = {}
-    for ends in await services.record.numbers.ends():
-        runs[ends.model] = runs.get(ends.model, 0) + ends.count
+    for ended in await services.record.statistics.ended():
+        runs[ended.model] = runs.get(ended.model, 0) + ended.count
     return runs
 
 

@@ -1,16 +1,213 @@
-"""The documented pages: for each model, a part of the gateway's own OpenAPI document, with that model's inputs."""
+"""The OpenAPI document: what it says of each route, and its part for each model.
+
+The texts of the documented routes are Replicate's.
+"""
 
 from copy import deepcopy
+from typing import Any, TypedDict
 
-from gateway.api.described import SchemaObject, create_body
 from gateway.catalog import Model, Version
+from gateway.prediction import Status
 
 PATHS = ("/predictions", "/predictions/{prediction_id}", "/predictions/{prediction_id}/cancel")
-COGS_OWN = ("title", "x-order", "nullable")  # what Cog's schemas say beyond the documented ones
+COG_ONLY = ("title", "x-order", "nullable")  # keys of Cog's schemas that the documented ones don't have
+
+SchemaObject = dict[str, Any]  # a part of the document, as FastAPI takes it
 
 
-def page_of(document: SchemaObject, model: Model, base_url: str) -> SchemaObject:
-    """Return the document of a model: three paths, and a create whose body has the inputs of its newest version."""
+class Route(TypedDict, total=False):
+    """The arguments of a route's decorator."""
+
+    summary: str
+    description: str
+    status_code: int
+    responses: dict[int | str, SchemaObject]
+    openapi_extra: SchemaObject
+
+
+AUTHORIZATION: SchemaObject = {
+    "name": "Authorization",
+    "in": "header",
+    "required": True,
+    "description": "Eg: Bearer $REPLICATE_API_TOKEN. ",
+    "schema": {"type": "string"},
+}
+CONTENT_TYPE: SchemaObject = {
+    "name": "Content-Type",
+    "in": "header",
+    "required": True,
+    "description": "Eg: application/json. ",
+    "schema": {"type": "string"},
+}
+PREFER: SchemaObject = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "Eg: wait=10. How many seconds, from 1 to 60, to wait for the output; wait alone means 60.",
+    "schema": {"type": "string"},
+}
+CANCEL_AFTER: SchemaObject = {
+    "name": "Cancel-After",
+    "in": "header",
+    "required": False,
+    "description": "Eg: 90s. Cancel the prediction after this time, at least 5 seconds: 90, 90s, 5m or 1h.",
+    "schema": {"type": "string"},
+}
+
+TIME: SchemaObject = {"type": "string", "format": "date-time"}
+PREDICTION: SchemaObject = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "model": {"type": "string"},
+        "version": {"type": "string"},
+        "input": {"type": "object"},
+        "output": {"description": "See the model's Output schema. Null until the prediction has succeeded."},
+        "logs": {"type": "string"},
+        "error": {"type": ["string", "null"]},
+        "status": {"type": "string", "enum": [str(status) for status in Status]},
+        "source": {"type": "string"},
+        "data_removed": {"type": "boolean"},
+        "created_at": TIME,
+        "started_at": {**TIME, "type": ["string", "null"]},
+        "completed_at": {**TIME, "type": ["string", "null"]},
+        "deadline": TIME,
+        "metrics": {"type": "object"},
+        "webhook": {"type": "string"},
+        "webhook_events_filter": {"type": "array", "items": {"type": "string"}},
+        "urls": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+    "required": [
+        *("id", "model", "version", "input", "output", "logs", "error", "status", "source", "data_removed"),
+        *("created_at", "started_at", "completed_at", "metrics", "urls"),
+    ],
+}
+ERROR: SchemaObject = {
+    "type": "object",
+    "properties": {
+        "title": {"type": "string"},
+        "detail": {"type": "string"},
+        "status": {"type": "integer"},
+        "invalid_fields": {"type": "array", "items": {"type": "object"}},
+        "retry_after": {"type": "integer"},
+    },
+    "required": ["title", "detail", "status"],
+}
+
+
+def page_of(item: SchemaObject) -> SchemaObject:
+    """Return the schema of a page of a list."""
+    link = {"type": ["string", "null"]}
+    return {
+        "type": "object",
+        "properties": {"previous": link, "next": link, "results": {"type": "array", "items": item}},
+        "required": ["previous", "next", "results"],
+    }
+
+
+def answers(schema: SchemaObject, *refusals: int, status: int = 200) -> dict[int | str, SchemaObject]:
+    """Return the responses of a route: the successful one and its errors."""
+    refused = {
+        401: "no valid token",
+        404: "not found",
+        408: "the body arrived too slowly",
+        413: "the body is too large",
+    }
+    refused |= {422: "the request is invalid", 429: "too many requests", 503: "the database can't be reached"}
+    found: dict[int | str, SchemaObject] = {
+        status: {"description": "successful operation", "content": {"application/json": {"schema": schema}}}
+    }
+    for code in (401, *refusals, 503):
+        found[code] = {"description": refused[code], "content": {"application/json": {"schema": ERROR}}}
+    return found
+
+
+def create_body(inputs: SchemaObject, version: str | None) -> SchemaObject:
+    """Return the schema of a create's body with a model's inputs, and a version's id as the example."""
+    properties = {
+        "input": inputs,
+        "stream": {
+            "description": "Request a URL to receive streaming output using server-sent events (SSE).",
+            "type": "boolean",
+        },
+        "version": {"description": f"Eg: {version}. The ID of the model version", "type": "string"},
+        "webhook": {
+            "description": "An HTTPS URL for receiving a webhook when the prediction has new output. The webhook will "
+            "be a POST request where the request body is the same as the response body of the get prediction "
+            "operation. If there are network problems, we will retry the webhook a few times, so make sure it can be "
+            "safely called more than once. Replicate will not follow redirects when sending webhook requests to your "
+            "service, so be sure to specify a URL that will resolve without redirecting.",
+            "type": "string",
+        },
+        "webhook_events_filter": {
+            "description": "By default, we will send requests to your webhook URL whenever there are new outputs or "
+            "the prediction has finished. You can change which events trigger webhook requests by specifying "
+            "webhook_events_filter in the prediction request: start: immediately on prediction start, output: each "
+            "time a prediction generates an output (note that predictions can generate multiple outputs), logs: each "
+            "time log output is generated by a prediction, completed: when the prediction reaches a terminal state "
+            "(succeeded/canceled/failed).",
+            "type": "string",
+        },
+    }
+    if version is None:
+        del properties["version"]
+    required = [name for name in ("input", "version") if name in properties]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _request_body(schema: SchemaObject) -> SchemaObject:
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+ANY_INPUT: SchemaObject = {"type": "object", "description": "See the Input schema of the model's version."}
+EXAMPLE = "8cf61ea6c56afd61d8f5b9ffd14d7c216c0a93844ce2d82ac1c9ecc9c7f24e05"
+
+
+def _create(version: str | None, *refusals: int) -> Route:
+    """Describe a route that creates a prediction."""
+    responses = answers(PREDICTION, *refusals, 408, 413, 422, 429, status=201)
+    responses[202] = {**responses[201], "description": "created; the wait timed out before the end"}
+    return Route(
+        summary="Create a prediction and get the output.",
+        description="Create a prediction and get the output.",
+        status_code=201,
+        responses=responses,
+        openapi_extra={
+            "parameters": [AUTHORIZATION, CONTENT_TYPE, PREFER, CANCEL_AFTER],
+            "requestBody": _request_body(create_body(ANY_INPUT, version)),
+        },
+    )
+
+
+def _route(text: str, schema: SchemaObject, *refusals: int) -> Route:
+    """Describe a route that needs only a token."""
+    return Route(
+        summary=text,
+        description=text,
+        responses=answers(schema, *refusals),
+        openapi_extra={"parameters": [AUTHORIZATION]},
+    )
+
+
+OBJECT: SchemaObject = {"type": "object"}
+
+LIST = _route("List the first page of your predictions", page_of(PREDICTION), 422)
+GET = _route("Get the latest version of a prediction by id", PREDICTION, 404)
+CANCEL = _route("Cancel an in progress prediction", PREDICTION, 404)
+CREATE = _create(EXAMPLE)
+CREATE_BY_MODEL = _create(None, 404)
+CREATE_BY_DEPLOYMENT = _create(None, 404)
+MODELS = _route("List the models", page_of(OBJECT))
+MODEL = _route("Get a model", OBJECT, 404)
+VERSIONS = _route("List a model's versions, newest first", page_of(OBJECT), 404)
+VERSION = _route("Get a version with its schemas", OBJECT, 404)
+DOCUMENT = _route("Get the part of this document for a model", OBJECT, 404)
+SECRET = _route("Get the signing secret of your webhooks", OBJECT)
+ACCOUNT = _route("Get your account: the name of your token", OBJECT)
+
+
+def model_document(document: SchemaObject, model: Model, base_url: str) -> SchemaObject:
+    """Return the documented page of a model: three paths, with the inputs of its latest version."""
     paths = {path: deepcopy(document["paths"][path]) for path in PATHS}
     content = paths["/predictions"]["post"]["requestBody"]["content"]["application/json"]
     content["schema"] = create_body(documented_inputs(model.latest), model.latest.id)
@@ -23,13 +220,13 @@ def page_of(document: SchemaObject, model: Model, base_url: str) -> SchemaObject
 
 
 def documented_inputs(version: Version) -> SchemaObject:
-    """Return a version's inputs as its documented page shows them, in the order of their names."""
+    """Return a version's inputs as the documented page shows them, sorted by name."""
     shown: SchemaObject = {}
     for name, about in sorted(version.inputs.items()):
         shown[name] = {
             key: value
             for key, value in about.items()
-            if key not in COGS_OWN and not (key == "default" and value is None)
+            if key not in COG_ONLY and not (key == "default" and value is None)
         }
     inputs: SchemaObject = {"type": "object", "properties": shown}
     if version.required:

@@ -1,17 +1,29 @@
-"""The page that a browser sees: static files, under a policy that lets nothing else in."""
+"""The web page's static files, and the two routes that only the page uses: queue positions and previews."""
 
+import json
 from pathlib import Path
+from typing import Annotated, cast
 
-from fastapi import FastAPI, Request
+import httpx
+from fastapi import APIRouter, FastAPI, Request
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from gateway.api import errors
-from gateway.api.services import Services, Serving
+from gateway.api.dependencies import CallerDependency, Name, Owner, Services, ServicesDependency, json_response
+from gateway.api.limits import read_body
+from gateway.prediction import JsonObject
 
-# The page, its own scripts and styles, the outputs and the seeds that it plays; no other place, no inline script.
-# Outputs that are in a bucket come from there.
+router = APIRouter(include_in_schema=False)
+
+PREVIEW_TIMEOUT_S = 5.0
+NO_PREVIEW = "This model has no preview."
+PREVIEW_BODY = "The body must be a JSON object whose `input` is an object."
+
+# The page's own scripts and styles, and the files that it plays. No other origin but the outputs' bucket, and no inline
+# script.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' data: blob:{bucket}; "
     "img-src 'self' data: blob:{bucket}; media-src 'self' data: blob:{bucket}; font-src 'self'; "
@@ -20,7 +32,7 @@ POLICY = (
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # asked for again each time, and not sent again when it is the same
+    "Cache-Control": "no-cache",  # revalidated each time, and not sent again if unchanged
 }
 
 
@@ -28,17 +40,17 @@ class Page(StaticFiles):
     """The files of the page."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Return a file with the headers that all of the page has."""
+        """Return a file with the page's headers."""
         response = await super().get_response(path, scope)
         response.headers.update(_headers(scope["app"].state.services))
         return response
 
 
 def mount(app: FastAPI, folder: Path) -> None:
-    """Serve the page at / where a browser asks, and what it loads at /web/."""
+    """Serve the page at / to browsers, and its files at /web/."""
 
     @app.get("/", include_in_schema=False)
-    async def index(request: Request, services: Serving) -> Response:
+    async def index(request: Request, services: ServicesDependency) -> Response:
         document = folder / "index.html"
         if "text/html" not in request.headers.get("accept", "") or not document.is_file():
             raise errors.not_found()
@@ -50,3 +62,41 @@ def mount(app: FastAPI, folder: Path) -> None:
 def _headers(services: Services) -> dict[str, str]:
     bucket = f" {services.files_origin}" if services.files_origin else ""
     return {"Content-Security-Policy": POLICY.format(bucket=bucket), **HEADERS}
+
+
+@router.get("/predictions/{prediction_id}/queue")
+async def get_queue_position(
+    prediction_id: Annotated[str, PathParameter(max_length=64)], services: ServicesDependency, caller: CallerDependency
+) -> Response:
+    """Get a prediction's position in its model's queue, from 1; null once it has started."""
+    row = await services.record.predictions.get(prediction_id, caller.owner)
+    if row is None:
+        raise errors.not_found()
+    return json_response({"position": await services.record.predictions.queue_position(row)})
+
+
+@router.post("/models/{owner}/{name}/preview")
+async def preview(
+    owner: Owner, name: Name, request: Request, services: ServicesDependency, _caller: CallerDependency
+) -> Response:
+    """Get a preview of an input from the model's preview server, without running the model."""
+    url = services.settings.previews.get(f"{owner}/{name}")
+    if url is None:
+        raise errors.Refusal(404, "Not found", NO_PREVIEW)
+    try:
+        body = json.loads(await read_body(request, services.settings.body_bytes, services.settings.body_s))
+    except ValueError as error:
+        raise errors.Refusal(422, "Invalid body", PREVIEW_BODY) from error
+    if not isinstance(body, dict) or not isinstance(body.get("input"), dict):
+        raise errors.Refusal(422, "Invalid body", PREVIEW_BODY)
+    return json_response(await _ask(services.http, url, body["input"]))
+
+
+async def _ask(client: httpx.AsyncClient, url: str, values: JsonObject) -> JsonObject:
+    """Return a preview server's answer, or raise a Refusal if there is none."""
+    try:
+        reply = await client.post(url, json={"input": values}, timeout=PREVIEW_TIMEOUT_S)
+        reply.raise_for_status()
+        return cast(JsonObject, reply.json())
+    except (httpx.HTTPError, ValueError) as error:
+        raise errors.unavailable("The model's preview server doesn't answer.") from error

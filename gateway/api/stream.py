@@ -1,4 +1,4 @@
-"""A prediction's events: server-sent, replayed from the beginning, with ids to go on from."""
+"""A prediction's events as server-sent events, replayed from the beginning or from a client's last event id."""
 
 import json
 import re
@@ -10,22 +10,22 @@ from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from gateway.api import errors
-from gateway.api.services import Services, Serving, base_url
-from gateway.api.waiting import states
-from gateway.prediction import LinkError
-from gateway.record import Json, Prediction, Status, resolve
+from gateway.api.dependencies import Services, ServicesDependency, base_url
+from gateway.api.wait import states
+from gateway.links import LinkError
+from gateway.prediction import Json, Prediction, Status, resolve
 
 router = APIRouter()
 
-PING_S = 10  # trap 10: PY1 reads for 30 s; a proxy on the way may be less patient
-MAX_S = 24 * 3600.0  # a stream ends then; a client that still listens comes back
+PING_S = 10  # the Python 1.x client gives up after 30 s of silence: docs/clients.md#stream-keep-alive
+MAX_S = 24 * 3600.0  # then the stream ends, and a client that still listens reconnects
 EVENT_ID = re.compile(r"(logs|output|error|done)-(\d{1,15})", re.ASCII)
 HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
 
 
 @dataclass
 class Place:
-    """How far a client is: the characters of the logs and the outputs that it has, and whether it knows the end."""
+    """What a client has received: characters of the logs, outputs, and the end."""
 
     logs: int = 0
     outputs: int = 0
@@ -34,10 +34,12 @@ class Place:
 
 
 @router.get("/stream/{signature}/{prediction_id}", include_in_schema=False)
-async def stream(signature: str, prediction_id: str, request: Request, services: Serving, logs: str = "") -> Response:
-    """Send a prediction's events. Trap 7: clients come without a token, so the URL is signed."""
+async def stream(
+    signature: str, prediction_id: str, request: Request, services: ServicesDependency, logs: str = ""
+) -> Response:
+    """Send a prediction's events. Clients send no token here, so the URL is signed: docs/clients.md#signed-urls."""
     try:
-        services.links.check("stream", prediction_id, signature)
+        services.record.links.check("stream", prediction_id, signature)
     except LinkError as error:
         raise errors.Refusal(403, "Forbidden", f"This stream can't be opened: {error}.") from error
     request.state.prediction = prediction_id
@@ -46,15 +48,15 @@ async def stream(signature: str, prediction_id: str, request: Request, services:
         raise errors.not_found()
     place = place_of(request.headers.get("last-event-id", ""), row)
     if place.done:
-        return Response(status_code=204)  # tells an EventSource not to come back
-    # Some clients fail on events that they don't know, so logs are sent only where they are asked for.
+        return Response(status_code=204)  # tells an EventSource not to reconnect
+    # Some clients fail on unknown events, so logs are sent only on request.
     with_logs = logs in ("1", "true")
     events = _events(services, prediction_id, base_url(request), place, with_logs)
     return EventSourceResponse(events, headers=HEADERS, ping=PING_S, sep="\n")
 
 
 def place_of(last_event_id: str, row: Prediction) -> Place:
-    """Return how far the id of the last event says that a client is; an id that isn't ours says nothing."""
+    """Return the place that a client's last event id stands for: the beginning for an unknown id."""
     match = EVENT_ID.fullmatch(last_event_id)
     if not match:
         return Place()
@@ -69,12 +71,12 @@ def place_of(last_event_id: str, row: Prediction) -> Place:
 async def _events(
     services: Services, prediction_id: str, base: str, place: Place, with_logs: bool
 ) -> AsyncIterator[ServerSentEvent]:
-    """Yield what a client does not have yet, up to `done`.
+    """Yield the events that a client has not received yet, up to `done`.
 
-    Trap 9: PY1 drops events as long as none had an id, and raises on any but output, logs, error and done. Hence an
-    id on each, and no others; a comment keeps the connection alive.
+    Every event has an id, and there are no event types but output, logs, error and done, because the Python 1.x client
+    drops or rejects anything else (docs/clients.md#stream-events). Comments keep the connection alive.
     """
-    with services.measures.streams.track_inprogress():
+    with services.metrics.streams.track_inprogress():
         async for row in states(services.record, prediction_id, services.stopping, MAX_S):
             if with_logs and len(row.logs) > place.logs:
                 news, place.logs = row.logs[place.logs :], len(row.logs)
@@ -88,7 +90,7 @@ def _end(services: Services, row: Prediction, base: str, place: Place) -> list[S
     """Return the events of a prediction's end."""
     events = []
     if row.status is Status.SUCCEEDED:
-        output = resolve(row.output, row.files, lambda file: services.links.file(base, file.key))
+        output = resolve(row.output, row.files, lambda file: services.record.links.file(base, file.key))
         texts = list(_leaves(output))
         events += [_event("output", place.outputs + n + 1, text) for n, text in enumerate(texts[place.outputs :])]
     if row.status is Status.FAILED and not place.error:
@@ -99,7 +101,7 @@ def _end(services: Services, row: Prediction, base: str, place: Place) -> list[S
 
 
 def _leaves(output: Json) -> list[str]:
-    """Return the parts of an output, one for each event: files' URLs and texts as they are, the rest as JSON."""
+    """Return the parts of an output, one per event: strings as they are, everything else as JSON."""
     if isinstance(output, dict):
         return [leaf for value in output.values() for leaf in _leaves(value)]
     if isinstance(output, list):

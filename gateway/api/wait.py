@@ -1,30 +1,33 @@
-"""Wait for a prediction's end, or for anything new of it."""
+"""Wait for a prediction's changes or its end."""
 
 import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator
 
-from gateway.record import UNAVAILABLE, Prediction, Record
+from gateway.prediction import Prediction
+from gateway.record import Record
+from gateway.record.database import UNAVAILABLE
 from gateway.tasks import first
 
 logger = logging.getLogger(__name__)
 
-# A row is read so often even without a notice: rarely, since hundreds may wait, and not all at the same moment.
-READ_AGAIN_S = (4.0, 8.0)
-AWAY_S = 1.0  # the pause between reads while the database is away
+# How often a row is read even without a notice: rarely, because hundreds may wait, and at random, so that they don't
+# all read at the same moment.
+READ_INTERVAL_S = (4.0, 8.0)
+RETRY_S = 1.0  # between reads while the database can't be reached
 
 
 async def states(
     record: Record, prediction_id: str, stopping: asyncio.Event, limit_s: float
 ) -> AsyncIterator[Prediction]:
-    """Yield a prediction now and after each change, up to its end, the limit, or the gateway's own end.
+    """Yield a prediction now and after each change, until it ends, `limit_s` is over, or the gateway shuts down.
 
-    Ends without a word for one that doesn't exist. Goes on over a database that is away for a while.
+    Yields nothing for a prediction that doesn't exist. Retries while the database can't be reached.
     """
     loop = asyncio.get_running_loop()
     until_s = loop.time() + limit_s
-    with record.changes.watch(prediction_id) as watch:  # from before the first read: nothing is missed
+    with record.notices.watch(prediction_id) as watch:  # before the first read, so that nothing is missed
         while True:
             row, pause_s = await _read(record, prediction_id)
             if row:
@@ -36,22 +39,24 @@ async def states(
 
 
 async def _read(record: Record, prediction_id: str) -> tuple[Prediction | None, float]:
-    """Return a prediction, and when to read it again without a notice: 0 if it will not change any more."""
+    """Return a prediction, and in how many seconds to read it again: 0 if it won't change any more."""
     try:
         row = await record.predictions.get(prediction_id)
     except UNAVAILABLE as error:
-        logger.warning("can't read", extra={"prediction": prediction_id, "error": str(error).strip()})
-        return None, AWAY_S
+        logger.warning(
+            "can't read a prediction; retrying", extra={"prediction": prediction_id, "error": str(error).strip()}
+        )
+        return None, RETRY_S
     if row is None or row.status.ended:
         return row, 0
-    return row, random.uniform(*READ_AGAIN_S)  # noqa: S311 (no secret)
+    return row, random.uniform(*READ_INTERVAL_S)  # noqa: S311 (no secret)
 
 
-async def ended(record: Record, row: Prediction, stopping: asyncio.Event, wait_s: float) -> Prediction:
-    """Return a prediction as it is at its end, or when the wait runs out.
+async def wait_for_end(record: Record, row: Prediction, stopping: asyncio.Event, wait_s: float) -> Prediction:
+    """Return a prediction when it has ended, or as it is after `wait_s`.
 
-    Trap 13: it is stored, so nothing that happens now may become an error of the create; states() raises nothing
-    while the database is away.
+    The prediction is stored, so no error may reach the client any more; it would create a second one
+    (docs/clients.md#retries-of-a-create). states() raises nothing while the database can't be reached.
     """
     latest = row
     async for state in states(record, row.id, stopping, wait_s):

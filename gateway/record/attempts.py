@@ -1,30 +1,26 @@
-"""What workers write. Each write is fenced: it counts only while the row's job is still the worker's own."""
+"""The workers' queries. Each write is fenced: it takes effect only while the row's job is still the worker's own."""
 
 import json
-import logging
 from datetime import timedelta
 
 from psycopg.types.json import Json as AsJson
 
-from gateway.record import ending
-from gateway.record.columns import COLUMNS, prediction_row
-from gateway.record.database import Database
-from gateway.record.engine import AHEAD, defer_attempt, defer_webhook
-from gateway.record.rows import Attempt, Body, JsonObject, Outcome, Prediction
-from gateway.record.statuses import Status
-
-logger = logging.getLogger(__name__)
+from gateway.links import Links
+from gateway.prediction import Attempt, JsonObject, Outcome, Prediction, Status
+from gateway.record.database import COLUMNS, IS_LIVE, Database, prediction_row
+from gateway.record.end import end
+from gateway.record.jobs import AHEAD, defer_attempt, defer_webhook, wants
 
 
 class Attempts:
-    """The predictions as the workers see them."""
+    """Start attempts, keep them alive and end them."""
 
-    def __init__(self, database: Database, body: Body) -> None:
+    def __init__(self, database: Database, links: Links) -> None:
         self._database = database
-        self._body = body
+        self._links = links
 
     async def begin(self, attempt: Attempt) -> Prediction | None:
-        """Take a prediction from the queue: `processing`, one attempt more. None: it isn't this job's to run."""
+        """Start an attempt: the prediction is `processing` now. Return None if this job may not run it."""
         async with self._database.transaction() as connection:
             found = await connection.execute("select status from predictions where id = %s for update", (attempt.id,))
             before = await found.fetchone()
@@ -33,23 +29,24 @@ class Attempts:
                     f"""update predictions set status = 'processing', attempts = attempts + 1, beat_at = now(),
                         started_at = coalesce(started_at, greatest(clock_timestamp(), created_at)),
                         server = %s, boot = %s, callback = %s
-                        where id = %s and job_id = %s and status in ('starting', 'processing')
+                        where id = %s and job_id = %s and {IS_LIVE}
                         and cancel_requested_at is null and beat_at is null returning {COLUMNS}""",
                     (attempt.server, attempt.boot, attempt.callback, attempt.id, attempt.job_id),
                 )
                 row = await cursor.fetchone()
             if row is None:
                 return None
-            if before == (str(Status.STARTING),):  # `start` is told once, whatever happens to the attempt
-                await defer_webhook(self._database.engine, connection, row, "start", self._wanted(row, "start"))
+            if before == (str(Status.STARTING),) and wants(row, "start"):  # sent once, however many attempts follow
+                body = self._links.body(row)
+                await defer_webhook(self._database.procrastinate, connection, row, "start", body)
             await connection.execute("select pg_notify('prediction', %s)", (row.id,))
         return row
 
     async def beat(self, attempt: Attempt) -> bool:
-        """Say that the attempt is alive. False: it has been taken over, and its run is to be dropped.
+        """Write a heartbeat. Return False if another worker has taken the attempt over.
 
-        procrastinate's own heartbeat stops while a worker drains, and dies with the worker whose server still
-        predicts: both would double the work. So the row has one of its own.
+        procrastinate's own heartbeat stops while a worker drains, and dies with a worker whose server still
+        predicts. Either would run the prediction twice, so the row has a heartbeat of its own.
         """
         async with self._database.transaction() as connection:
             done = await connection.execute(
@@ -60,7 +57,7 @@ class Attempts:
         return done.rowcount == 1
 
     async def log(self, attempt: Attempt, logs: str, metrics: JsonObject | None = None) -> bool:
-        """Store the logs so far, which never shrink. False: the attempt has been taken over."""
+        """Store the logs so far, which never shrink. Return False if the attempt has been taken over."""
         async with self._database.transaction() as connection:
             async with connection.cursor(row_factory=prediction_row) as cursor:
                 await cursor.execute(
@@ -78,12 +75,13 @@ class Attempts:
                 row = await cursor.fetchone()
             if row is None:
                 return False
-            await defer_webhook(self._database.engine, connection, row, "logs")
+            if wants(row, "logs"):
+                await defer_webhook(self._database.procrastinate, connection, row, "logs")
             await connection.execute("select pg_notify('prediction', %s)", (row.id,))
         return True
 
     async def end(self, attempt: Attempt, outcome: Outcome) -> Prediction | None:
-        """End the prediction with the attempt's outcome. None: it has been taken over or has ended."""
+        """End the prediction. Return None if the attempt has been taken over or the prediction has ended."""
         async with self._database.transaction() as connection:
             async with connection.cursor(row_factory=prediction_row) as cursor:
                 await cursor.execute(
@@ -94,25 +92,25 @@ class Attempts:
                 row = await cursor.fetchone()
             if row is None:
                 return None
-            return await ending.end(self._database, connection, row, outcome, self._body)
+            return await end(self._database, connection, row, outcome, self._links)
 
     async def release(self, prediction_id: str, job_id: int) -> bool:
-        """Put a job that was fetched but never begun back into the queue, as a new one. False: not ours any more."""
+        """Queue a job that was fetched but not started, as a new job. Return False if it is no longer ours."""
         async with self._database.transaction() as connection:
             found = await connection.execute(
-                """select queue from predictions where id = %s and job_id = %s and beat_at is null
-                   and status in ('starting', 'processing') for update""",
+                f"""select queue from predictions where id = %s and job_id = %s and beat_at is null
+                    and {IS_LIVE} for update""",
                 (prediction_id, job_id),
             )
             row = await found.fetchone()
             if row is None:
                 return False
-            new_job = await defer_attempt(self._database.engine, connection, row[0], prediction_id, AHEAD)
+            new_job = await defer_attempt(self._database.procrastinate, connection, row[0], prediction_id, AHEAD)
             await connection.execute("update predictions set job_id = %s where id = %s", (new_job, prediction_id))
         return True
 
     async def give_back(self, attempt: Attempt) -> bool:
-        """Put an attempt that the server never ran back into the queue, uncounted. False: not ours any more."""
+        """Queue an attempt that the server never ran, without counting it. Return False if it is no longer ours."""
         async with self._database.transaction() as connection:
             found = await connection.execute(
                 """select queue from predictions
@@ -122,7 +120,7 @@ class Attempts:
             row = await found.fetchone()
             if row is None:
                 return False
-            new_job = await defer_attempt(self._database.engine, connection, row[0], attempt.id, AHEAD)
+            new_job = await defer_attempt(self._database.procrastinate, connection, row[0], attempt.id, AHEAD)
             await connection.execute(
                 """update predictions set job_id = %s, attempts = attempts - 1, beat_at = null, server = null,
                    boot = null, callback = null where id = %s""",
@@ -131,11 +129,8 @@ class Attempts:
         return True
 
     async def adoptable(self, server: str, boot: str) -> Prediction | None:
-        """Return the prediction that this server is still at, begun by an earlier worker beside it."""
-        async with (
-            self._database.pool.connection() as connection,
-            connection.cursor(row_factory=prediction_row) as cursor,
-        ):
+        """Return the prediction that an earlier worker of this server has started and the server still runs."""
+        async with self._database.predictions() as cursor:
             await cursor.execute(
                 f"""select {COLUMNS} from predictions where server = %s and boot = %s and status = 'processing'
                     and beat_at is not null order by job_id desc limit 1""",
@@ -144,7 +139,7 @@ class Attempts:
             return await cursor.fetchone()
 
     async def left_by_earlier_boots(self, server: str, boot: str) -> list[tuple[str, int]]:
-        """Return id and job of what this server ran when it was another process: it is lost."""
+        """Return ids and jobs of the predictions that this server ran before it was restarted: they are lost."""
         async with self._database.pool.connection() as connection:
             found = await connection.execute(
                 """select id, job_id from predictions
@@ -153,8 +148,8 @@ class Attempts:
             )
             return [(row[0], row[1]) for row in await found.fetchall()]
 
-    async def seen(self, server: str, queue: str, health: str) -> None:
-        """Note how a Cog server is; workers say so every few seconds."""
+    async def report_health(self, server: str, queue: str, health: str) -> None:
+        """Store a Cog server's health; workers report it every few seconds."""
         async with self._database.transaction() as connection:
             await connection.execute(
                 """insert into servers (name, queue, health) values (%s, %s, %s)
@@ -164,15 +159,16 @@ class Attempts:
             )
 
     async def fail_queued(self, server: str, queue: str, older_than_s: float, outcome: Outcome) -> int:
-        """Fail what has waited in a queue for longer than this, unless another server of it is well; return how many.
+        """Fail the predictions that have waited in a queue for longer than this, and return how many.
 
-        For a server whose setup fails: nothing else would ever end its predictions.
+        A worker calls this while its server's setup fails, because nothing else would end these predictions. They
+        are kept while another server of the queue is healthy.
         """
         async with self._database.transaction() as connection:
             async with connection.cursor(row_factory=prediction_row) as cursor:
                 await cursor.execute(
                     f"""select {COLUMNS} from predictions p
-                        where queue = %(queue)s and status in ('starting', 'processing') and beat_at is null
+                        where queue = %(queue)s and {IS_LIVE} and beat_at is null
                         and created_at < now() - %(age)s and not exists (select 1 from servers s
                             where s.queue = %(queue)s and s.name != %(server)s
                             and s.health in ('READY', 'BUSY', 'STARTING')
@@ -183,18 +179,16 @@ class Attempts:
                 rows = await cursor.fetchall()
             count = 0
             for row in rows:
-                # False where a worker has fetched it in this moment: then it is that worker's
-                if await self._database.engine.job_manager.cancel_job_by_id_async(row.job_id, connection=connection):
-                    await ending.end(self._database, connection, row, outcome, self._body)
+                # False if a worker has just fetched it: then that worker runs it.
+                jobs = self._database.procrastinate.job_manager
+                if await jobs.cancel_job_by_id_async(row.job_id, connection=connection):
+                    await end(self._database, connection, row, outcome, self._links)
                     count += 1
         return count
 
     async def finish_job(self, job_id: int) -> None:
-        """Take a job that was run out of the engine's table. What is left to do is in the prediction's row."""
+        """Delete a job that was run. Whatever is left to do stands in the prediction's row."""
         async with self._database.transaction() as connection:
             await connection.execute(
                 "delete from procrastinate_jobs where id = %s and status in ('todo', 'doing')", (job_id,)
             )
-
-    def _wanted(self, row: Prediction, event: str) -> bytes | None:
-        return self._body(row) if row.webhook is not None and event in row.webhook_events else None

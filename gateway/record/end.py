@@ -1,23 +1,31 @@
-"""The only way to a terminal status."""
+"""The end of a prediction: the only write of a terminal status, with the webhook that it owes."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from psycopg.types.json import Json as AsJson
 
-from gateway.record.columns import COLUMNS, file_entry, prediction_row
-from gateway.record.database import Connection, Database
-from gateway.record.engine import defer_webhook, forget_expiry
-from gateway.record.rows import Body, JsonObject, Outcome, Prediction
-from gateway.record.statuses import Status, may_follow
+from gateway.links import Links
+from gateway.prediction import JsonObject, Outcome, Prediction, Status, may_follow
+from gateway.record.database import COLUMNS, Connection, Database, file_entry, prediction_row
+from gateway.record.jobs import defer_webhook, delete_expiry, wants
 
 
-async def end(database: Database, connection: Connection, row: Prediction, outcome: Outcome, body: Body) -> Prediction:
-    """End a prediction, in the connection's transaction: its status, its webhook's frozen body, their delivery.
+async def end(
+    database: Database, connection: Connection, row: Prediction, outcome: Outcome, links: Links
+) -> Prediction:
+    """End a prediction in the connection's transaction, freeze its webhook's body and queue the delivery.
 
-    row: as it was read `for update` in this transaction; the caller has checked that it may write. Raises
-    ValueError for a status that can't follow the row's.
+    Args:
+        database: Whose queues the deliveries go to.
+        connection: A connection with an open transaction.
+        row: The prediction, read `for update` in this transaction. The caller has checked that it may write.
+        outcome: How it ends.
+        links: Serializes the webhook's body.
+
+    Raises:
+        ValueError: The outcome's status can't follow the row's.
     """
     if not (outcome.status.ended and may_follow(row.status, outcome.status)):
         raise ValueError(f"a prediction that is {row.status} can't end as {outcome.status}")
@@ -40,20 +48,20 @@ async def end(database: Database, connection: Connection, row: Prediction, outco
         stored = await cursor.fetchone()
     assert stored is not None  # noqa: S101 - the caller holds the row's lock
     if stored.deadline:
-        await forget_expiry(connection, stored.id)
-    await _tell(database, connection, stored, body)
+        await delete_expiry(connection, stored.id)
+    await _notify(database, connection, stored, links)
     await _count(connection, stored)
     return stored
 
 
-async def _tell(database: Database, connection: Connection, row: Prediction, body: Body) -> None:
-    """Freeze the webhook's body, queue the deliveries, and wake whoever waits."""
-    if row.webhook is not None and row.output is not None and "output" in row.webhook_events:
-        running = replace(row, status=Status.PROCESSING, completed_at=None)  # `completed` brings the end
-        await defer_webhook(database.engine, connection, row, "output", body(running))
-    if row.webhook is not None and "completed" in row.webhook_events:
-        await connection.execute("insert into deliveries (id, body) values (%s, %s)", (row.id, body(row)))
-        await defer_webhook(database.engine, connection, row, "completed")
+async def _notify(database: Database, connection: Connection, row: Prediction, links: Links) -> None:
+    """Freeze the webhooks' bodies, queue their deliveries, and wake the requests that wait."""
+    if wants(row, "output") and row.output is not None:
+        running = replace(row, status=Status.PROCESSING, completed_at=None)  # the end comes with `completed`
+        await defer_webhook(database.procrastinate, connection, row, "output", links.body(running))
+    if wants(row, "completed"):
+        await connection.execute("insert into deliveries (id, body) values (%s, %s)", (row.id, links.body(row)))
+        await defer_webhook(database.procrastinate, connection, row, "completed")
     await connection.execute("select pg_notify('prediction', %s)", (row.id,))
 
 
@@ -67,7 +75,7 @@ def _ended(row: Prediction, outcome: Outcome, moment: datetime) -> Prediction:
         status=outcome.status,
         output=outcome.output,
         files=outcome.files,
-        # Never less than clients have seen: an end without its run's logs (a server that was shut down) has none.
+        # Never less than clients have seen: a server that was shut down sends no logs with the end.
         logs=max(row.logs, outcome.logs or "", key=len),
         error=outcome.error,
         metrics=metrics,
@@ -76,12 +84,12 @@ def _ended(row: Prediction, outcome: Outcome, moment: datetime) -> Prediction:
 
 
 async def _moment(connection: Connection, row: Prediction) -> datetime:
-    """Return the database's time, but never one before the row's start: its clock may have been set back."""
+    """Return the database's time, but not before the row's start: the clock may have been set back."""
     found = await connection.execute(
         "select greatest(clock_timestamp(), %s::timestamptz, %s::timestamptz)", (row.created_at, row.started_at)
     )
     fetched = await found.fetchone()
-    assert fetched is not None  # noqa: S101 - a select without from has one row
+    assert fetched is not None  # noqa: S101 - a select without `from` has one row
     moment: datetime = fetched[0]
     return moment
 
@@ -101,3 +109,38 @@ async def _count(connection: Connection, row: Prediction) -> None:
             (row.completed_at - started_at).total_seconds(),
         ),
     )
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A `completed` webhook that is owed: its URL, and its body, the same at each try."""
+
+    id: str  # the prediction's
+    url: str
+    body: bytes
+
+
+class Deliveries:
+    """Read and settle the `completed` webhooks that are owed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, prediction_id: str) -> Delivery | None:
+        """Return the delivery that is owed for a prediction, or None."""
+        async with self._database.pool.connection() as connection:
+            found = await connection.execute(
+                """select p.id, p.webhook, d.body from deliveries d join predictions p using (id)
+                   where d.id = %s and d.done_at is null""",
+                (prediction_id,),
+            )
+            row = await found.fetchone()
+        return Delivery(row[0], row[1], bytes(row[2])) if row else None
+
+    async def settle(self, prediction_id: str, *, delivered: bool) -> None:
+        """Mark a delivery as done, because it was delivered or the last try failed."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "update deliveries set done_at = now(), delivered = %s where id = %s and done_at is null",
+                (delivered, prediction_id),
+            )

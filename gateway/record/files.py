@@ -1,4 +1,4 @@
-"""The output files, in a folder, S3, GCS or Azure: wherever the store's URL points."""
+"""The stored output files, in a folder or a bucket on S3, GCS or Azure."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ import obstore
 from obstore.exceptions import NotFoundError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
-from gateway.record.rows import File
+from gateway.prediction import File
 
 if TYPE_CHECKING:
     from obstore import GetOptions  # exists for type checkers only
@@ -27,31 +27,35 @@ _RANDOM_BYTES = 24
 
 
 class Files:
-    """Store, read and delete output files. Their keys can't be guessed.
+    """Store, read and delete output files under keys that can't be guessed.
 
-    obstore is called in threads: its own asyncio functions leave threads that want the interpreter when it has gone,
-    and a process that ends soon after one of them is aborted.
+    obstore runs in threads: its own asyncio functions leave threads behind that need the interpreter, and a process
+    that exits soon after one of them is aborted.
     """
 
     def __init__(self, url: str) -> None:
-        """Take the store's URL: file:///folder (which is made), s3://bucket/prefix, gs:// or az:// alike."""
+        """Take the store's URL: file:///folder (created if missing), s3://bucket/prefix, gs:// or az://."""
         self.store: ObjectStore = _store(url)
         self._folder = Path(unquote(urlsplit(url).path)) if isinstance(self.store, LocalStore) else None
 
     async def put(self, prediction_id: str, name: str, media_type: str, data: bytes | bytearray) -> File:
-        """Store a file, whole or not at all, under a fresh key."""
+        """Store a file under a new key, whole or not at all."""
         key = f"{prediction_id}/{secrets.token_urlsafe(_RANDOM_BYTES)}/{name}"
-        # A folder can't keep a media type, so the row does; where files are fetched from a bucket itself it must
-        # be there too.
+        # The row has the media type. A bucket needs it too, because clients may fetch the file from there; a folder
+        # can't store it.
         attributes = None if isinstance(self.store, LocalStore) else {"Content-Type": media_type}
         await asyncio.to_thread(obstore.put, self.store, key, data, attributes=attributes)
         return File(key, name, media_type, len(data))
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Yield the bytes from start to end (exclusive) in chunks. Raises FileNotFoundError before the first."""
+        """Yield the bytes from start to end (exclusive) in chunks.
+
+        Raises:
+            FileNotFoundError: No file has this key; raised before the first chunk.
+        """
         try:
             options: GetOptions = {}
-            if start or end is not None:  # none for the whole: an empty file has no range
+            if start or end is not None:  # no range for the whole file: an empty file has none
                 options = {"range": {"offset": start} if end is None else (start, end)}
             result = await asyncio.to_thread(obstore.get, self.store, key, options=options)
         except NOT_FOUND as error:
@@ -61,26 +65,26 @@ class Files:
             yield bytes(chunk)
 
     async def size(self, key: str) -> int | None:
-        """Return the size of a stored file in bytes, or None if there is none under the key."""
+        """Return the size of a stored file in bytes, or None if no file has this key."""
         try:
             return (await asyncio.to_thread(obstore.head, self.store, key))["size"]
         except NOT_FOUND:
             return None
 
     async def presigned(self, key: str, seconds: float) -> str | None:
-        """Return a URL at which the store itself serves the file for so long, or None if it can't: a folder."""
+        """Return a URL at which the bucket serves the file for this long, or None for a folder."""
         if isinstance(self.store, S3Store | GCSStore | AzureStore):
             lifetime = timedelta(seconds=min(seconds, MAX_PRESIGNED_S))
             return await asyncio.to_thread(obstore.sign, self.store, "GET", key, lifetime)
         return None
 
     async def origin(self) -> str | None:
-        """Return what presigned URLs begin with, such as https://s3.us-east-1.amazonaws.com, or None for a folder."""
+        """Return the origin of presigned URLs, such as https://s3.us-east-1.amazonaws.com, or None for a folder."""
         url = await self.presigned("any", 1)
         return f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" if url else None
 
     async def delete(self, keys: list[str]) -> None:
-        """Delete files; those that are gone already don't matter."""
+        """Delete files. Missing ones are ignored."""
         if self._folder is not None:
             await asyncio.to_thread(_unlink, self._folder, keys)
             return
@@ -89,14 +93,14 @@ class Files:
                 await asyncio.to_thread(obstore.delete, self.store, key)
 
     async def by_prediction(self) -> dict[str, list[str]]:
-        """Return the keys of all stored files by the id of their prediction, those that are half written too."""
+        """Return the keys of all stored files, half-written ones too, by the id of their prediction."""
         if self._folder is not None:
             return await asyncio.to_thread(_walk, self._folder)
         return await asyncio.to_thread(_list, self.store)
 
 
 def _list(store: ObjectStore) -> dict[str, list[str]]:
-    """Return the keys in a store, by their first part."""
+    """Return the keys in a store by their first part."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for chunk in obstore.list(store, chunk_size=1000):
         for entry in chunk:
@@ -105,18 +109,18 @@ def _list(store: ObjectStore) -> dict[str, list[str]]:
 
 
 def _unlink(folder: Path, keys: list[str]) -> None:
-    """Delete files in a folder, and the folders that are empty then."""
+    """Delete files in a folder, and the subfolders that are empty then."""
     for key in keys:
         (folder / key).unlink(missing_ok=True)
         for parent in list(Path(key).parents)[:-1]:
             try:
                 (folder / parent).rmdir()
-            except OSError:  # another file is in it, or another process was quicker
+            except OSError:  # it has another file, or another process has deleted it
                 break
 
 
 def _walk(folder: Path) -> dict[str, list[str]]:
-    """Return the paths of the files below a folder, by the first part."""
+    """Return the paths of the files below a folder by their first part."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for parent, _, names in os.walk(folder):
         for name in names:

@@ -1,4 +1,4 @@
-"""Hear of changes: one LISTEN connection a process, any number of waiters."""
+"""Notices of changed predictions: one LISTEN connection per process, any number of waiters."""
 
 import asyncio
 import logging
@@ -8,27 +8,27 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 import psycopg
 
-from gateway.record.clock import Clock
-from gateway.record.database import conninfo
+from gateway.clock import Clock
+from gateway.record.database import conninfo, time_of
 
 logger = logging.getLogger(__name__)
 
-QUIET_S = 10.0  # after so long without a notice the connection is tried
+QUIET_S = 10.0  # without a notice for this long, the connection is checked
 RECONNECT_S = 0.2
 
 
 class Watch:
-    """A wish to hear of one prediction. It is registered before the first read, so that no change falls between."""
+    """A waiter for the changes of one prediction, registered before the first read so that none is missed."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def notify(self) -> None:
-        """Say that the prediction has changed."""
+        """Wake the waiter."""
         self._event.set()
 
     async def changed(self, timeout_s: float = 5.0) -> bool:
-        """Wait for the next change. False: none was heard of in time; read the row all the same."""
+        """Wait for the next change. Return False after the timeout; read the row in either case."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._event.wait()
@@ -39,8 +39,8 @@ class Watch:
         return True
 
 
-class Changes:
-    """The changes of all predictions, as the database notifies them."""
+class Notices:
+    """The database's notices about all predictions."""
 
     def __init__(self, url: str, clock: Clock) -> None:
         self._url = url
@@ -49,7 +49,7 @@ class Changes:
 
     @contextmanager
     def watch(self, prediction_id: str) -> Iterator[Watch]:
-        """Register a watch on a prediction for the block. Read the row inside, then wait, then read again."""
+        """Watch a prediction for the block. Read the row inside the block, then wait, then read again."""
         watch = Watch()
         self._watches[prediction_id].add(watch)
         try:
@@ -60,23 +60,23 @@ class Changes:
                 del self._watches[prediction_id]
 
     async def run(self) -> None:
-        """Listen until cancelled, over lost connections."""
+        """Listen until cancelled, and reconnect after a lost connection."""
         while True:
             try:
                 await self._listen()
             except psycopg.Error as error:
-                logger.warning("lost the notices; connecting again", extra={"error": str(error).strip()})
+                logger.warning("lost the connection for notices; reconnecting", extra={"error": str(error).strip()})
             await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self) -> None:
         async with await psycopg.AsyncConnection.connect(conninfo(self._url), autocommit=True) as connection:
             await connection.execute("listen prediction")
-            self._wake_all()  # whatever changed while there was no connection
+            self._wake_all()  # something may have changed without a connection
             while True:
                 async for notice in connection.notifies(timeout=QUIET_S):
                     for watch in self._watches.get(notice.payload, ()):
                         watch.notify()
-                await self._clock.hear(connection)  # raises if the other side is gone
+                await self._clock.sync(lambda: time_of(connection))  # raises if the connection is dead
 
     def _wake_all(self) -> None:
         for watches in self._watches.values():
@@ -85,12 +85,12 @@ class Changes:
 
 
 @asynccontextmanager
-async def listening(url: str, clock: Clock) -> AsyncIterator[Changes]:
-    """Listen to changes for the block, and keep a clock right."""
-    changes = Changes(url, clock)
-    task = asyncio.create_task(changes.run(), name="changes")
+async def listening(url: str, clock: Clock) -> AsyncIterator[Notices]:
+    """Listen for the block, and keep the clock in sync."""
+    notices = Notices(url, clock)
+    task = asyncio.create_task(notices.run(), name="notices")
     try:
-        yield changes
+        yield notices
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):

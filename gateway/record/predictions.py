@@ -1,4 +1,4 @@
-"""What clients do with predictions: create, get, list, cancel."""
+"""The clients' queries: create, get, list and cancel predictions."""
 
 import asyncio
 import json
@@ -10,43 +10,48 @@ from datetime import datetime, timedelta
 
 from psycopg.types.json import Json as AsJson
 
-from gateway.record import ending
-from gateway.record.columns import COLUMNS, prediction_row
-from gateway.record.database import UNAVAILABLE, Connection, Database
-from gateway.record.engine import defer_attempt, defer_expiry
-from gateway.record.rows import Body, NewPrediction, Outcome, Page, Position, Prediction
-from gateway.record.statuses import Status
+from gateway.links import Links
+from gateway.prediction import NewPrediction, Outcome, Page, Position, Prediction, Status
+from gateway.record.database import COLUMNS, IS_LIVE, UNAVAILABLE, Connection, Database, prediction_row
+from gateway.record.end import end
+from gateway.record.jobs import defer_attempt, defer_expiry
 
 logger = logging.getLogger(__name__)
 
-READ_AGAIN_S = 10.0  # how long a create whose commit got no answer tries to learn what became of it
+COMMIT_CHECK_S = 10.0  # how long a create whose commit got no answer tries to find out whether it was stored
 
 
 class NotStoredError(RuntimeError):
-    """Report a create of which nothing was stored, as far as can be known: the client may send it again."""
+    """A create failed and, as far as can be known, stored nothing, so the client may retry it."""
 
 
 class QueueFullError(RuntimeError):
-    """Report an owner who has as many live predictions as are allowed; nothing was stored."""
+    """The owner has as many live predictions as allowed; nothing was stored."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"you have {limit} predictions that have not ended, but at most {limit} are allowed")
+        super().__init__(f"you have {limit} unfinished predictions, which is the limit")
 
 
 class Predictions:
-    """The predictions as their owners see them."""
+    """Create, read and cancel predictions for their owners."""
 
-    def __init__(self, database: Database, body: Body) -> None:
+    def __init__(self, database: Database, links: Links) -> None:
         self._database = database
-        self._body = body
+        self._links = links
 
     async def create(self, new: NewPrediction, live_limit: int | None = None) -> Prediction:
         """Store a prediction and queue its first attempt, in one transaction.
 
-        live_limit: how many live ones the owner may have, about: two creates at once may both take the last place.
-        Raises QueueFullError, NotStoredError.
+        Args:
+            new: The verified request.
+            live_limit: About how many live predictions the owner may have: of two concurrent creates, both may
+                take the last place.
+
+        Raises:
+            QueueFullError: The owner has reached the limit.
+            NotStoredError: The database can't be reached.
         """
-        # coglet makes a folder of this name: never let clients choose it.
+        # Clients must never choose the id: coglet makes a folder with this name.
         prediction_id = b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
         try:
             async with self._database.transaction() as connection:
@@ -54,24 +59,24 @@ class Predictions:
                     raise QueueFullError(live_limit)
                 return await self._insert(connection, prediction_id, new)
         except UNAVAILABLE as error:
-            # The COMMIT may have been done and only its answer lost. Answering 503 then would make the client
-            # create a second one, so look.
-            stored = await self._read_again(prediction_id)
+            # The COMMIT may have succeeded and only its answer been lost. A 503 would then make the client create
+            # a second prediction, so check first.
+            stored = await self._check_commit(prediction_id)
             if stored is None:
                 raise NotStoredError("the database can't be reached; nothing was stored") from error
             return stored
 
     async def get(self, prediction_id: str, owner: int | None = None) -> Prediction | None:
-        """Return a prediction, or None where it doesn't exist or isn't the owner's (None: anybody's)."""
-        async with self._database.pool.connection() as connection, connection.cursor(row_factory=prediction_row) as c:
-            await c.execute(
+        """Return a prediction, or None if it doesn't exist or belongs to another owner. Owner None: any owner's."""
+        async with self._database.predictions() as cursor:
+            await cursor.execute(
                 f"select {COLUMNS} from predictions where id = %s and (%s::bigint is null or owner = %s)",
                 (prediction_id, owner, owner),
             )
-            return await c.fetchone()
+            return await cursor.fetchone()
 
-    async def place(self, row: Prediction) -> int | None:
-        """Return which place a prediction has among those that wait in its queue, from 1; None once it has begun."""
+    async def queue_position(self, row: Prediction) -> int | None:
+        """Return a prediction's position in its queue, from 1, or None once it has started."""
         if row.status is not Status.STARTING:
             return None
         async with self._database.pool.connection() as connection:
@@ -93,46 +98,53 @@ class Predictions:
         created_before: datetime | None = None,
         limit: int = 100,
     ) -> Page:
-        """List an owner's predictions, newest first: those beside a position, or the newest.
+        """List an owner's predictions, newest first.
 
-        created_after is inclusive, created_before exclusive. Give older_than or newer_than, not both.
+        Args:
+            owner: The token's id.
+            older_than: Start after this position. Excludes newer_than.
+            newer_than: End before this position.
+            created_after: The earliest creation time, inclusive.
+            created_before: The latest creation time, exclusive.
+            limit: The most predictions on a page.
         """
         upwards = newer_than is not None
-        beside = newer_than or older_than
+        start = newer_than or older_than
         order = "asc" if upwards else "desc"
         query = f"""
             select {COLUMNS} from predictions where owner = %(owner)s
-            {f"and (created_at, id) {'>' if upwards else '<'} (%(at)s, %(id)s)" if beside else ""}
+            {f"and (created_at, id) {'>' if upwards else '<'} (%(at)s, %(id)s)" if start else ""}
             {"and created_at >= %(after)s" if created_after else ""}
             {"and created_at < %(before)s" if created_before else ""}
             order by created_at {order}, id {order} limit %(limit)s"""
         arguments = {
             "owner": owner,
-            "at": beside.created_at if beside else None,
-            "id": beside.id if beside else None,
+            "at": start.created_at if start else None,
+            "id": start.id if start else None,
             "after": created_after,
             "before": created_before,
             "limit": limit + 1,
         }
-        async with self._database.pool.connection() as connection, connection.cursor(row_factory=prediction_row) as c:
-            await c.execute(query, arguments)
-            rows = await c.fetchall()
-        return _page(rows, limit, upwards, beside is not None)
+        async with self._database.predictions() as cursor:
+            await cursor.execute(query, arguments)
+            rows = await cursor.fetchall()
+        return _page(rows, limit, upwards, start is not None)
 
     async def cancel(self, prediction_id: str, owner: int | None = None) -> Prediction | None:
-        """Cancel: a queued prediction ends now, of a running one it is asked, an ended one stays as it is.
+        """Cancel a prediction: a queued one ends now, a running one is asked to stop, an ended one stays as it is.
 
-        Returns the prediction as it is then, or None where it doesn't exist or isn't the owner's.
+        Returns:
+            The prediction after that, or None if it doesn't exist or belongs to another owner.
         """
         async with self._database.transaction() as connection:
             row = await _locked(connection, prediction_id, owner)
             if row is None or row.status.ended:
                 return row
-            # Not with abort=True: the worker hears of the request by the notice below, in its own time. An abort
-            # arrives as a CancelledError at any await, a database write among them.
-            queued = await self._database.engine.job_manager.cancel_job_by_id_async(row.job_id, connection=connection)
-            if queued:
-                return await ending.end(self._database, connection, row, Outcome(Status.CANCELED), self._body)
+            # Not with abort=True, which raises CancelledError in the worker at any await, a database write
+            # included. The notice below tells the worker, which then stops in its own time.
+            jobs = self._database.procrastinate.job_manager
+            if await jobs.cancel_job_by_id_async(row.job_id, connection=connection):
+                return await end(self._database, connection, row, Outcome(Status.CANCELED), self._links)
             async with connection.cursor(row_factory=prediction_row) as cursor:
                 await cursor.execute(
                     f"""update predictions set cancel_requested_at = coalesce(cancel_requested_at, now())
@@ -144,8 +156,8 @@ class Predictions:
             return changed
 
     async def _insert(self, connection: Connection, prediction_id: str, new: NewPrediction) -> Prediction:
-        engine = self._database.engine
-        job_id = await defer_attempt(engine, connection, new.queue, prediction_id)
+        app = self._database.procrastinate
+        job_id = await defer_attempt(app, connection, new.queue, prediction_id)
         async with connection.cursor(row_factory=prediction_row) as cursor:
             await cursor.execute(
                 f"""insert into predictions
@@ -168,26 +180,27 @@ class Predictions:
             row = await cursor.fetchone()
         assert row is not None  # noqa: S101 - an insert returns its row or raises
         if row.deadline:
-            await defer_expiry(engine, connection, prediction_id, row.deadline)
+            await defer_expiry(app, connection, prediction_id, row.deadline)
         return row
 
-    async def _read_again(self, prediction_id: str) -> Prediction | None:
-        """Read until the database answers, for some seconds."""
-        until = asyncio.get_running_loop().time() + READ_AGAIN_S
+    async def _check_commit(self, prediction_id: str) -> Prediction | None:
+        """Read until the database answers, for COMMIT_CHECK_S at most."""
+        until = asyncio.get_running_loop().time() + COMMIT_CHECK_S
         while asyncio.get_running_loop().time() < until:
             try:
                 return await self.get(prediction_id)
             except UNAVAILABLE:
-                logger.warning("no answer to a commit, and none to the read", extra={"prediction": prediction_id})
+                logger.warning(
+                    "no answer to a commit, nor to the read that checks it", extra={"prediction": prediction_id}
+                )
                 await asyncio.sleep(0.2)
         return None
 
 
 async def _live(connection: Connection, owner: int, limit: int) -> int:
-    """Count an owner's live predictions, as far as the limit."""
+    """Count an owner's live predictions, up to the limit."""
     found = await connection.execute(
-        """select count(*) from (select 1 from predictions
-           where owner = %s and status in ('starting', 'processing') limit %s) as live""",
+        f"select count(*) from (select 1 from predictions where owner = %s and {IS_LIVE} limit %s) as live",
         (owner, limit),
     )
     row = await found.fetchone()
@@ -204,7 +217,7 @@ async def _locked(connection: Connection, prediction_id: str, owner: int | None)
         return await cursor.fetchone()
 
 
-def _page(rows: Sequence[Prediction], limit: int, upwards: bool, began_beside: bool) -> Page:
+def _page(rows: Sequence[Prediction], limit: int, upwards: bool, has_start: bool) -> Page:
     more = len(rows) > limit
     shown = list(rows[:limit])
     if upwards:
@@ -214,6 +227,6 @@ def _page(rows: Sequence[Prediction], limit: int, upwards: bool, began_beside: b
     first, last = (Position(row.created_at, row.id) for row in (shown[0], shown[-1]))
     return Page(
         tuple(shown),
-        newer=first if (more if upwards else began_beside) else None,
+        newer=first if (more if upwards else has_start) else None,
         older=last if (True if upwards else more) else None,
     )

@@ -1,26 +1,26 @@
-"""Figures for the operators: queues, ends, deliveries."""
+"""Statistics for /metrics: queue lengths, ended predictions, servers and webhooks."""
 
 from dataclasses import dataclass
 
 from psycopg.rows import class_row
 
-from gateway.record.database import Database
+from gateway.record.database import IS_LIVE, Database
 
 
 @dataclass(frozen=True)
-class Queue:
-    """How a model's queue stands."""
+class QueueLength:
+    """The length of a version's queue."""
 
     model: str
     version: str
     queued: int
     running: int
-    oldest_s: float  # how long the oldest queued one has waited
+    oldest_s: float  # the age of the oldest queued prediction
 
 
 @dataclass(frozen=True)
-class Ends:
-    """What has ended since the database was made."""
+class EndedCount:
+    """The predictions that have ended since the database was created."""
 
     model: str
     version: str
@@ -31,60 +31,69 @@ class Ends:
 
 
 @dataclass(frozen=True)
-class Server:
-    """A Cog server, as the worker beside it last saw it."""
+class ServerHealth:
+    """The health of a Cog server, as its worker last saw it."""
 
     name: str
     queue: str
     health: str
-    age_s: float  # since it was seen
+    age_s: float  # since then
 
 
 @dataclass(frozen=True)
-class DeliveryNumbers:
-    """The terminal webhooks that are kept."""
+class WebhookCounts:
+    """The `completed` webhooks in the database, by state."""
 
     owed: int
     delivered: int
     given_up: int
 
 
-class Numbers:
-    """Read the figures."""
+class Statistics:
+    """Read the statistics."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def answers(self) -> bool:
-        """Ask the database for nothing. Raises what psycopg raises when it doesn't answer."""
+    async def ping(self) -> None:
+        """Make a round trip to the database.
+
+        Raises:
+            UNAVAILABLE: It doesn't answer.
+        """
         async with self._database.pool.connection() as connection:
             await connection.execute("select 1")
-        return True
 
-    async def queues(self) -> list[Queue]:
-        """Return the models that have something queued or running."""
-        async with self._database.pool.connection() as connection, connection.cursor(row_factory=class_row(Queue)) as c:
+    async def queues(self) -> list[QueueLength]:
+        """Return the queues of the versions that have live predictions."""
+        async with (
+            self._database.pool.connection() as connection,
+            connection.cursor(row_factory=class_row(QueueLength)) as c,
+        ):
             await c.execute(
-                """select model, version,
+                f"""select model, version,
                    count(*) filter (where beat_at is null) as queued,
                    count(*) filter (where beat_at is not null) as running,
                    coalesce(extract(epoch from now() - min(created_at) filter (where beat_at is null)), 0)::float8
-                   as oldest_s from predictions where status in ('starting', 'processing') group by model, version
+                   as oldest_s from predictions where {IS_LIVE} group by model, version
                    order by model, version"""
             )
             return await c.fetchall()
 
-    async def ends(self) -> list[Ends]:
-        """Return the counts of all ends."""
-        async with self._database.pool.connection() as connection, connection.cursor(row_factory=class_row(Ends)) as c:
+    async def ended(self) -> list[EndedCount]:
+        """Return the counts of ended predictions."""
+        async with (
+            self._database.pool.connection() as connection,
+            connection.cursor(row_factory=class_row(EndedCount)) as c,
+        ):
             await c.execute("select model, version, status, count, queue_s, run_s from ends order by 1, 2, 3")
             return await c.fetchall()
 
-    async def servers(self) -> list[Server]:
-        """Return the Cog servers that were seen in the last minute."""
+    async def servers(self) -> list[ServerHealth]:
+        """Return the Cog servers whose workers have reported in the last minute."""
         async with (
             self._database.pool.connection() as connection,
-            connection.cursor(row_factory=class_row(Server)) as c,
+            connection.cursor(row_factory=class_row(ServerHealth)) as c,
         ):
             await c.execute(
                 """select name, queue, health, extract(epoch from now() - seen_at)::float8 as age_s from servers
@@ -92,17 +101,17 @@ class Numbers:
             )
             return await c.fetchall()
 
-    async def deliveries(self) -> DeliveryNumbers:
-        """Count the terminal webhooks that retention has not removed."""
+    async def webhooks(self) -> WebhookCounts:
+        """Count the `completed` webhooks that retention has not removed."""
         async with (
             self._database.pool.connection() as connection,
-            connection.cursor(row_factory=class_row(DeliveryNumbers)) as c,
+            connection.cursor(row_factory=class_row(WebhookCounts)) as c,
         ):
             await c.execute(
                 """select count(*) filter (where done_at is null) as owed,
                    count(*) filter (where delivered) as delivered,
                    count(*) filter (where done_at is not null and not delivered) as given_up from deliveries"""
             )
-            numbers = await c.fetchone()
-        assert numbers is not None  # noqa: S101 - an aggregate has one row
-        return numbers
+            counts = await c.fetchone()
+        assert counts is not None  # noqa: S101 - an aggregate has one row
+        return counts

@@ -1,5 +1,7 @@
-"""The sweep's queries: attempts whose worker is gone, and jobs that nobody runs any more."""
+"""The sweep: every second each gateway and worker looks for lost attempts and queues them again or ends them."""
 
+import asyncio
+import itertools
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
@@ -7,30 +9,31 @@ from datetime import UTC, datetime
 
 from procrastinate.exceptions import ConnectorException
 
-from gateway.record import ending
-from gateway.record.columns import COLUMNS, prediction_row
-from gateway.record.database import UNAVAILABLE, Connection, Database
-from gateway.record.engine import AHEAD, ATTEMPT_TASK, GATEWAY_QUEUE, WEBHOOK_QUEUE, defer_attempt
-from gateway.record.rows import Body, Outcome, Prediction
-from gateway.record.statuses import Status
+from gateway.links import Links
+from gateway.prediction import Outcome, Prediction, Status
+from gateway.record.database import COLUMNS, IS_LIVE, NAMES, UNAVAILABLE, Connection, Database, prediction_row
+from gateway.record.end import end
+from gateway.record.jobs import AHEAD, ATTEMPT_TASK, GATEWAY_QUEUE, WEBHOOK_QUEUE, defer_attempt
 
 logger = logging.getLogger(__name__)
 
+INTERVAL_S = 1.0
+TIDY_EVERY = 10  # sweeps
 MAX_ATTEMPTS = 2
 PRUNE_S = 600.0
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # at once, whatever this host's clock says
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # due at once, whatever this host's clock says
 INTERRUPTED = "Prediction interrupted; the worker was lost"
-SWEEP_LOCK = 7_203_514_902  # held by the one that sweeps
+SWEEP_LOCK = 7_203_514_902  # an advisory lock; its holder sweeps
 
-# A heartbeat counts from the start of PostgreSQL: while it was down nobody could beat, and the first sweep
-# after it would take every running attempt for lost.
+# A heartbeat is never older than PostgreSQL's start. Nobody could write one while it was down, so the first sweep
+# after an outage would otherwise take every running attempt for lost.
 _STALE = "greatest({beat}, pg_postmaster_start_time()) < now() - make_interval(secs => %(stalled_s)s)"
 
 _LOST = f"""
-    select {", ".join(f"p.{name.strip()}" for name in COLUMNS.split(","))} from predictions p
+    select {", ".join(f"p.{name}" for name in NAMES)} from predictions p
     left join procrastinate_jobs j on j.id = p.job_id
     left join procrastinate_workers w on w.id = j.worker_id
-    where p.status in ('starting', 'processing') and (
+    where p.{IS_LIVE} and (
         (p.beat_at is not null and {_STALE.format(beat="p.beat_at")})
         or (p.beat_at is null and coalesce(j.status not in ('todo', 'doing'), true))
         or (p.beat_at is null and j.status = 'doing' and (w.id is null or {_STALE.format(beat="w.last_heartbeat")}))
@@ -40,7 +43,7 @@ _LOST = f"""
 _ORPHANS = f"""
     select j.id from procrastinate_jobs j
     left join procrastinate_workers w on w.id = j.worker_id
-    left join predictions p on p.job_id = j.id and p.status in ('starting', 'processing')
+    left join predictions p on p.job_id = j.id and p.{IS_LIVE}
     where j.status = 'doing' and j.task_name = '{ATTEMPT_TASK}' and p.id is null
     and (w.id is null or {_STALE.format(beat="w.last_heartbeat")})
     limit 100"""
@@ -48,7 +51,7 @@ _ORPHANS = f"""
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep has mended."""
+    """The numbers of lost attempts that a sweep has found."""
 
     requeued: int = 0
     ended: int = 0
@@ -57,16 +60,29 @@ class Swept:
         return bool(self.requeued or self.ended)
 
 
-class Lost:
-    """Find what was lost, and queue it again or end it."""
+class Sweep:
+    """Find lost attempts, and queue them again or end their predictions."""
 
-    def __init__(self, database: Database, body: Body, stalled_s: float = 30.0) -> None:
+    def __init__(self, database: Database, links: Links, stalled_s: float = 30.0) -> None:
+        """Take the database. An attempt without a heartbeat for `stalled_s` is lost."""
         self._database = database
-        self._body = body
+        self._links = links
         self._stalled_s = stalled_s
 
-    async def sweep(self) -> Swept:
-        """Mend everything that was lost; do nothing while another process is at it."""
+    async def run_forever(self, interval_s: float = INTERVAL_S) -> None:
+        """Sweep until cancelled. Every process calls this; at any time one of them sweeps."""
+        for number in itertools.count():
+            try:
+                if swept := await self.once():
+                    logger.info("swept", extra={"requeued": swept.requeued, "ended": swept.ended})
+                if number % TIDY_EVERY == 0 and (count := await self.tidy()):
+                    logger.info("tidied", extra={"jobs": count})
+            except UNAVAILABLE as error:
+                logger.warning("can't sweep", extra={"error": str(error).strip()})
+            await asyncio.sleep(interval_s)
+
+    async def once(self) -> Swept:
+        """Requeue or end all lost attempts, unless another process is sweeping."""
         requeued = ended = 0
         async with self._database.transaction() as connection:
             found = await connection.execute("select pg_try_advisory_xact_lock(%s)", (SWEEP_LOCK,))
@@ -78,68 +94,70 @@ class Lost:
                 lost = await cursor.fetchall()
             for prediction in lost:
                 try:
-                    async with connection.transaction():  # a savepoint: one that can't be mended holds up no other
+                    async with connection.transaction():  # a savepoint: one failure must not stop the others
                         await self._finish(connection, prediction.job_id)
-                        again = await self._mend(connection, prediction)
+                        again = await self._requeue_or_end(connection, prediction)
                 except UNAVAILABLE:
                     raise
                 except Exception:
-                    logger.exception("can't mend", extra={"prediction": prediction.id})
+                    logger.exception("can't requeue a lost attempt", extra={"prediction": prediction.id})
                     continue
                 requeued += again
                 ended += not again
         return Swept(requeued, ended)
 
     async def tidy(self) -> int:
-        """Finish or retry the jobs of dead processes that no live prediction needs, and return how many."""
+        """Finish or retry the jobs of dead processes that no live prediction needs, and return their number."""
         async with self._database.transaction() as connection:
             finished = await self._finish_orphans(connection)
-        # The rows of killed workers; one that only seemed dead registers anew at its next fetch.
-        await self._database.engine.job_manager.prune_stalled_workers(PRUNE_S)
+        # Removes the rows of killed workers. One that only seemed dead registers again at its next fetch.
+        await self._database.procrastinate.job_manager.prune_stalled_workers(PRUNE_S)
         return finished + await self._retry()
 
     async def give_up(self, prediction_id: str, job_id: int) -> bool:
-        """Treat a worker's own attempt as lost, now. False: it was not its own any more.
+        """Treat a worker's own attempt as lost, now. Return False if it was no longer its own.
 
-        The job stays `doing`: procrastinate finishes it when the worker's task returns.
+        The job stays `doing`; the worker deletes it afterwards.
         """
         async with self._database.transaction() as connection:
             async with connection.cursor(row_factory=prediction_row) as cursor:
                 await cursor.execute(
-                    f"""select {COLUMNS} from predictions where id = %s and job_id = %s
-                        and status in ('starting', 'processing') for update""",
+                    f"select {COLUMNS} from predictions where id = %s and job_id = %s and {IS_LIVE} for update",
                     (prediction_id, job_id),
                 )
                 row = await cursor.fetchone()
             if row is None:
                 return False
-            await self._mend(connection, row)
+            await self._requeue_or_end(connection, row)
         return True
 
-    async def _mend(self, connection: Connection, row: Prediction) -> bool:
-        """Queue a lost attempt again, as a new job, or end its prediction. True: it is queued.
+    async def _requeue_or_end(self, connection: Connection, row: Prediction) -> bool:
+        """Queue a lost attempt again, as a new job, or end its prediction. Return whether it was queued.
 
-        Never by retrying the old job: procrastinate's finish isn't fenced by worker, so that a worker which only
+        The old job is never retried: procrastinate doesn't check which worker finishes a job, so a worker that only
         seemed dead would finish the new run.
         """
         if row.cancel_requested_at:
-            await ending.end(self._database, connection, row, Outcome(Status.CANCELED), self._body)
+            await end(self._database, connection, row, Outcome(Status.CANCELED), self._links)
         elif row.attempts >= MAX_ATTEMPTS:
-            await ending.end(self._database, connection, row, Outcome(Status.FAILED, error=INTERRUPTED), self._body)
+            await end(self._database, connection, row, Outcome(Status.FAILED, error=INTERRUPTED), self._links)
         else:
-            job_id = await defer_attempt(self._database.engine, connection, row.queue, row.id, AHEAD)
+            job_id = await defer_attempt(self._database.procrastinate, connection, row.queue, row.id, AHEAD)
             await connection.execute(
                 """update predictions set job_id = %s, beat_at = null, server = null, boot = null, callback = null
                    where id = %s""",
                 (job_id, row.id),
             )
-            logger.warning("lost attempt queued again", extra={"prediction": row.id, "attempts": row.attempts})
+            logger.warning("lost attempt requeued", extra={"prediction": row.id, "attempts": row.attempts})
             return True
-        logger.warning("lost attempt ended", extra={"prediction": row.id, "attempts": row.attempts})
+        logger.warning(
+            "lost attempt not requeued; the prediction has ended",
+            extra={"prediction": row.id, "attempts": row.attempts},
+        )
         return False
 
     async def _finish_orphans(self, connection: Connection) -> int:
-        """Finish the jobs of dead workers whose predictions have ended: retention only deletes finished ones."""
+        """Finish the jobs of dead workers whose predictions have ended: retention deletes only finished jobs."""
         found = await connection.execute(_ORPHANS, {"stalled_s": self._stalled_s})
         orphans = await found.fetchall()
         for (job_id,) in orphans:
@@ -154,8 +172,8 @@ class Lost:
         )
 
     async def _retry(self) -> int:
-        """Retry the deliveries and expiries of dead gateways; a second run of either does no harm."""
-        manager = self._database.engine.job_manager
+        """Retry the deliveries and expiries of dead gateways. A second run of either does no harm."""
+        manager = self._database.procrastinate.job_manager
         count = 0
         for queue in (GATEWAY_QUEUE, WEBHOOK_QUEUE):
             for job in await manager.get_stalled_jobs(queue=queue, seconds_since_heartbeat=self._stalled_s):

@@ -1,4 +1,4 @@
-"""Deliver webhooks: the task that the queue `webhooks` runs, and when it tries again."""
+"""Deliver webhooks: the task of the queue `webhooks`, and its retries."""
 
 import asyncio
 import logging
@@ -8,96 +8,100 @@ from datetime import timedelta
 from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.jobs import Job
 
-from gateway.hooks.sending import Message, NotDeliveredError, Sender
-from gateway.measures import Measures
-from gateway.prediction import Links
-from gateway.record import WEBHOOK_QUEUE, WEBHOOK_TASK, Now, Prediction, Record, own_time
+from gateway.clock import Now, own_time
+from gateway.metrics import Metrics
+from gateway.prediction import Prediction
+from gateway.record import Record
+from gateway.record.jobs import WEBHOOK_QUEUE, WEBHOOK_TASK
 from gateway.settings import Settings
-from gateway.webhooks import secret_of
+from gateway.webhooks.rules import secret_of
+from gateway.webhooks.sending import Message, NotDeliveredError, Sender
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pauses(BaseRetryStrategy):
-    """Try again after each of the pauses, in seconds; only `completed` is worth it."""
+class RetryPauses(BaseRetryStrategy):
+    """Retry a `completed` webhook after each of the pauses. Other events are not retried."""
 
-    seconds: tuple[float, ...]
-    now: Now = own_time  # the engine compares with the database's time
+    pauses_s: tuple[float, ...]
+    now: Now = own_time  # procrastinate compares with the database's time
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        """Return when the next try is, or None after the last."""
+        """Return the time of the next try, or None after the last."""
         if not isinstance(exception, NotDeliveredError) or is_last(self, job):
             return None
-        return RetryDecision(retry_at=self.now() + timedelta(seconds=self.seconds[job.attempts]))
+        return RetryDecision(retry_at=self.now() + timedelta(seconds=self.pauses_s[job.attempts]))
 
 
-def is_last(pauses: Pauses, job: Job) -> bool:
-    """Tell whether no try follows the one that runs: `attempts` counts those before it."""
-    return job.task_kwargs["event"] != "completed" or job.attempts >= len(pauses.seconds)
+def is_last(retries: RetryPauses, job: Job) -> bool:
+    """Return whether the running try is the last: `attempts` counts those before it."""
+    return job.task_kwargs["event"] != "completed" or job.attempts >= len(retries.pauses_s)
 
 
 @dataclass(frozen=True)
 class Deliverer:
-    """Deliver the record's events with a sender."""
+    """Deliver queued webhooks."""
 
     record: Record
-    links: Links
     sender: Sender
-    measures: Measures
-    pauses: Pauses
-    interval_s: float  # between two `logs` of a prediction; there is one `output`, at its end
+    metrics: Metrics
+    retries: RetryPauses
+    interval_s: float  # between two `logs` of a prediction
 
     async def deliver(self, job: Job, prediction_id: str, event: str, body: str | None) -> None:
-        """Try one delivery. Raises NotDeliveredError where another try shall follow."""
+        """Try one delivery.
+
+        Raises:
+            NotDeliveredError: It failed, and another try follows.
+        """
         row = await self.record.predictions.get(prediction_id)
         sent = body.encode() if body is not None else await self._body(row, event)
         if row is None or row.webhook is None or sent is None:
-            return  # settled before, or overtaken by the end
-        # Each message has an id that is the same in all its tries: `completed` and `start` are one each.
+            return  # settled already, or the prediction has ended since
+        # A message has the same id in all its tries. There is one `start` and one `completed` per prediction.
         suffix = event if event in ("start", "completed") else f"{event}_{job.id}"
         secret = secret_of(self.record.secrets.webhooks, row.owner)
         message = Message(f"msg_{prediction_id}_{suffix}", row.webhook, sent, secret)
         await self._send(job, event, message, prediction_id)
 
     async def _body(self, row: Prediction | None, event: str) -> bytes | None:
-        """Return what is sent where the job doesn't hold it: the end's frozen bytes, or the logs as they are now."""
+        """Return a body that the job doesn't hold: the frozen one of the end, or the prediction as it is now."""
         if row is None:
             return None
         if event == "completed":
             owed = await self.record.deliveries.get(row.id)
             return owed.body if owed else None
-        return None if row.status.ended else self.links.body(row)  # nothing follows the terminal one
+        return None if row.status.ended else self.record.links.body(row)  # nothing may follow `completed`
 
     async def _send(self, job: Job, event: str, message: Message, prediction_id: str) -> None:
         about = {"prediction": prediction_id, "event": event, "attempt": job.attempts}
         try:
             await self.sender.send(message)
         except NotDeliveredError as error:
-            last = is_last(self.pauses, job)
-            self.measures.webhook_tries.labels(event, "given_up" if last else "failed").inc()
-            logger.warning("a webhook was not delivered", extra={**about, "error": str(error), "last": last})
+            last = is_last(self.retries, job)
+            self.metrics.webhook_tries.labels(event, "given_up" if last else "failed").inc()
+            logger.warning("webhook not delivered", extra={**about, "error": str(error), "last": last})
             if event != "completed":
                 return
             if last:
-                await self.record.deliveries.done(prediction_id, delivered=False)
+                await self.record.deliveries.settle(prediction_id, delivered=False)
                 return
-            await self.record.deliveries.tried(prediction_id)
-            raise  # so that the engine asks Pauses for the next try
-        self.measures.webhook_tries.labels(event, "delivered").inc()
-        logger.info("a webhook was delivered", extra=about)
+            raise  # procrastinate asks RetryPauses for the next try
+        self.metrics.webhook_tries.labels(event, "delivered").inc()
+        logger.info("webhook delivered", extra=about)
         if event == "completed":
-            await self.record.deliveries.done(prediction_id, delivered=True)
+            await self.record.deliveries.settle(prediction_id, delivered=True)
         elif event == "logs":
-            # Deliveries of a prediction hold its lock, so this pause is what keeps the next one waiting.
+            # The deliveries of a prediction share a lock, so this pause delays the next one.
             await asyncio.sleep(self.interval_s)
 
 
-def register(record: Record, links: Links, sender: Sender, measures: Measures, settings: Settings) -> None:
-    """Register the task on the record's engine."""
-    pauses = Pauses(settings.webhook_pauses_s, record.clock.now)
-    deliverer = Deliverer(record, links, sender, measures, pauses, settings.webhook_interval_s)
+def register(record: Record, sender: Sender, metrics: Metrics, settings: Settings) -> None:
+    """Register the task on the record's procrastinate app."""
+    retries = RetryPauses(settings.webhook_pauses_s, record.clock.now)
+    deliverer = Deliverer(record, sender, metrics, retries, settings.webhook_interval_s)
 
-    @record.engine.task(name=WEBHOOK_TASK, queue=WEBHOOK_QUEUE, pass_context=True, retry=pauses)
+    @record.procrastinate.task(name=WEBHOOK_TASK, queue=WEBHOOK_QUEUE, pass_context=True, retry=retries)
     async def webhook(context: JobContext, id: str, event: str, body: str | None) -> None:  # noqa: A002
         await deliverer.deliver(context.job, id, event, body)

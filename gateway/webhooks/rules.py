@@ -1,4 +1,4 @@
-"""What a webhook may be: its events, address and secret, on which where one comes in and where it goes out agree."""
+"""The rules for webhooks that both the API and the delivery follow: events, addresses and secrets."""
 
 import base64
 import hashlib
@@ -15,19 +15,22 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def check_url(url: str, *, http: bool, private: bool) -> None:
-    """Raise ValueError unless `url` is an absolute https URL (http where allowed) whose host is no private address.
+    """Check that `url` is an absolute https URL, or http if allowed, whose host isn't a private address.
 
-    A host that is a name is looked up only when it is connected to, by the delivery: what it resolves to can change.
+    A host name is resolved only at the delivery, because its addresses can change.
+
+    Raises:
+        ValueError: It isn't; the message says why.
     """
     schemes = ("https", "http") if http else ("https",)
-    parts = urlsplit(url)  # raises ValueError itself for a bracket that isn't closed
+    parts = urlsplit(url)  # raises ValueError for an unclosed bracket
     if len(url) > MAX_URL_CHARS or not url.isascii() or any(char.isspace() or not char.isprintable() for char in url):
-        raise ValueError(f"Must be an ASCII URL of at most {MAX_URL_CHARS} characters without blanks")
+        raise ValueError(f"Must be an ASCII URL of at most {MAX_URL_CHARS} characters without spaces")
     if parts.scheme not in schemes or not parts.hostname:
         raise ValueError(f"Must be an absolute {' or '.join(schemes)} URL")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("Must not hold a user name or password")
-    if parts.port == 0:  # raises ValueError itself beyond 65535
+        raise ValueError("Must not contain a user name or password")
+    if parts.port == 0:  # raises ValueError beyond 65535
         raise ValueError("Must have a port from 1 to 65535, or none")
     if not private and parts.hostname.rstrip(".") == "localhost":
         raise ValueError("Must not be a private address")
@@ -40,7 +43,7 @@ def check_url(url: str, *, http: bool, private: bool) -> None:
 
 
 def is_public(address: Address) -> bool:
-    """Tell whether an address is one of the open internet, also where an IPv6 address carries an IPv4 one."""
+    """Return whether an address is public. An IPv6 address that contains an IPv4 address is judged by that."""
     if isinstance(address, ipaddress.IPv6Address):
         if address in NAT64:
             return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
@@ -51,10 +54,10 @@ def is_public(address: Address) -> bool:
 
 
 def secret_of(key: bytes, owner: int) -> str:
-    """Return the secret that an owner's webhooks are signed with, derived from the gateway's own key.
+    """Return the signing secret of an owner's webhooks, derived from the gateway's key.
 
-    Of the form that clients take: whsec_ and the standard base64 of 32 bytes. PY1 splits it at its one underscore,
-    and standard base64 has none.
+    The form that clients expect is `whsec_` and 32 bytes in standard base64. The Python 1.x client splits it at its one
+    underscore (docs/clients.md#webhook-secret); standard base64 has none.
     """
     derived = hmac.new(key, f"webhooks of {owner}".encode(), hashlib.sha256).digest()
     return f"whsec_{base64.b64encode(derived).decode()}"

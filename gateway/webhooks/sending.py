@@ -1,4 +1,4 @@
-"""Send one webhook: to an address that was checked when it was connected to, signed, never redirected."""
+"""Send one webhook: signed, without redirects, to an address that is checked at the connection."""
 
 import asyncio
 import ipaddress
@@ -9,26 +9,30 @@ from dataclasses import dataclass
 import httpcore
 from standardwebhooks import Webhook
 
-from gateway.record import Now, own_time
-from gateway.webhooks import check_url, is_public
+from gateway.clock import Now, own_time
+from gateway.webhooks.rules import check_url, is_public
 
 
 class NotDeliveredError(Exception):
-    """Say why a webhook did not arrive."""
+    """A webhook was not delivered; str() says why."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent, and to whom."""
+    """A webhook to send."""
 
-    id: str  # the same in every try
+    id: str  # the same at each try
     url: str
     body: bytes
     secret: str
 
 
 async def resolved(host: str, port: int) -> list[str]:
-    """Return the addresses of a host, as this machine resolves it. Raises NotDeliveredError where it has none."""
+    """Resolve a host name.
+
+    Raises:
+        NotDeliveredError: It has no address.
+    """
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -38,13 +42,13 @@ async def resolved(host: str, port: int) -> list[str]:
 
 @dataclass(frozen=True)
 class PublicOnly(httpcore.AsyncNetworkBackend):
-    """Connect to public addresses only.
+    """A network backend that connects only to public addresses.
 
-    A name is resolved once, here, and the connection goes to the address that was checked: a name server that
-    answers differently the next time (DNS rebinding) gains nothing.
+    A name is resolved once, and the connection goes to the address that was checked. So a name server that answers
+    differently the next time (DNS rebinding) gains nothing.
     """
 
-    private: bool  # allow the others too
+    private: bool  # allow private addresses too
     backend: httpcore.AsyncNetworkBackend
     resolve: Callable[[str, int], Awaitable[list[str]]] = resolved
 
@@ -56,7 +60,7 @@ class PublicOnly(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Open a connection to the first address of `host` that is allowed and answers."""
+        """Connect to the first address of `host` that is allowed and answers."""
         failure: Exception = NotDeliveredError(f"{host} has no public address")
         for address in await self.resolve(host, port):
             if not (self.private or is_public(ipaddress.ip_address(address))):
@@ -73,16 +77,16 @@ class PublicOnly(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ARG002
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002
     ) -> httpcore.AsyncNetworkStream:
-        """Refuse: no URL names a socket file."""
+        """Refuse, because no URL names a socket file."""
         raise NotDeliveredError(f"{path} is a file")
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, as the pool asks between its own tries."""
+        """Wait between the pool's own retries."""
         await self.backend.sleep(seconds)
 
 
 class Sender:
-    """A pool of connections to clients' servers."""
+    """Sends webhooks over a pool of connections."""
 
     def __init__(self, *, try_s: float, http: bool, private: bool, now: Now = own_time) -> None:
         self._try_s = try_s
@@ -101,9 +105,13 @@ class Sender:
         await self._pool.aclose()
 
     async def send(self, message: Message) -> None:
-        """POST a message, once. Raises NotDeliveredError for anything but an answer of 200 to 299 in time."""
+        """POST a message once.
+
+        Raises:
+            NotDeliveredError: The answer is not 200 to 299, or doesn't arrive in time.
+        """
         try:
-            # What was allowed when the prediction was created may not be any more.
+            # The setting may have changed since the prediction was created.
             check_url(message.url, http=self._http, private=self._private)
             async with asyncio.timeout(self._try_s):
                 status = await self._post(message)
@@ -117,7 +125,7 @@ class Sender:
             raise NotDeliveredError(f"the answer was {status}")
 
     async def _post(self, message: Message) -> int:
-        now = self._now()  # in UTC: sign() takes the time for UTC, whatever its zone
+        now = self._now()  # in UTC: sign() ignores the time zone
         text = message.body.decode()
         headers = {
             "content-type": "application/json",
@@ -132,11 +140,11 @@ class Sender:
         async with self._pool.stream(
             "POST", message.url, headers=list(headers.items()), content=message.body
         ) as answer:
-            return answer.status  # its body is not read, however long it is
+            return answer.status  # the response's body is never read
 
 
 def _host_header(url: httpcore.URL) -> str:
-    """Return what the Host header says for a URL."""
+    """Return the Host header for a URL."""
     host = url.host.decode()
     bracketed = f"[{host}]" if ":" in host else host
     return bracketed if url.port is None else f"{bracketed}:{url.port}"

@@ -1,72 +1,76 @@
-"""Attend to one attempt: from its start on the Cog server to its end in the record."""
+"""Run one attempt, from its start on the Cog server to its outcome in the record."""
 
 import asyncio
 import logging
 
-from gateway.record import UNAVAILABLE, Attempt, JsonObject, Prediction, Record, Status
-from gateway.record.changes import Watch
+from gateway.prediction import Attempt, JsonObject, Prediction, Status
+from gateway.record import Record
+from gateway.record.database import UNAVAILABLE
+from gateway.record.notices import Watch
 from gateway.tasks import first
-from gateway.work.callbacks import Callbacks, Inbox
+from gateway.work.callbacks import AttemptWebhooks, Callbacks
 from gateway.work.coglet import Coglet, RefusedError, Report, Start, State
-from gateway.work.concluding import Conclusion, Loss, Verdict, storable, until_stored
-from gateway.work.patience import Patience
+from gateway.work.outcome import Interruption, OutcomeWriter, Result, storable, until_stored
+from gateway.work.timeouts import Timeouts
 
 logger = logging.getLogger(__name__)
 
 
-class Attendant:
-    """Attend to attempts on one Cog server, one at a time."""
+class AttemptRunner:
+    """Run attempts on one Cog server, one at a time."""
 
-    def __init__(self, record: Record, coglet: Coglet, callbacks: Callbacks, name: str, patience: Patience) -> None:
+    def __init__(self, record: Record, coglet: Coglet, callbacks: Callbacks, name: str, timeouts: Timeouts) -> None:
         self._record = record
         self._coglet = coglet
         self._callbacks = callbacks
         self._name = name
-        self._patience = patience
-        self._conclusion = Conclusion(record, coglet, patience)
+        self._timeouts = timeouts
+        self._outcomes = OutcomeWriter(record, coglet, timeouts)
 
     async def run(self, prediction_id: str, job_id: int) -> bool:
-        """Run a job that was fetched. False: the server could not take it, so stop fetching for a while."""
+        """Run a fetched job. Return False if the server could not take it, so that the worker stops fetching."""
         health = await self._ready()
         if health is None:
             await until_stored(lambda: self._record.attempts.release(prediction_id, job_id))
             return False
         attempt = Attempt(prediction_id, job_id, self._name, health, self._callbacks.new_url())
-        with self._callbacks.inbox(attempt.callback) as inbox:
+        with self._callbacks.receiving(attempt.callback) as webhooks:
             row = await self._begin(attempt)
             if row is None:
-                return True  # cancelled or taken over since it was fetched; the sweep mends what is left
-            # A start may take as long as an attempt lives without a heartbeat.
-            verdict = await first(self._start(attempt, row.input), self._conclusion.beat(attempt))
-            verdict = verdict or await self._attend(attempt, row, inbox, self._patience.lost_s)
-            await self._conclusion.conclude(attempt, row, verdict, inbox)
-            return isinstance(verdict, Report) and not verdict.infrastructure
+                return True  # cancelled or taken over since it was fetched
+            # A start may take longer than an attempt may go without a heartbeat.
+            result = await first(self._start(attempt, row.input), self._outcomes.beat(attempt))
+            result = result or await self._wait(attempt, row, webhooks, self._timeouts.lost_s)
+            await self._outcomes.write(attempt, row, result, webhooks)
+            return isinstance(result, Report) and not result.infrastructure
 
     async def adopt(self, row: Prediction, ready: asyncio.Event) -> None:
-        """Go on with the attempt that an earlier worker began on this server.
+        """Continue the attempt that an earlier worker of this server has started.
 
-        ready: set when its webhooks have a place to go; the port must be the earlier worker's.
+        Args:
+            row: The prediction.
+            ready: Set when its webhooks can be received, at the earlier worker's port.
         """
-        attempt = attempt_of(row)
-        with self._callbacks.inbox(attempt.callback) as inbox:
+        attempt = row.attempt
+        with self._callbacks.receiving(attempt.callback) as webhooks:
             ready.set()
-            # If it ended while nobody listened, coglet tries again after as long as that took, about.
+            # If it ended while no worker listened, coglet retries its webhook after about as long as that lasted.
             alone_s = max(0.0, (self._record.clock.now() - (row.started_at or row.created_at)).total_seconds())
-            logger.info("adopted", extra={"prediction": row.id, "job": row.job_id})
-            verdict: Verdict = Loss.TAKEN_OVER
+            logger.info("adopted an attempt", extra={"prediction": row.id, "job": row.job_id})
+            result: Result = Interruption.TAKEN_OVER
             if await until_stored(lambda: self._record.attempts.beat(attempt)):
-                verdict = await self._attend(attempt, row, inbox, self._patience.lost_s + min(alone_s, 60.0))
-            await self._conclusion.conclude(attempt, row, verdict, inbox)
+                result = await self._wait(attempt, row, webhooks, self._timeouts.lost_s + min(alone_s, 60.0))
+            await self._outcomes.write(attempt, row, result, webhooks)
 
     async def _ready(self) -> str | None:
-        """Return the boot id of the server when it is ready, or None if it isn't soon."""
+        """Return the server's boot id when it is ready, or None if it isn't soon."""
         pause_s = 0.01
-        until = _now() + self._patience.busy_s
+        until = _now() + self._timeouts.busy_s
         while _now() < until:
             health = await self._coglet.health()
             if health.state is State.READY:
                 return health.boot
-            if health.state is not State.BUSY:  # for some milliseconds after an end
+            if health.state is not State.BUSY:  # BUSY lasts for some milliseconds after an end
                 return None
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.5)
@@ -75,16 +79,16 @@ class Attendant:
     async def _begin(self, attempt: Attempt) -> Prediction | None:
         begun = await until_stored(lambda: self._record.attempts.begin(attempt))
         if begun is None:
-            # An answer that was lost on the way makes the second try find it begun: by us, if the URL is ours.
+            # If the answer to a first try was lost, the second finds the attempt started: by us, if the URL is ours.
             row = await until_stored(lambda: self._record.predictions.get(attempt.id))
             if row and row.callback == attempt.callback and not row.status.ended:
                 return row
         return begun
 
-    async def _start(self, attempt: Attempt, given: JsonObject) -> Verdict | None:
-        """Start the run. None: it runs, or it may."""
+    async def _start(self, attempt: Attempt, given: JsonObject) -> Result | None:
+        """Start the prediction on the server. Return None if it runs, or may run."""
         pause_s = 0.01
-        until = _now() + self._patience.busy_s
+        until = _now() + self._timeouts.busy_s
         while True:
             try:
                 start = await self._coglet.start(attempt.cog_id, given, attempt.callback)
@@ -93,41 +97,41 @@ class Attendant:
             if start in (Start.TAKEN, Start.UNKNOWN):
                 return None
             if start is Start.BUSY and _now() > until:
-                await self._coglet.shut_down()  # ready by its own word, but its slot is taken for ever
+                await self._coglet.shut_down()  # it said it was ready, but its slot never becomes free
             if start is Start.NOT_READY or _now() > until:
-                return Loss.NOT_BEGUN
+                return Interruption.NOT_STARTED
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.5)
 
-    async def _attend(self, attempt: Attempt, row: Prediction, inbox: Inbox, lost_s: float) -> Verdict:
+    async def _wait(self, attempt: Attempt, row: Prediction, webhooks: AttemptWebhooks, lost_s: float) -> Result:
         """Wait for whatever ends the attempt first."""
-        with self._record.changes.watch(attempt.id) as watch:
-            verdict = await first(
-                self._hear(attempt, row.logs, inbox),
-                self._conclusion.beat(attempt),
-                self._heed_cancel(attempt, watch),
-                self._look(attempt, lost_s),
+        with self._record.notices.watch(attempt.id) as watch:
+            result = await first(
+                self._receive(attempt, row.logs, webhooks),
+                self._outcomes.beat(attempt),
+                self._pass_cancel_on(attempt, watch),
+                self._check_server(attempt, lost_s),
             )
-        # The end may have come in while the last look was under way.
-        return (inbox.terminal or verdict) if verdict is Loss.LOST else verdict
+        # The terminal webhook may have arrived during the last health check.
+        return (webhooks.terminal or result) if result is Interruption.LOST else result
 
-    async def _hear(self, attempt: Attempt, earlier_logs: str, inbox: Inbox) -> Verdict:
-        """Store the logs as they come, until the terminal webhook."""
+    async def _receive(self, attempt: Attempt, earlier_logs: str, webhooks: AttemptWebhooks) -> Result:
+        """Store the logs as they arrive, until the terminal webhook."""
         stored = ""
         while True:
-            report = await inbox.reports.get()
+            report = await webhooks.reports.get()
             if report.status.ended:
                 return report
-            if len(report.logs) > len(stored):  # they may be reordered
+            if len(report.logs) > len(stored):  # webhooks may arrive out of order
                 stored = report.logs
                 try:
                     if not await self._record.attempts.log(attempt, storable(earlier_logs + stored)):
-                        return Loss.TAKEN_OVER
+                        return Interruption.TAKEN_OVER
                 except UNAVAILABLE:
-                    continue  # the next one has these lines too
+                    continue  # the next webhook has these lines too
 
-    async def _heed_cancel(self, attempt: Attempt, watch: Watch) -> Verdict:
-        """Pass a cancel on, and shut the server down if it doesn't heed it."""
+    async def _pass_cancel_on(self, attempt: Attempt, watch: Watch) -> Result:
+        """Pass a cancel on to the server, and shut the server down if it ignores it."""
         while True:
             try:
                 row = await self._record.predictions.get(attempt.id)
@@ -137,38 +141,33 @@ class Attendant:
                 pass
             await watch.changed()
         logger.info("cancelling", extra={"prediction": attempt.id})
-        until = _now() + self._patience.cancel_s
+        until = _now() + self._timeouts.cancel_s
         while not await self._coglet.cancel(attempt.cog_id) and _now() < until:
-            await asyncio.sleep(0.2)  # it came before the run
+            await asyncio.sleep(0.2)  # the cancel arrived before the run
         await asyncio.sleep(max(0.0, until - _now()))  # the terminal webhook ends this
-        logger.warning("a cancel was not heeded; shutting the server down", extra={"prediction": attempt.id})
+        logger.warning("the server ignores a cancel; shutting it down", extra={"prediction": attempt.id})
         await self._coglet.shut_down()
         return Report(Status.CANCELED, logs="", metrics={})
 
-    async def _look(self, attempt: Attempt, lost_s: float) -> Verdict:
-        """Watch the server, until it can't be running the attempt any more."""
+    async def _check_server(self, attempt: Attempt, lost_s: float) -> Result:
+        """Check the server's health until it can no longer be running the attempt."""
         since: dict[str, float] = {}
         while True:
-            await asyncio.sleep(self._patience.poll_s)
+            await asyncio.sleep(self._timeouts.poll_s)
             health = await self._coglet.health()
             if health.reached and health.boot != attempt.boot:
-                return Loss.LOST
+                return Interruption.LOST
             limits = {
                 "idle": (health.reached and health.state is not State.BUSY, lost_s),
-                "gone": (health.state is State.GONE, self._patience.gone_s),
-                "silent": (health.state is State.SILENT, self._patience.silent_s),
+                "gone": (health.state is State.GONE, self._timeouts.gone_s),
+                "silent": (health.state is State.SILENT, self._timeouts.silent_s),
             }
             for name, (is_so, limit_s) in limits.items():
                 if not is_so:
                     since.pop(name, None)
                 elif _now() - since.setdefault(name, _now()) >= limit_s:
-                    logger.warning("the run is lost", extra={"prediction": attempt.id, "server": name})
-                    return Loss.LOST
-
-
-def attempt_of(row: Prediction) -> Attempt:
-    """Return the attempt that a row says is running."""
-    return Attempt(row.id, row.job_id, row.server or "", row.boot or "", row.callback or "")
+                    logger.warning("the server has lost the attempt", extra={"prediction": attempt.id, "server": name})
+                    return Interruption.LOST
 
 
 def _now() -> float:

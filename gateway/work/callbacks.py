@@ -1,4 +1,4 @@
-"""The small HTTP server that the Cog server's webhooks go to."""
+"""A small HTTP server that receives the Cog server's webhooks, on a port that a restarted worker takes over."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -16,16 +17,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.record import JsonObject, Status
+from gateway.prediction import JsonObject, Status
 from gateway.work.coglet import Report, UnreadableError, read_report
 
 logger = logging.getLogger(__name__)
 
-ANSWER_WITHIN_S = 25.0  # coglet waits 30 s
-TOO_LARGE = "The output is larger than {limit} MB, which the gateway takes at most"
+ANSWER_WITHIN_S = 25.0  # coglet waits for 30 s
+TOO_LARGE = "The output is larger than {limit} MB, the limit of this gateway"
 
 
-class Inbox:
+class AttemptWebhooks:
     """The webhooks of one attempt."""
 
     def __init__(self) -> None:
@@ -34,17 +35,17 @@ class Inbox:
         self.settled: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def put(self, report: Report) -> None:
-        """Take a report. Of terminal ones the first counts: coglet repeats it, however large, until it is answered."""
+        """Take a report. Of several terminal ones the first counts: coglet repeats it until it is answered."""
         if self.terminal is None:
             self.terminal = report if report.status.ended else None
             self.reports.put_nowait(report)
 
     def settle(self, committed: bool) -> None:
-        """Say that the attempt's end is committed, or (False) that it was no longer ours to end."""
+        """Answer the terminal webhook: the end is committed, or the attempt was no longer ours (False)."""
         self._answer(200 if committed else 410)
 
     def leave(self) -> None:
-        """Stop waiting; where nothing was settled, coglet is to try again: with the next worker."""
+        """Stop waiting. If nothing was settled, coglet retries, and reaches the next worker."""
         self._answer(503)
 
     def _answer(self, status: int) -> None:
@@ -53,47 +54,47 @@ class Inbox:
 
 
 class Callbacks:
-    """Receive webhooks at URLs that can't be guessed: whoever is on the host can reach the port."""
+    """Receive webhooks at URLs that can't be guessed, because every process on the host can reach the port."""
 
     def __init__(self, host: str, listening: socket.socket, max_bytes: int) -> None:
         self._base = f"http://{host}:{listening.getsockname()[1]}"
         self._max_bytes = max_bytes
-        self._inboxes: dict[str, Inbox] = {}
+        self._attempts: dict[str, AttemptWebhooks] = {}
 
     def new_url(self) -> str:
-        """Make a URL for one attempt."""
+        """Return a new URL for one attempt."""
         return f"{self._base}/{secrets.token_urlsafe(24)}"
 
     @contextmanager
-    def inbox(self, url: str) -> Iterator[Inbox]:
-        """Take what comes to a URL, for the block."""
+    def receiving(self, url: str) -> Iterator[AttemptWebhooks]:
+        """Receive the webhooks that are sent to a URL, for the block."""
         path = urlsplit(url).path
-        inbox = self._inboxes[path] = Inbox()
+        webhooks = self._attempts[path] = AttemptWebhooks()
         try:
-            yield inbox
+            yield webhooks
         finally:
-            inbox.leave()
-            del self._inboxes[path]
+            webhooks.leave()
+            del self._attempts[path]
 
     async def receive(self, request: Request) -> Response:
-        """Answer one webhook; a terminal one only when its end is committed, since coglet forgets it then."""
-        inbox = self._inboxes.get(request.url.path)
-        if inbox is None:
-            return Response(status_code=410)  # ended, or taken over; coglet gives up at a 4xx
+        """Answer a webhook. A terminal one is answered only after the commit, because coglet then forgets it."""
+        webhooks = self._attempts.get(request.url.path)
+        if webhooks is None:
+            return Response(status_code=410)  # ended, or taken over: a 4xx stops coglet's retries
         try:
-            report = await self._read(request) if inbox.terminal is None else await _skip(request, inbox.terminal)
+            report = await self._read(request) if webhooks.terminal is None else await _skip(request, webhooks.terminal)
         except ClientDisconnect:
             return Response(status_code=400)
         except (UnreadableError, ValueError) as error:
-            logger.warning("a webhook can't be read", extra={"error": str(error)})
+            logger.warning("received an unreadable webhook", extra={"error": str(error)})
             return Response(status_code=400)
-        inbox.put(report)
+        webhooks.put(report)
         if not report.status.ended:
             return Response(status_code=200)
         try:
-            status = await asyncio.wait_for(asyncio.shield(inbox.settled), ANSWER_WITHIN_S)
+            status = await asyncio.wait_for(asyncio.shield(webhooks.settled), ANSWER_WITHIN_S)
         except TimeoutError:
-            return Response(status_code=503)  # it comes again
+            return Response(status_code=503)  # coglet retries
         return Response(status_code=status)
 
     async def _read(self, request: Request) -> Report:
@@ -105,34 +106,74 @@ class Callbacks:
             if size > self._max_bytes:
                 message = TOO_LARGE.format(limit=self._max_bytes >> 20)
                 return Report(Status.FAILED, logs="", metrics={}, error=message)
-        # Hundreds of megabytes: not on the event loop, and not by way of json, which copies all of it once more.
+        # Up to hundreds of megabytes: parsed off the event loop, and not by json, which makes another copy.
         whole = b"".join(chunks)
         chunks.clear()
         body: JsonObject = await asyncio.to_thread(from_json, whole, allow_inf_nan=False)
         if not isinstance(body, dict):
-            raise UnreadableError("a webhook is not an object")
+            raise UnreadableError("the webhook isn't a JSON object")
         return read_report(body)
 
 
 async def _skip(request: Request, report: Report) -> Report:
-    """Read past a terminal webhook that is being dealt with: it may be as large as the first."""
+    """Discard the repetition of a terminal webhook: it may be as large as the first."""
     async for _ in request.stream():
         pass
     return report
 
 
+@dataclass(frozen=True)
+class CallbackSocket:
+    """A listening socket for webhooks."""
+
+    socket: socket.socket
+    adopts: bool  # it has the port of an earlier worker, which is dead, so its attempt can be adopted
+
+    @classmethod
+    def bind(cls, host: str, port: int, earlier_url: str | None) -> "CallbackSocket":
+        """Bind the port of an earlier worker's URL if there is one, else `port`, with 0 for a free one.
+
+        An earlier worker that still drains holds its port; then it keeps its attempt too.
+        """
+        earlier_port = urlsplit(earlier_url).port if earlier_url else None
+        if earlier_port:
+            try:
+                return cls(_bound(host, earlier_port), adopts=True)
+            except OSError as error:
+                logger.warning(
+                    "an earlier worker still has its port", extra={"port": earlier_port, "error": str(error)}
+                )
+                if port == earlier_port:
+                    port = 0
+        return cls(_bound(host, port), adopts=False)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    # The protocol is named: only then does asyncio turn off Nagle's algorithm, which holds a body back for 40 ms.
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        # Listening, not only bound: two sockets may be bound to one port with SO_REUSEADDR while neither listens.
+        bound.listen(128)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
 class _Server(uvicorn.Server):
-    """A server inside a program that has its own signal handlers."""
+    """A server in a program with its own signal handlers."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
+        """Don't touch the signal handlers."""
         yield
 
 
 @asynccontextmanager
 async def serving(callbacks: Callbacks, listening: socket.socket) -> AsyncIterator[None]:
-    """Receive webhooks for the block."""
+    """Serve the webhooks' port for the block."""
     app = Starlette(routes=[Route("/{secret}", callbacks.receive, methods=["POST"])])
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
     server = _Server(config)

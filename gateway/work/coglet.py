@@ -1,4 +1,4 @@
-"""Coglet 0.23, the server in every Cog container: the one place that knows its protocol and its quirks."""
+"""A client of coglet 0.23, the server in every Cog container. Only this module knows its protocol and quirks."""
 
 import re
 from dataclasses import dataclass
@@ -7,80 +7,80 @@ from typing import TypeAlias, cast
 
 import httpx
 
-from gateway.record import Json, JsonObject, Status
+from gateway.prediction import Json, JsonObject, Status
 
 HEALTH_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 30.0
 EVENTS = ["start", "logs", "completed"]
 _PREFIX = re.compile(r"^(Prediction failed: )+")
 _CLASS = re.compile(r"^[A-Za-z_][\w.]*: (?=.)", re.DOTALL)
-_INFRASTRUCTURE = "Failed to send request: "  # to the child, which had died while it was idle
+_INFRASTRUCTURE = "Failed to send request: "  # coglet can't reach its child, which died while idle
 
 
 class State(StrEnum):
-    """Name a server's health, in coglet's words, and one for no answer."""
+    """A server's health in coglet's words, with two more for a server that doesn't answer."""
 
     STARTING = "STARTING"
     READY = "READY"
     BUSY = "BUSY"
     UNHEALTHY = "UNHEALTHY"
     SETUP_FAILED = "SETUP_FAILED"
-    SILENT = "SILENT"  # it took the connection, but did not answer in time
+    SILENT = "SILENT"  # it accepts connections but doesn't answer in time
     GONE = "GONE"  # nothing listens
 
 
 @dataclass(frozen=True)
 class Health:
-    """What /health-check says."""
+    """The answer of /health-check."""
 
     state: State
-    boot: str = ""  # when its setup began: another one tells another process
+    boot: str = ""  # the time when its setup began, which identifies the process
     setup_logs: str = ""
 
     @property
     def reached(self) -> bool:
-        """Say whether the server answered."""
+        """Whether the server answered."""
         return self.state not in (State.SILENT, State.GONE)
 
 
 class Start(StrEnum):
-    """Name what became of a start."""
+    """The answer to a request to start a prediction."""
 
     TAKEN = "taken"
-    BUSY = "busy"  # or unhealthy for good: the health tells
+    BUSY = "busy"  # or permanently unhealthy; the health check says which
     NOT_READY = "not ready"
-    UNKNOWN = "unknown"  # no answer: it may run
+    UNKNOWN = "unknown"  # no answer; it may be running
 
 
 class RefusedError(Exception):
-    """Report that the server refuses an input; str() has its sentences."""
+    """The server rejects the input; str() has its message."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a webhook tells."""
+    """The contents of a webhook."""
 
     status: Status
     logs: str
     metrics: JsonObject
     output: Json = None
     error: str | None = None
-    infrastructure: bool = False  # it failed before the model saw it: another server may do better
+    infrastructure: bool = False  # it failed before it reached the model, so another server may succeed
 
 
 class UnreadableError(ValueError):
-    """Report a webhook that is not coglet's."""
+    """A webhook isn't in coglet's format."""
 
 
 class Coglet:
-    """Talk to one server."""
+    """A client of one Cog server."""
 
     def __init__(self, client: httpx.AsyncClient, url: str) -> None:
         self._client = client
         self.url = url.rstrip("/")
 
     async def health(self) -> Health:
-        """Ask how the server is. Never raises for a server that is away."""
+        """Return the server's health. Raises nothing if it can't be reached."""
         try:
             answer = await self._client.get(f"{self.url}/health-check", timeout=HEALTH_TIMEOUT_S)
             return _health(answer)
@@ -90,16 +90,19 @@ class Coglet:
             return Health(State.SILENT)
 
     async def start(self, cog_id: str, given: JsonObject, callback: str) -> Start:
-        """Start a run. Raises RefusedError for an input that the server refuses.
+        """Start a prediction.
 
-        Never call it twice with one id: while the run goes on that does nothing, but after its end it runs again.
+        Never call this twice with the same id: coglet ignores an id that is running, but runs a finished one again.
+
+        Raises:
+            RefusedError: The server rejects the input.
         """
         body = {"input": given, "webhook": callback, "webhook_events_filter": EVENTS}
         try:
             answer = await self._client.put(
                 f"{self.url}/predictions/{cog_id}",
                 json=body,
-                headers={"Prefer": "respond-async"},  # a synchronous run ends with its connection
+                headers={"Prefer": "respond-async"},  # otherwise the run ends with its connection
                 timeout=START_TIMEOUT_S,
             )
         except httpx.ConnectError:
@@ -111,18 +114,18 @@ class Coglet:
         return {202: Start.TAKEN, 409: Start.BUSY, 503: Start.NOT_READY}.get(answer.status_code, Start.NOT_READY)
 
     async def cancel(self, cog_id: str) -> bool:
-        """Ask for a run's cancel; its terminal webhook tells when it is done. False: the server doesn't know of it.
+        """Cancel a prediction; its terminal webhook follows. Return False if the server doesn't know it.
 
-        Once it is taken don't ask again: each one raises in the model anew, in its clean-up too.
+        Don't call this again after True: every cancel raises another exception in the model, in its clean-up too.
         """
         return await self._post(f"/predictions/{cog_id}/cancel")
 
     async def shut_down(self) -> None:
-        """End the server, whose supervisor starts it again: an unhealthy one refuses everything for ever."""
+        """Shut the server down, so that its supervisor restarts it: an unhealthy one rejects everything forever."""
         await self._post("/shutdown")
 
     async def _post(self, path: str) -> bool:
-        """Post, and say whether it was taken. No answer is no error: the health tells that the server is away."""
+        """Post, and return whether the server accepted. No answer isn't an error: the health check will notice."""
         try:
             answer = await self._client.post(self.url + path, timeout=HEALTH_TIMEOUT_S)
         except httpx.TransportError:
@@ -131,11 +134,15 @@ class Coglet:
 
 
 def read_report(body: JsonObject) -> Report:
-    """Read a webhook's body. Raises UnreadableError."""
+    """Parse a webhook's body.
+
+    Raises:
+        UnreadableError: It isn't in coglet's format.
+    """
     try:
         status = Status(cast(str, body["status"]))
     except (KeyError, ValueError) as error:
-        raise UnreadableError("a webhook has no status that is known") from error
+        raise UnreadableError("the webhook has no known status") from error
     error_text, logs, metrics = body.get("error"), body.get("logs"), body.get("metrics")
     message = error_text if isinstance(error_text, str) else None
     return Report(
@@ -149,7 +156,7 @@ def read_report(body: JsonObject) -> Report:
 
 
 def plain_error(error: str) -> str:
-    """Return a model's own words, as Replicate does: "Prediction failed: " comes once or twice, then the class."""
+    """Return the model's own message, as Replicate does, without coglet's prefixes and the exception's class."""
     stripped = _PREFIX.sub("", error)
     return _CLASS.sub("", stripped) if stripped != error else error
 

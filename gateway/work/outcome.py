@@ -1,4 +1,4 @@
-"""Keep an attempt alive, and write its end into the record."""
+"""Keep an attempt alive, and write its outcome into the record."""
 
 import asyncio
 import logging
@@ -9,60 +9,64 @@ from typing import TypeAlias, TypeVar
 
 from obstore.exceptions import BaseError as StoreError
 
-from gateway.record import UNAVAILABLE, Attempt, Outcome, Prediction, Record, Status
+from gateway.prediction import Attempt, Outcome, Prediction, Status
+from gateway.record import Record
+from gateway.record.database import UNAVAILABLE
 from gateway.tasks import end
-from gateway.work.callbacks import Inbox
+from gateway.work.callbacks import AttemptWebhooks
 from gateway.work.coglet import Coglet, Report
 from gateway.work.outputs import store
-from gateway.work.patience import Patience
+from gateway.work.timeouts import Timeouts
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class Loss(StrEnum):
-    """Name why an attempt has no outcome."""
+class Interruption(StrEnum):
+    """Why an attempt has no report."""
 
-    LOST = "lost"  # the server lost it: it counts as an attempt
-    NOT_BEGUN = "not begun"  # the server never ran it: it doesn't
-    TAKEN_OVER = "taken over"  # it is another worker's now
-
-
-Verdict: TypeAlias = Report | Loss
+    LOST = "lost"  # the server lost it; it counts as an attempt
+    NOT_STARTED = "not started"  # the server never ran it; it doesn't count
+    TAKEN_OVER = "taken over"  # another worker has it now
 
 
-class Conclusion:
-    """The end of attempts, whatever it is."""
+Result: TypeAlias = Report | Interruption
 
-    def __init__(self, record: Record, coglet: Coglet, patience: Patience) -> None:
+
+class OutcomeWriter:
+    """Write heartbeats and outcomes of attempts."""
+
+    def __init__(self, record: Record, coglet: Coglet, timeouts: Timeouts) -> None:
         self._record = record
         self._coglet = coglet
-        self._patience = patience
+        self._timeouts = timeouts
 
-    async def beat(self, attempt: Attempt) -> Verdict:
-        """Keep the attempt alive, also while the worker drains, until it is taken over."""
+    async def beat(self, attempt: Attempt) -> Result:
+        """Write heartbeats, also while the worker drains, until another worker takes the attempt over."""
         while True:
-            await asyncio.sleep(self._patience.beat_s)
+            await asyncio.sleep(self._timeouts.beat_s)
             try:
                 if not await self._record.attempts.beat(attempt):
-                    return Loss.TAKEN_OVER
+                    return Interruption.TAKEN_OVER
             except UNAVAILABLE as error:
-                logger.warning("no heartbeat", extra={"prediction": attempt.id, "error": str(error).strip()})
+                logger.warning(
+                    "can't write a heartbeat; retrying", extra={"prediction": attempt.id, "error": str(error).strip()}
+                )
 
-    async def conclude(self, attempt: Attempt, row: Prediction, verdict: Verdict, inbox: Inbox) -> None:
-        """Write the end, or give the attempt back."""
-        if isinstance(verdict, Report) and not verdict.infrastructure:
-            inbox.settle(await self._end(attempt, row.logs, verdict))
-        elif verdict is Loss.TAKEN_OVER:
-            logger.warning("taken over by another worker", extra={"prediction": attempt.id})
+    async def write(self, attempt: Attempt, row: Prediction, result: Result, webhooks: AttemptWebhooks) -> None:
+        """End the prediction, or queue it again."""
+        if isinstance(result, Report) and not result.infrastructure:
+            webhooks.settle(await self._end(attempt, row.logs, result))
+        elif result is Interruption.TAKEN_OVER:
+            logger.warning("another worker has taken the attempt over", extra={"prediction": attempt.id})
             await self._coglet.cancel(attempt.cog_id)
-            inbox.settle(False)
-        elif verdict is Loss.NOT_BEGUN:
+            webhooks.settle(False)
+        elif result is Interruption.NOT_STARTED:
             await until_stored(lambda: self._record.attempts.give_back(attempt))
         else:
-            await until_stored(lambda: self._record.lost.give_up(attempt.id, attempt.job_id))
-            inbox.settle(True)
+            await until_stored(lambda: self._record.sweep.give_up(attempt.id, attempt.job_id))
+            webhooks.settle(True)
 
     async def _end(self, attempt: Attempt, earlier_logs: str, report: Report) -> bool:
         outcome = await self._outcome(attempt, earlier_logs, report)
@@ -71,12 +75,14 @@ class Conclusion:
             try:
                 ended = await self._record.attempts.end(attempt, outcome)
             except UNAVAILABLE as error:
-                logger.warning("the end waits", extra={"prediction": attempt.id, "error": str(error).strip()})
-                await asyncio.sleep(self._patience.poll_s)
+                logger.warning(
+                    "can't write the outcome; retrying", extra={"prediction": attempt.id, "error": str(error).strip()}
+                )
+                await asyncio.sleep(self._timeouts.poll_s)
                 continue
             if ended is not None:
                 return True
-            # Ended by somebody else, or by us when the answer to the commit was lost: then the files are in the row.
+            # Another process ended it, or our commit succeeded and its answer was lost: then the row names the files.
             row = await until_stored(lambda: self._record.predictions.get(attempt.id))
             if row and row.status.ended and row.job_id == attempt.job_id and row.files == outcome.files:
                 return True
@@ -92,31 +98,33 @@ class Conclusion:
         )
         if report.status is not Status.SUCCEEDED:
             return outcome
-        beating = asyncio.create_task(self.beat(attempt))  # large outputs on a slow store take their time
+        beating = asyncio.create_task(self.beat(attempt))  # large outputs on a slow store take a while
         try:
-            for tries in range(1, self._patience.store_tries + 1):
+            for tries in range(1, self._timeouts.store_tries + 1):
                 try:
                     stored = await store(report.output, self._record.files, attempt.id)
                     return replace(outcome, output=stored.output, files=stored.files)
                 except (StoreError, OSError) as error:
-                    logger.warning("can't store the output", extra={"prediction": attempt.id, "error": str(error)})
-                    if tries < self._patience.store_tries:
+                    logger.warning(
+                        "can't store the output; retrying", extra={"prediction": attempt.id, "error": str(error)}
+                    )
+                    if tries < self._timeouts.store_tries:
                         await asyncio.sleep(tries)
                     else:
-                        told = f"The output could not be stored: {type(error).__name__}"
-                        return replace(outcome, status=Status.FAILED, error=told)
+                        message = f"The output could not be stored: {type(error).__name__}"
+                        return replace(outcome, status=Status.FAILED, error=message)
         finally:
             await end(beating)
         raise AssertionError("the loop returns")
 
 
 def storable(text: str) -> str:
-    """Return text that PostgreSQL keeps: NUL and lone surrogates, which it refuses, become U+FFFD."""
+    """Return text that PostgreSQL can store: NUL and lone surrogates become U+FFFD."""
     return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 async def until_stored(call: Callable[[], Awaitable[T]], pause_s: float = 0.5) -> T:
-    """Call until the database answers. A commit may be done though its answer is lost: the call must bear twice."""
+    """Call until the database answers. The call must be idempotent: a commit may succeed and its answer be lost."""
     while True:
         try:
             return await call()

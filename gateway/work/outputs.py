@@ -1,4 +1,4 @@
-"""The files in an output: coglet sends them as data URLs, the record keeps them in its store."""
+"""The files in an output: coglet sends them as data URLs, and the record stores them."""
 
 import asyncio
 import base64
@@ -6,14 +6,14 @@ import mimetypes
 import re
 from dataclasses import dataclass
 
-from gateway.record import File, Json
+from gateway.prediction import File, Json
 from gateway.record.files import Files
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _MAX_NAME_CHARS = 60
-_CHUNK_CHARS = 4 << 20  # whole groups of four
-# Those that a machine's own table may lack or name otherwise.
+_CHUNK_CHARS = 4 << 20  # a multiple of four
+# Extensions that the machine's own table may lack or name differently.
 _EXTENSIONS = {
     "audio/wav": ".wav",
     "audio/x-wav": ".wav",
@@ -30,22 +30,22 @@ _EXTENSIONS = {
 
 @dataclass(frozen=True)
 class Stored:
-    """An output whose files are stored."""
+    """An output with stored files."""
 
-    output: Json  # with references in their places
+    output: Json  # with a reference in place of each file
     files: tuple[File, ...]
 
 
 async def store(output: Json, files: Files, prediction_id: str) -> Stored:
-    """Store every data URL in an output, and put references in their places.
+    """Store the data URLs in an output and replace them with references.
 
-    Raises what the store raises; files that were stored before are deleted then.
+    If the store raises an error, the files stored so far are deleted.
     """
     stored: list[File] = []
 
     async def walk(value: Json, name: str) -> Json:
         if isinstance(value, str) and (head := _DATA_URL.match(value)):
-            # Hundreds of megabytes: not on the event loop, where the heartbeat waits.
+            # Up to hundreds of megabytes: decoded off the event loop, so that heartbeats go on.
             data = await asyncio.to_thread(_decode, value, head.end())
             if data is None:
                 return value
@@ -67,10 +67,12 @@ async def store(output: Json, files: Files, prediction_id: str) -> Stored:
 
 
 def _decode(url: str, start: int) -> bytearray | None:
-    """Return what a data URL holds; None: it is text that only looks like one."""
+    """Return the contents of a data URL, or None for text that only looks like one."""
     data = bytearray()
     try:
-        for begin in range(start, len(url), _CHUNK_CHARS):  # a copy of the whole would be as large again
+        for begin in range(
+            start, len(url), _CHUNK_CHARS
+        ):  # in chunks, because a copy of the whole would double the memory
             data += base64.b64decode(url[begin : begin + _CHUNK_CHARS], validate=True)
     except ValueError:
         return None

@@ -1,8 +1,8 @@
-"""Take jobs from the engine's queue.
+"""Take jobs from a procrastinate queue.
 
-procrastinate's own worker is not used here: it fetches whether the Cog server is ready or not, stops its heartbeat
-while it drains, and forgets a notice that comes in while it fetches, which costs the next client in a row half a
-second. The queue, the notices and the workers' table are procrastinate's all the same.
+procrastinate's own worker doesn't fit: it fetches whether or not the Cog server is ready, stops its heartbeat while it
+drains, and loses a notice that arrives while it fetches, which delays the next prediction by half a second. The queue,
+the notices and the table of workers are still procrastinate's.
 """
 
 import asyncio
@@ -13,68 +13,70 @@ from dataclasses import dataclass
 
 from procrastinate.jobs import Notification
 
-from gateway.record import UNAVAILABLE, Record, prediction_id_of
+from gateway.record import Record
+from gateway.record.database import UNAVAILABLE
+from gateway.record.jobs import prediction_id_of
 from gateway.tasks import end
 
 logger = logging.getLogger(__name__)
 
-POLLING_S = 0.5  # a notice may be lost with its connection
-BEAT_S = 10.0  # of the engine's worker: it matters for a job that is fetched and not begun yet
+POLL_S = 0.5  # a notice may be lost with its connection
+BEAT_S = 10.0  # of procrastinate's worker: it protects a job that is fetched but not started
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """A job that is ours."""
+class Job:
+    """A job that this worker has fetched."""
 
     prediction_id: str
     job_id: int
 
 
-class Fetcher:
+class JobQueue:
     """Fetch the jobs of one queue."""
 
     def __init__(self, record: Record, queue: str) -> None:
-        self._manager = record.engine.job_manager
+        self._manager = record.procrastinate.job_manager
         self._queue = queue
         self._notice = asyncio.Event()
         self._worker_id = 0
 
     @asynccontextmanager
     async def registered(self) -> AsyncIterator[None]:
-        """Be one of the engine's workers for the block."""
+        """Be registered as a worker of procrastinate's for the block."""
         self._worker_id = await self._manager.register_worker()
-        beating = asyncio.create_task(self._beat(), name="engine's heartbeat")
+        beating = asyncio.create_task(self._beat(), name="procrastinate heartbeat")
         try:
             yield
         finally:
             await end(beating)
-            with suppress(*UNAVAILABLE):  # a worker that stays behind is pruned
+            with suppress(*UNAVAILABLE):  # the sweep deletes a worker that stays behind
                 await self._manager.unregister_worker(self._worker_id)
 
-    async def fetch(self) -> Fetched | None:
-        """Take the next job, if there is one."""
-        self._notice.clear()  # before the query: a job that it doesn't see yet sets it again
+    async def fetch(self) -> Job | None:
+        """Fetch the next job, if there is one."""
+        self._notice.clear()  # before the query, because a job that it misses sets it again
         job = await self._manager.fetch_job([self._queue], self._worker_id)
         if job is None or job.id is None:
             return None
-        return Fetched(prediction_id_of(job), job.id)
+        return Job(prediction_id_of(job), job.id)
 
-    async def noticed(self, stopping: asyncio.Event) -> None:
-        """Wait until there may be a job, or until told to stop."""
+    async def wait(self, stopping: asyncio.Event) -> None:
+        """Wait until there may be a job, or the worker stops."""
         waiting = [asyncio.create_task(event.wait()) for event in (self._notice, stopping)]
-        await asyncio.wait(waiting, timeout=POLLING_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
 
     async def listen_forever(self) -> None:
-        """Hear of new jobs until cancelled, over lost connections."""
+        """Listen for new jobs until cancelled, and reconnect after a lost connection."""
         while True:
             try:
                 await self._manager.listen_for_jobs(on_notification=self._on_notification, queues=[self._queue])
             except UNAVAILABLE as error:
-                logger.warning("lost the queue's notices; connecting again", extra={"error": str(error).strip()})
+                logger.warning("lost the connection for new jobs; reconnecting", extra={"error": str(error).strip()})
             self._notice.set()
-            await asyncio.sleep(POLLING_S)
+            await asyncio.sleep(POLL_S)
 
     async def _on_notification(self, *, channel: str, notification: Notification) -> None:  # noqa: ARG002
         self._notice.set()

@@ -1,159 +1,168 @@
-"""The worker beside a Cog server: takes its model's jobs, one at a time, while the server is ready."""
+"""The worker of a Cog server: runs its queue's jobs, one at a time, while the server is ready."""
 
 import asyncio
 import logging
 from contextlib import suppress
 
-from gateway.record import UNAVAILABLE, Outcome, Prediction, Record, Status
+from gateway.prediction import Outcome, Prediction, Status
+from gateway.record import Record
+from gateway.record.database import UNAVAILABLE
 from gateway.tasks import end
-from gateway.work.attending import Attendant
-from gateway.work.callbacks import Callbacks, serving
+from gateway.work.attempt import AttemptRunner
+from gateway.work.callbacks import Callbacks, CallbackSocket, serving
 from gateway.work.coglet import Coglet, Health, State
-from gateway.work.concluding import storable, until_stored
-from gateway.work.fetching import Fetched, Fetcher
-from gateway.work.listening import Listening
-from gateway.work.patience import Patience
+from gateway.work.outcome import storable, until_stored
+from gateway.work.queue import Job, JobQueue
+from gateway.work.timeouts import Timeouts
 
 logger = logging.getLogger(__name__)
 
-SEEN_EVERY_S = 5.0
+HEALTH_EVERY_S = 5.0
 SETUP_FAILED = "The model's setup failed"
 
 
 class Worker:
     """Serve one queue with one Cog server."""
 
-    def __init__(self, record: Record, coglet: Coglet, queue: str, name: str, patience: Patience) -> None:
-        """Take the parts. name: of the server; a worker that is started again must say the same."""
+    def __init__(self, record: Record, coglet: Coglet, queue: str, name: str, timeouts: Timeouts) -> None:
+        """Take the parts. `name` is the server's; a restarted worker must have the same."""
         self._record = record
         self._coglet = coglet
         self._queue = queue
         self._name = name
-        self._patience = patience
+        self._timeouts = timeouts
         self._stopping = asyncio.Event()
-        self._fetcher = Fetcher(record, queue)
+        self._jobs = JobQueue(record, queue)
 
     def stop(self) -> None:
-        """Take no more jobs; run() returns when the running one has ended."""
+        """Fetch no more jobs. run() returns when the running one has ended."""
         self._stopping.set()
 
     async def run(self, host: str, port: int, max_bytes: int) -> None:
-        """Work until stopped. host, port: where the Cog server's webhooks come in, port 0 for a free one."""
-        left = await self._left_behind()
-        listening = Listening.beside(host, port, left.callback if left else None)
-        callbacks = Callbacks(host, listening.socket, max_bytes)
-        attendant = Attendant(self._record, self._coglet, callbacks, self._name, self._patience)
-        seeing = asyncio.create_task(self._see_forever(), name="health")
+        """Work until stopped.
+
+        Args:
+            host: The address to receive the Cog server's webhooks at.
+            port: The port for them; 0 takes a free one.
+            max_bytes: The largest webhook.
+        """
+        running = await self._still_running()
+        bound = CallbackSocket.bind(host, port, running.callback if running else None)
+        callbacks = Callbacks(host, bound.socket, max_bytes)
+        runner = AttemptRunner(self._record, self._coglet, callbacks, self._name, self._timeouts)
+        reporting = asyncio.create_task(self._report_health_forever(), name="health")
         try:
-            if left and listening.adopts:
-                await self._adopt(attendant, callbacks, listening, left)
+            if running and bound.adopts:
+                await self._adopt(runner, callbacks, bound, running)
             else:
-                async with serving(callbacks, listening.socket):
-                    await self._work(attendant)
+                async with serving(callbacks, bound.socket):
+                    await self._work(runner)
         finally:
-            await end(seeing)
+            await end(reporting)
 
-    async def _adopt(self, attendant: Attendant, callbacks: Callbacks, listening: Listening, left: Prediction) -> None:
-        """Go on with what an earlier worker began, then work."""
+    async def _adopt(
+        self, runner: AttemptRunner, callbacks: Callbacks, bound: CallbackSocket, running: Prediction
+    ) -> None:
+        """Continue an earlier worker's attempt, then work."""
         ready = asyncio.Event()
-        adopting = asyncio.create_task(attendant.adopt(left, ready), name="adopt")
-        # Only now may webhooks come in: one for an attempt that is not known yet would be refused for good.
+        adopting = asyncio.create_task(runner.adopt(running, ready), name="adopt")
+        # Serve the port only after this: a webhook for an attempt that isn't known yet would get a final refusal.
         await ready.wait()
-        async with serving(callbacks, listening.socket):
+        async with serving(callbacks, bound.socket):
             await adopting
-            await until_stored(lambda: self._record.attempts.finish_job(left.job_id))
-            await self._work(attendant)
+            await until_stored(lambda: self._record.attempts.finish_job(running.job_id))
+            await self._work(runner)
 
-    async def _left_behind(self) -> Prediction | None:
-        """Return what an earlier worker began on this server and did not end."""
+    async def _still_running(self) -> Prediction | None:
+        """Return the prediction that an earlier worker has started and this server still runs."""
         health = await self._coglet.health()
         return await self._record.attempts.adoptable(self._name, health.boot) if health.reached else None
 
-    async def _work(self, attendant: Attendant) -> None:
-        """Take jobs whenever the server is ready."""
-        listening = asyncio.create_task(self._fetcher.listen_forever(), name="jobs")
+    async def _work(self, runner: AttemptRunner) -> None:
+        """Run jobs whenever the server is ready."""
+        listening = asyncio.create_task(self._jobs.listen_forever(), name="jobs")
         try:
             while not self._stopping.is_set():
                 health = await self._wait_until_ready()
                 if health is None:
                     return
                 try:
-                    await self._drop_what_is_lost(health)
-                    async with self._fetcher.registered():
-                        await self._take_jobs(attendant)
+                    await self._give_up_lost(health)
+                    async with self._jobs.registered():
+                        await self._run_jobs(runner)
                 except UNAVAILABLE as error:
-                    # Also where the engine has pruned a worker that was paused for long; it registers anew.
-                    logger.warning("taking jobs failed; trying again", extra={"error": str(error).strip()})
-                    await self._pause(self._patience.poll_s)
+                    # Also if the sweep has deleted this worker's row while the process was paused; it registers again.
+                    logger.warning("can't fetch jobs; retrying", extra={"error": str(error).strip()})
+                    await self._pause(self._timeouts.poll_s)
         finally:
             await end(listening)
 
-    async def _drop_what_is_lost(self, health: Health) -> None:
-        """Give up what the server ran before it was started again; a sweep would find it later, by its silence."""
+    async def _give_up_lost(self, health: Health) -> None:
+        """Give up what the server ran before its restart. The sweep would find it too, but later."""
         for prediction_id, job_id in await self._record.attempts.left_by_earlier_boots(self._name, health.boot):
-            if await self._record.lost.give_up(prediction_id, job_id):
+            if await self._record.sweep.give_up(prediction_id, job_id):
                 await self._record.attempts.finish_job(job_id)
 
-    async def _take_jobs(self, attendant: Attendant) -> None:
-        """Take one job after the other, until told to stop or until the server is not well."""
-        looked_at = _now()
+    async def _run_jobs(self, runner: AttemptRunner) -> None:
+        """Run one job after the other until stopped, or until the server is unhealthy."""
+        checked_at = _now()
         while not self._stopping.is_set():
-            fetched = await self._fetcher.fetch()
-            if fetched is not None:
-                if not await self._run(attendant, fetched):
+            job = await self._jobs.fetch()
+            if job is not None:
+                if not await self._run(runner, job):
                     return
-                looked_at = _now()
+                checked_at = _now()
                 continue
-            await self._fetcher.noticed(self._stopping)
-            if _now() > looked_at + self._patience.poll_s:
-                looked_at = _now()
+            await self._jobs.wait(self._stopping)
+            if _now() > checked_at + self._timeouts.poll_s:
+                checked_at = _now()
                 if (health := await self._coglet.health()).state not in (State.READY, State.BUSY):
-                    logger.warning("the server is not well", extra={"health": health.state})
+                    logger.warning("the server is unhealthy", extra={"health": health.state})
                     return
 
-    async def _run(self, attendant: Attendant, fetched: Fetched) -> bool:
-        """Run a job to its end. False: the server is not well."""
+    async def _run(self, runner: AttemptRunner, job: Job) -> bool:
+        """Run a job to its end. Return False if the server is unhealthy."""
         try:
-            well = await attendant.run(fetched.prediction_id, fetched.job_id)
+            healthy = await runner.run(job.prediction_id, job.job_id)
         except Exception:
-            # A fault of ours. Its heartbeat has stopped, so that the sweep finds the prediction; the worker goes on.
-            logger.exception("an attempt failed", extra={"prediction": fetched.prediction_id})
-            well = False
-        await self._record.attempts.finish_job(fetched.job_id)
-        return well
+            # A bug of ours. Without its heartbeat the sweep will find the prediction, and the worker continues.
+            logger.exception("an attempt failed", extra={"prediction": job.prediction_id})
+            healthy = False
+        await self._record.attempts.finish_job(job.job_id)
+        return healthy
 
     async def _wait_until_ready(self) -> Health | None:
-        """Wait for the server, shutting it down where nothing else helps. None: told to stop."""
+        """Wait until the server is ready; shut it down if nothing else helps. Return None if stopped."""
         unhealthy = busy_s = 0.0
         while not self._stopping.is_set():
             health = await self._coglet.health()
             if health.state is State.READY:
                 return health
             unhealthy = unhealthy + 1 if health.state is State.UNHEALTHY else 0
-            busy_s = busy_s + self._patience.poll_s if health.state is State.BUSY else 0
-            if unhealthy >= 2 or busy_s > self._patience.stuck_s:
+            busy_s = busy_s + self._timeouts.poll_s if health.state is State.BUSY else 0
+            if unhealthy >= 2 or busy_s > self._timeouts.stuck_s:
                 logger.warning("shutting the server down", extra={"health": health.state})
                 await self._coglet.shut_down()
                 unhealthy = busy_s = 0
             if health.state is State.SETUP_FAILED:
                 await self._fail_queued(health)
-            await self._pause(self._patience.poll_s)
+            await self._pause(self._timeouts.poll_s)
         return None
 
     async def _fail_queued(self, health: Health) -> None:
         outcome = Outcome(Status.FAILED, error=SETUP_FAILED, logs=storable(health.setup_logs))
         try:
-            await self._record.attempts.fail_queued(self._name, self._queue, self._patience.setup_failed_s, outcome)
+            await self._record.attempts.fail_queued(self._name, self._queue, self._timeouts.setup_failed_s, outcome)
         except UNAVAILABLE as error:
-            logger.warning("can't fail what is queued", extra={"error": str(error).strip()})
+            logger.warning("can't fail the queued predictions", extra={"error": str(error).strip()})
 
-    async def _see_forever(self) -> None:
-        """Tell the record how the server is."""
+    async def _report_health_forever(self) -> None:
+        """Write the server's health into the record."""
         while True:
             health = await self._coglet.health()
             with suppress(*UNAVAILABLE):
-                await self._record.attempts.seen(self._name, self._queue, health.state)
-            await asyncio.sleep(SEEN_EVERY_S)
+                await self._record.attempts.report_health(self._name, self._queue, health.state)
+            await asyncio.sleep(HEALTH_EVERY_S)
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
