@@ -52,8 +52,8 @@ class Settings(BaseSettings):
     )
     trusted_proxies: str = Field(
         default="",
-        description="The addresses or networks of proxies whose X-Forwarded-Proto and X-Forwarded-For are trusted, such as "
-        "`10.0.0.1,10.1.0.0/16`.",
+        description="The addresses or networks of proxies whose X-Forwarded-Proto and X-Forwarded-For are trusted, "
+        "such as `10.0.0.1,10.1.0.0/16`.",
     )
     keep_alive_s: Seconds = Field(default=20, description="How long an idle connection stays open, in seconds.")
     connections: int = Field(default=2000, ge=1, description="The most concurrent connections. More get 503.")
@@ -103,11 +103,12 @@ class Settings(BaseSettings):
     file_redirects: bool = Field(
         default=True,
         description="Redirect clients to the bucket, with a presigned URL. `false` passes files through the gateway, "
-        "for a bucket that clients can't reach. Requests with a token, and files in a folder, are always passed through.",
+        "for a bucket that clients can't reach. Requests with a token, and files in a folder, always are.",
     )
     retention_s: Seconds = Field(
         default=3600,
-        description="How long inputs, outputs and logs are kept after a prediction's end, in seconds. 0 keeps them forever.",
+        description="How long inputs, outputs and logs are kept after a prediction's end, in seconds. "
+        "0 keeps them forever.",
     )
 
     webhook_http: bool = Field(default=False, description="Allow webhooks to http addresses, for development.")
@@ -134,13 +135,14 @@ class Settings(BaseSettings):
     )
     output_bytes: Bytes = Field(
         default=300 << 20,
-        description="Worker: the largest webhook of a Cog server, in bytes. It contains the output files, which take a third more.",
+        description="Worker: the largest webhook of a Cog server, in bytes. It contains the output files, "
+        "which take a third more.",
     )
     stalled_s: float = Field(
         default=30,
         ge=1,
-        description="How long a running prediction may go without a heartbeat from its worker, in seconds, before it is "
-        "queued again. Must be the same for all gateways and workers.",
+        description="How long a running prediction may go without a heartbeat from its worker, in seconds, before it "
+        "is queued again. Must be the same for all gateways and workers.",
     )
     lost_s: Seconds = Field(
         default=10,
@@ -149,7 +151,8 @@ class Settings(BaseSettings):
     )
     cancel_s: Seconds = Field(
         default=30,
-        description="Worker: how long a Cog server may take to stop a canceled prediction, in seconds, before it is shut down.",
+        description="Worker: how long a Cog server may take to stop a canceled prediction, in seconds, before it is "
+        "shut down.",
     )
     setup_failed_s: Seconds = Field(
         default=60,

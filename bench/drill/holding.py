@@ -10,7 +10,7 @@ import sys
 import psycopg
 
 from gateway.record.database import conninfo
-from gateway.record.lost import SWEEP_LOCK
+from gateway.record.sweep import SWEEP_LOCK
 from gateway.settings import settings
 
 RUNNING = "select id from predictions where server = %s and status = 'processing' limit 1 for update skip locked"

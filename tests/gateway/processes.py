@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 
-from gateway.record import database
+from gateway.record.database import open_database
 from gateway.record.tokens import Tokens
 from local.supervisor import Command, Supervisor, python
 from local.system import free_port
@@ -215,7 +215,7 @@ class System:
         """Make a token, good until the system ends."""
 
         async def make() -> str:
-            async with database.opened(self.database_url) as opened:
+            async with open_database(self.database_url) as opened:
                 return (await Tokens(opened).create(f"test-{secrets.token_hex(4)}"))[1]
 
         return self.closing.enter_context(Token(self.url, asyncio.run(make()), self))

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import httpx
 
-from gateway.record import Prediction, Record, Status
-from gateway.work import sweep
+from gateway.prediction import Prediction, Status
+from gateway.record import Record, open_record
 from gateway.work.coglet import Coglet
-from gateway.work.patience import Patience
+from gateway.work.timeouts import Timeouts
 from gateway.work.worker import Worker
-from tests.gateway.recording import QUEUE, new, opened, owner
+from tests.gateway.recording import QUEUE, new, owner
 
 FAKE = Path(__file__).with_name("fake_coglet.py")
-QUICK = Patience(beat_s=0.5, poll_s=0.1, lost_s=2, gone_s=0.5, cancel_s=2, busy_s=20, setup_failed_s=0)
+QUICK = Timeouts(beat_s=0.5, poll_s=0.1, lost_s=2, gone_s=0.5, cancel_s=2, busy_s=20, setup_failed_s=0)
 LIMIT_S = 90
 
 
@@ -71,7 +71,7 @@ class Stage:
         return await self.record.predictions.create(new(self.owner, input=given))
 
     async def until(self, row: Prediction, there: Callable[[Prediction], object]) -> Prediction:
-        with self.record.changes.watch(row.id) as watch:
+        with self.record.notices.watch(row.id) as watch:
             while True:
                 now = await self.record.predictions.get(row.id)
                 assert now is not None
@@ -92,14 +92,14 @@ class Stage:
     async def faults(self, **faults: object) -> None:
         await self.client.post(self.cog.url + "/faults", json=faults)
 
-    def worker(self, patience: Patience = QUICK) -> Worker:
-        return Worker(self.record, Coglet(self.client, self.cog.url), QUEUE, "server", patience)
+    def worker(self, timeouts: Timeouts = QUICK) -> Worker:
+        return Worker(self.record, Coglet(self.client, self.cog.url), QUEUE, "server", timeouts)
 
 
 @asynccontextmanager
-async def working(stage: Stage, patience: Patience = QUICK) -> AsyncIterator[Worker]:
+async def working(stage: Stage, timeouts: Timeouts = QUICK) -> AsyncIterator[Worker]:
     """Run a worker for the block; it ends what it runs."""
-    worker = stage.worker(patience)
+    worker = stage.worker(timeouts)
     task = asyncio.create_task(worker.run("127.0.0.1", 0, 1 << 20))
     try:
         yield worker
@@ -122,9 +122,9 @@ def play(
             cog = Cog(folder / "journal.jsonl", arguments)
             cog.start()
             stack.callback(cog.end)
-            record = await stack.enter_async_context(opened(url, folder / "files", stalled_s))
+            record = await stack.enter_async_context(open_record(url, (folder / "files").as_uri(), stalled_s=stalled_s))
             client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
-            tasks = [asyncio.create_task(cog.supervise()), asyncio.create_task(sweep.run_forever(record, 0.2))]
+            tasks = [asyncio.create_task(cog.supervise()), asyncio.create_task(record.sweep.run_forever(0.2))]
             for task in tasks:
                 stack.callback(task.cancel)
             await test(Stage(record, cog, client, await owner(record)))

@@ -157,7 +157,7 @@ def test_idle_clients_don_t_keep_others_out(bounded: System) -> None:
 def test_too_many_unfinished_ones_then_too_many_a_second(tight: Token) -> None:
     for _ in range(3):
         tight.create()
-    for said in ("have not ended", "predictions a second"):
+    for said in ("unfinished predictions", "predictions a second"):
         answer = tight.http.post("/models/test/fake/predictions", json={"input": {}})
         assert answer.status_code == 429
         assert said in answer.json()["detail"]

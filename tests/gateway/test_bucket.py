@@ -7,13 +7,13 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway import record
-from gateway.record import Record, Status
+from gateway.prediction import Status
+from gateway.record import Record, open_record
 from gateway.record.files import Files
 from tests.gateway import s3
 from tests.gateway.conftest import Databases
 from tests.gateway.processes import PATIENCE_S, System, running
-from tests.gateway.recording import body, new, owner
+from tests.gateway.recording import new, owner
 
 URL = "s3://bucket/files"
 
@@ -96,7 +96,7 @@ def test_what_no_prediction_has_is_swept_from_a_bucket(files: Files, database_ur
         assert await files.size(left.key) is None
 
     async def run() -> None:
-        async with record.opened(database_url, URL, lambda *_: body) as it:
+        async with open_record(database_url, URL) as it:
             await test(it)
 
     asyncio.run(run())

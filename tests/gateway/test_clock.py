@@ -1,4 +1,4 @@
-"""A host's clock may be off by an hour: times that others compare are the database's."""
+"""A host's clock may be off by an hour, so shared times come from the database."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -8,8 +8,9 @@ import procrastinate.utils
 import psycopg
 import pytest
 
-from gateway.record import Clock, Record
-from gateway.record.database import conninfo
+from gateway.clock import Clock
+from gateway.record import Record
+from gateway.record.database import conninfo, time_of
 from tests.gateway.recording import delivered, new, owner, with_record
 
 
@@ -21,7 +22,7 @@ class WrongClock(Clock):
         self._started_at -= timedelta(hours=1)
 
 
-def test_the_clock_is_the_databases_once_it_was_heard(database_url: str) -> None:
+def test_a_synced_clock_has_the_databases_time(database_url: str) -> None:
     async def test() -> None:
         clock = WrongClock()
         async with await psycopg.AsyncConnection.connect(conninfo(database_url), autocommit=True) as connection:
@@ -33,23 +34,23 @@ def test_the_clock_is_the_databases_once_it_was_heard(database_url: str) -> None
                 return float((clock.now() - row[0]).total_seconds())
 
             assert await off_s() == pytest.approx(-3600, abs=60)
-            await clock.hear(connection)
+            await clock.sync(lambda: time_of(connection))
             assert await off_s() == pytest.approx(0, abs=60)
             assert clock.now().utcoffset() == timedelta(0)
 
     asyncio.run(test())
 
 
-def test_a_sweep_retries_at_once_whatever_its_hosts_clock_says(
+def test_a_sweep_retries_at_once_whatever_the_hosts_clock(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine itself would take this host's time, and wait for it."""
+    """procrastinate itself would use the host's time, and wait."""
     monkeypatch.setattr(procrastinate.utils, "utcnow", lambda: datetime.now(UTC) + timedelta(hours=1))
 
     async def test(it: Record) -> None:
         delivering = await delivered(it, await it.predictions.create(new(await owner(it))))
-        assert await it.lost.tidy() == 2  # its gateway is dead, as stalled_s is 0
-        manager = it.engine.job_manager
+        assert await it.sweep.tidy() == 2  # stalled_s is 0, so its gateway counts as dead
+        manager = it.procrastinate.job_manager
         again = await manager.fetch_job(["webhooks"], await manager.register_worker())
         assert again is not None
         assert again.id == delivering.id

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import catalog
-from gateway.api import creating, inputs
+from gateway.api import create, inputs
 from gateway.api.errors import Refusal
-from gateway.record import Json
-from gateway.webhooks import EVENTS
+from gateway.prediction import Json
+from gateway.webhooks.rules import EVENTS
 
 CATALOG = catalog.load(Path(__file__).with_name("catalog.json"))
 DEFORUM = CATALOG.models["deforum/deforum_stable_diffusion"].latest
@@ -28,7 +28,7 @@ json_values = st.recursive(
 
 def refusal(body: object) -> Refusal:
     with pytest.raises(Refusal) as caught:
-        creating.parse_body(body if isinstance(body, bytes) else json.dumps(body).encode())
+        create.parse_body(body if isinstance(body, bytes) else json.dumps(body).encode())
     assert caught.value.status == 422
     return caught.value
 
@@ -53,18 +53,18 @@ def refusal(body: object) -> Refusal:
     ],
 )
 def test_a_wait(header: str, seconds: float) -> None:
-    assert creating.parse_wait(header, 55) == seconds
+    assert create.parse_wait(header, 55) == seconds
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), (" 5 S ", 5)])
 def test_a_deadline(header: str, seconds: float) -> None:
-    assert creating.parse_deadline(header) == seconds
+    assert create.parse_deadline(header) == seconds
 
 
 @pytest.mark.parametrize("header", ["", "4", "4s", "soon", "-90", "1.5m", "1d", "9" * 400, "8000h", "\u0669\u0660"])
 def test_a_deadline_that_is_none(header: str) -> None:
     with pytest.raises(Refusal, match="Cancel-After: Must be a time from 5 seconds to 7 days"):
-        creating.parse_deadline(header)
+        create.parse_deadline(header)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_deadline_that_is_none(header: str) -> None:
 )
 def test_events_come_as_a_string_or_an_array(given: object, events: tuple[str, ...]) -> None:
     body = {"input": {}, "webhook": "https://example.com", "webhook_events_filter": given}
-    assert creating.parse_body(json.dumps(body).encode()).events == events
+    assert create.parse_body(json.dumps(body).encode()).events == events
 
 
 @pytest.mark.parametrize("given", ["done", ["completed", "done"], [1], 5, {"start": True}, "start;completed"])
@@ -90,7 +90,7 @@ def test_unknown_events_are_refused(given: object) -> None:
 
 
 def test_the_old_name_of_a_webhook() -> None:
-    body = creating.parse_body(b'{"input": {}, "webhook_completed": "https://example.com/old"}')
+    body = create.parse_body(b'{"input": {}, "webhook_completed": "https://example.com/old"}')
     assert (body.webhook, body.events) == ("https://example.com/old", ("completed",))
 
 
@@ -124,7 +124,7 @@ def test_a_body_that_is_none_names_what_is_wrong(body: bytes, field: str) -> Non
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_a_body_or_refused(body: bytes) -> None:
     try:
-        creating.parse_body(body)
+        create.parse_body(body)
     except Refusal as error:
         assert error.status == 422
         assert isinstance(error.body()["detail"], str)
@@ -151,7 +151,7 @@ def test_any_inputs_are_verified_or_refused_each_with_a_sentence(given_inputs: d
         (
             {"max_frames": "100"},
             "invalid_type",
-            'input.max_frames: Invalid type. Expected: integer, given: string, "100"; numbers stand without quotes',
+            'input.max_frames: Invalid type. Expected: integer, given: string, "100"; write numbers without quotes',
         ),
         ({"zoom": 1.04}, "invalid_type", "input.zoom: Invalid type. Expected: string, given: number"),
         ({"seed": True}, "invalid_type", "input.seed: Invalid type. Expected: integer, given: boolean"),

@@ -13,10 +13,10 @@ import pytest
 from procrastinate.jobs import Job
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from gateway.hooks.delivery import Pauses
-from gateway.hooks.sending import Message, NotDeliveredError, PublicOnly, Sender
-from gateway.record import own_time
-from gateway.webhooks import secret_of
+from gateway.clock import own_time
+from gateway.webhooks.delivery import RetryPauses
+from gateway.webhooks.rules import secret_of
+from gateway.webhooks.sending import Message, NotDeliveredError, PublicOnly, Sender
 
 SECRET = secret_of(b"k" * 32, 1)
 
@@ -172,7 +172,7 @@ async def _connect(backend: PublicOnly) -> None:
 
 def test_completed_is_tried_at_0_1_2_4_8_16_and_32_seconds_and_nothing_else_twice() -> None:
     now = own_time() + timedelta(hours=1)  # the database's, as this process knows it
-    pauses = Pauses((1, 1, 2, 4, 8, 16), lambda: now)
+    pauses = RetryPauses((1, 1, 2, 4, 8, 16), lambda: now)
 
     def pause(event: str, attempts: int, error: BaseException) -> float | None:
         job = Job(

@@ -10,14 +10,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gateway.record import DatabaseError, Outcome, Record, Status, migrate
-from gateway.record.database import Migration, TooNewError, migrations_known
+from gateway.prediction import Outcome, Status
+from gateway.record import Record
+from gateway.record.database import DatabaseError
+from gateway.record.migrations import Migration, TooNewError, known_migrations, migrate
 from local import postgres
 from local.supervisor import python
 from tests.gateway.processes import ROOT
 from tests.gateway.recording import fetched, new, owner, with_record
 
-KNOWN = migrations_known()
+KNOWN = known_migrations()
 # What a later version may do to tables that this one uses: add, where nobody has to know of it.
 NEXT = Migration(
     "9001_next.sql",
@@ -115,19 +117,20 @@ def test_this_version_runs_beside_the_next(database_url: str, tmp_path: Path) ->
         assert await it.attempts.begin(attempt)
         assert await it.attempts.beat(attempt)
         assert await it.attempts.log(attempt, "one\n")
-        assert (await it.lost.sweep()).requeued == 1  # stalled_s is 0
+        assert (await it.sweep.once()).requeued == 1  # stalled_s is 0
         again = await it.predictions.get(row.id)
         assert again is not None
         second = await fetched(it, again)
         assert await it.attempts.begin(second)
-        await it.attempts.seen("server", row.queue, "READY")
+        await it.attempts.report_health("server", row.queue, "READY")
         assert await it.attempts.end(second, Outcome(Status.SUCCEEDED, output="done"))
-        await it.deliveries.done(row.id, delivered=True)
+        await it.deliveries.settle(row.id, delivered=True)
         canceled = await it.predictions.create(new(me))
         assert await it.predictions.cancel(canceled.id)
         page = await it.predictions.page(me)
         assert [found.status for found in page.rows] == [Status.CANCELED, Status.SUCCEEDED]
-        assert [(ends.status, ends.count) for ends in await it.numbers.ends()] == [("canceled", 1), ("succeeded", 1)]
+        counts = {count.status: count.count for count in await it.statistics.ended()}
+        assert counts == {"canceled": 1, "succeeded": 1}
         assert await it.retention.remove(0) == 1
 
     with_record(database_url, tmp_path, test, stalled_s=0)
@@ -136,7 +139,7 @@ def test_this_version_runs_beside_the_next(database_url: str, tmp_path: Path) ->
 def test_a_database_that_is_too_new_is_refused(database_url: str, tmp_path: Path) -> None:
     """What LATER takes away is used by this version, not by the one that knows NEXT."""
     asyncio.run(migrate(database_url, [*KNOWN, NEXT, LATER]))
-    said = r"has 9002_later\.sql, which needs a version that knows 9001_next\.sql; this one does not"
+    said = r"has the migration 9002_later\.sql, which needs a version that knows 9001_next\.sql"
     with pytest.raises(TooNewError, match=said):
         with_record(database_url, tmp_path, _nothing)
     with pytest.raises(TooNewError, match=said):
@@ -145,7 +148,7 @@ def test_a_database_that_is_too_new_is_refused(database_url: str, tmp_path: Path
     environment = {**os.environ, "GATEWAY_DATABASE_URL": database_url, "GATEWAY_PORT": "0", "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(python("-m", "gateway"), env=environment, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1
-    assert ended.stderr.startswith("gateway: the database has 9002_later.sql"), ended.stderr
+    assert ended.stderr.startswith("gateway: the database has the migration 9002_later.sql"), ended.stderr
 
 
 async def _nothing(it: Record) -> None:

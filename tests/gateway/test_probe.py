@@ -21,7 +21,7 @@ def test_a_gateway_is_well_while_it_answers(system: System) -> None:
     assert probe(GATEWAY_PORT=str(system.port)) == (0, "")
     code, said = probe(GATEWAY_PORT=str(free_port("127.0.0.1", 0)))
     assert code == 1
-    assert said.startswith("the gateway does not answer: ")
+    assert said.startswith("the gateway doesn't answer: ")
 
 
 def test_a_worker_is_well_while_it_touches_its_file(database_url: str, tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_worker_is_well_while_it_touches_its_file(database_url: str, tmp_path:
         os.utime(alive, (long_ago, long_ago))
         code, said = probe("worker", **environment)
         assert code == 1
-        assert said.startswith("the worker has shown no life for 9")
+        assert said.startswith("the worker has not touched its alive file for 9")
     finally:
         worker.send_signal(signal.SIGCONT)
         worker.terminate()

@@ -6,13 +6,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gateway import record
-from gateway.record import NotStoredError, Outcome, QueueFullError, Record, Status
+from gateway.prediction import Outcome, Status, resolve
+from gateway.record import Record
 from gateway.record.database import Connection, Database
+from gateway.record.predictions import NotStoredError, QueueFullError
 from tests.gateway.recording import QUEUE, deliveries, fetched, new, owner, with_record
 
 
-def test_a_prediction_and_its_job_are_made_together_or_not_at_all(database_url: str, tmp_path: Path) -> None:
+def test_a_prediction_and_its_job_are_created_together_or_not_at_all(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it), cancel_after_s=90))
         assert len(row.id) == 26
@@ -22,18 +23,18 @@ def test_a_prediction_and_its_job_are_made_together_or_not_at_all(database_url: 
         assert row.deadline - row.created_at == timedelta(seconds=90)
         with pytest.raises(psycopg.errors.ForeignKeyViolation):
             await it.predictions.create(new(-1))
-        jobs = list(await it.engine.job_manager.list_jobs_async())
+        jobs = list(await it.procrastinate.job_manager.list_jobs_async())
         assert [(job.queue, job.task_name) for job in jobs] == [(QUEUE, "attempt"), ("gateway", "expire")]
         assert jobs[1].scheduled_at == row.deadline
 
     with_record(database_url, tmp_path, test)
 
 
-def test_a_deadline_is_forgotten_with_the_end(database_url: str, tmp_path: Path) -> None:
+def test_the_end_deletes_the_deadlines_job(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it), cancel_after_s=90, webhook=None))
         await it.predictions.cancel(row.id)
-        jobs = await it.engine.job_manager.list_jobs_async()
+        jobs = await it.procrastinate.job_manager.list_jobs_async()
         assert [(job.task_name, job.status) for job in jobs] == [("attempt", "cancelled")]
 
     with_record(database_url, tmp_path, test)
@@ -47,7 +48,7 @@ def test_a_run_from_start_to_end(database_url: str, tmp_path: Path) -> None:
         assert begun is not None
         assert (begun.status, begun.attempts) == (Status.PROCESSING, 1)
         assert await it.attempts.log(attempt, "one\ntwo\n")
-        assert await it.attempts.log(attempt, "one\n")  # came late
+        assert await it.attempts.log(attempt, "one\n")  # arrives out of order
         file = await it.files.put(row.id, "output.wav", "audio/wav", b"RIFF")
         ended = await it.attempts.end(
             attempt,
@@ -60,20 +61,18 @@ def test_a_run_from_start_to_end(database_url: str, tmp_path: Path) -> None:
         assert ended.started_at is not None
         assert ended.completed_at is not None
         assert row.created_at <= ended.started_at <= ended.completed_at
-        assert record.resolve(ended.output, ended.files, lambda f: f"https://x/{f.name}") == {
-            "audio": "https://x/output.wav"
-        }
+        assert resolve(ended.output, ended.files, lambda f: f"https://x/{f.name}") == {"audio": "https://x/output.wav"}
         owed = await it.deliveries.get(row.id)
         assert owed is not None
         assert b'"succeeded"' in owed.body
         assert deliveries(database_url, row.id) == ["start", "logs", "output", "completed"]
-        (ends,) = await it.numbers.ends()
-        assert (ends.status, ends.count) == ("succeeded", 1)
+        (ended_count,) = await it.statistics.ended()
+        assert (ended_count.status, ended_count.count) == ("succeeded", 1)
 
     with_record(database_url, tmp_path, test)
 
 
-def test_cancel_queued_running_ended(database_url: str, tmp_path: Path) -> None:
+def test_cancel_of_queued_running_and_ended_predictions(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         me = await owner(it)
         queued = await it.predictions.create(new(me))
@@ -86,7 +85,7 @@ def test_cancel_queued_running_ended(database_url: str, tmp_path: Path) -> None:
         running = await it.predictions.create(new(me))
         attempt = await fetched(it, running)
         assert await it.attempts.begin(attempt)
-        with it.changes.watch(running.id) as watch:
+        with it.notices.watch(running.id) as watch:
             asked = await it.predictions.cancel(running.id, me)
             assert asked is not None
             assert asked.status is Status.PROCESSING
@@ -99,7 +98,7 @@ def test_cancel_queued_running_ended(database_url: str, tmp_path: Path) -> None:
     with_record(database_url, tmp_path, test)
 
 
-def test_pages_are_whole_while_others_are_created(database_url: str, tmp_path: Path) -> None:
+def test_pages_are_complete_while_predictions_are_created(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         me, other = await owner(it), await owner(it, "other")
         made = [(await it.predictions.create(new(me))).id for _ in range(25)]
@@ -124,11 +123,11 @@ def test_pages_are_whole_while_others_are_created(database_url: str, tmp_path: P
     with_record(database_url, tmp_path, test)
 
 
-def test_an_owner_has_so_many_live_ones_at_most(database_url: str, tmp_path: Path) -> None:
+def test_an_owner_has_a_limited_number_of_live_predictions(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         me = await owner(it)
         rows = [await it.predictions.create(new(me), live_limit=2) for _ in range(2)]
-        with pytest.raises(QueueFullError, match="at most 2"):
+        with pytest.raises(QueueFullError, match="2 unfinished"):
             await it.predictions.create(new(me), live_limit=2)
         await it.predictions.cancel(rows[0].id)
         await it.predictions.create(new(me), live_limit=2)
@@ -136,10 +135,10 @@ def test_an_owner_has_so_many_live_ones_at_most(database_url: str, tmp_path: Pat
     with_record(database_url, tmp_path, test)
 
 
-def test_a_create_whose_commit_has_no_answer_is_looked_up(
+def test_a_create_whose_commit_gets_no_answer_is_checked(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connection breaks at the COMMIT: after it was done, and before."""
+    """The connection breaks after the COMMIT, and before it."""
 
     async def test(it: Record) -> None:
         me = await owner(it)

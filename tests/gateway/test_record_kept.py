@@ -3,7 +3,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gateway.record import Outcome, Record, Status, TokenError
+from gateway.prediction import Outcome, Status
+from gateway.record import Record
+from gateway.record.tokens import TokenError
 from tests.gateway.recording import fetched, new, owner, with_record
 
 
@@ -25,7 +27,7 @@ def test_retention_removes_data_and_files_but_no_rows(database_url: str, tmp_pat
         assert await it.files.size(left.key) is None
         assert [b"".join([chunk async for chunk in it.files.read(file.key)])] == [b"RIFF"]
         assert await it.retention.remove(0) == 0  # its webhook is still owed
-        await it.deliveries.done(row.id, delivered=True)
+        await it.deliveries.settle(row.id, delivered=True)
         assert await it.retention.remove(3600) == 0
         assert await it.retention.remove(0) == 1
         old = await it.predictions.get(row.id)

@@ -4,17 +4,23 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gateway.record import UNAVAILABLE, Outcome, Record, Status
-from gateway.record.database import conninfo
+from gateway.prediction import Outcome, Status
+from gateway.record import Record
+from gateway.record.database import UNAVAILABLE, conninfo
 from tests.gateway.recording import QUEUE, delivered, deliveries, fetched, new, owner, with_record
 
+REJECT_END = """
+    create function reject() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+    create trigger reject before update on predictions for each row
+    when (new.id = '{id}' and new.completed_at is not null) execute function reject()"""
 
-def test_a_worker_that_was_taken_over_writes_nothing(database_url: str, tmp_path: Path) -> None:
+
+def test_a_worker_whose_attempt_was_taken_over_writes_nothing(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
         zombie = await fetched(it, row)
         assert await it.attempts.begin(zombie)
-        assert (await it.lost.sweep()).requeued == 1  # stalled_s is 0: every attempt is lost
+        assert (await it.sweep.once()).requeued == 1  # stalled_s is 0: every attempt is lost
         again = await it.predictions.get(row.id)
         assert again is not None
         assert again.job_id != row.job_id
@@ -23,7 +29,7 @@ def test_a_worker_that_was_taken_over_writes_nothing(database_url: str, tmp_path
         assert not await it.attempts.log(zombie, "from beyond")
         assert await it.attempts.end(zombie, Outcome(Status.SUCCEEDED, output="from beyond")) is None
         assert not await it.attempts.give_back(zombie)
-        assert not await it.lost.give_up(zombie.id, zombie.job_id)
+        assert not await it.sweep.give_up(zombie.id, zombie.job_id)
         second = await fetched(it, again)
         assert await it.attempts.begin(second)
         assert await it.attempts.begin(second) is None  # one job is one attempt
@@ -37,28 +43,28 @@ def test_a_worker_that_was_taken_over_writes_nothing(database_url: str, tmp_path
     with_record(database_url, tmp_path, test, stalled_s=0)
 
 
-def test_jobs_of_dead_processes_are_tidied_up(database_url: str, tmp_path: Path) -> None:
+def test_tidy_finishes_or_retries_the_jobs_of_dead_processes(database_url: str, tmp_path: Path) -> None:
     """A delivery runs again; the job of an attempt whose prediction has ended is finished."""
 
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
         delivering = await delivered(it, row)
-        assert await it.lost.tidy() == 2
-        assert await it.lost.tidy() == 0
-        jobs = {job.id: job.status for job in await it.engine.job_manager.list_jobs_async()}
+        assert await it.sweep.tidy() == 2
+        assert await it.sweep.tidy() == 0
+        jobs = {job.id: job.status for job in await it.procrastinate.job_manager.list_jobs_async()}
         assert (jobs[row.job_id], jobs[delivering.id]) == ("failed", "todo")
 
     with_record(database_url, tmp_path, test, stalled_s=0)
 
 
-def test_what_is_lost_twice_fails(database_url: str, tmp_path: Path) -> None:
+def test_a_prediction_that_is_lost_twice_fails(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
         for _ in range(2):
             live = await it.predictions.get(row.id)
             assert live is not None
             assert await it.attempts.begin(await fetched(it, live))
-            assert await it.lost.sweep()
+            assert await it.sweep.once()
         done = await it.predictions.get(row.id)
         assert done is not None
         assert (done.status, done.error) == (Status.FAILED, "Prediction interrupted; the worker was lost")
@@ -66,23 +72,25 @@ def test_what_is_lost_twice_fails(database_url: str, tmp_path: Path) -> None:
     with_record(database_url, tmp_path, test, stalled_s=0)
 
 
-def test_a_heartbeat_keeps_an_attempt(database_url: str, tmp_path: Path) -> None:
+def test_an_attempt_with_a_heartbeat_is_not_lost(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
         assert await it.attempts.begin(await fetched(it, row))
-        assert not await it.lost.sweep()
+        assert not await it.sweep.once()
 
     with_record(database_url, tmp_path, test)
 
 
-def test_a_cancel_between_fetch_and_begin_ends_by_the_sweep(database_url: str, tmp_path: Path) -> None:
+def test_the_sweep_ends_a_prediction_that_is_canceled_before_its_attempt_begins(
+    database_url: str, tmp_path: Path
+) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
         attempt = await fetched(it, row)
         assert await it.predictions.cancel(row.id)
         assert await it.attempts.begin(attempt) is None
         await it.attempts.finish_job(row.job_id)
-        assert (await it.lost.sweep()).ended == 1
+        assert (await it.sweep.once()).ended == 1
         done = await it.predictions.get(row.id)
         assert done is not None
         assert done.status is Status.CANCELED
@@ -90,7 +98,7 @@ def test_a_cancel_between_fetch_and_begin_ends_by_the_sweep(database_url: str, t
     with_record(database_url, tmp_path, test)
 
 
-def test_an_attempt_given_back_does_not_count(database_url: str, tmp_path: Path) -> None:
+def test_an_attempt_that_is_given_back_does_not_count(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         row = await it.predictions.create(new(await owner(it)))
         for _ in range(3):
@@ -111,14 +119,14 @@ def test_an_attempt_given_back_does_not_count(database_url: str, tmp_path: Path)
     with_record(database_url, tmp_path, test)
 
 
-def test_what_waits_for_a_model_that_cannot_start_fails(database_url: str, tmp_path: Path) -> None:
+def test_predictions_queued_for_a_model_that_cannot_start_fail(database_url: str, tmp_path: Path) -> None:
     async def test(it: Record) -> None:
         outcome = Outcome(Status.FAILED, error="The model's setup failed", logs="no weights")
         row = await it.predictions.create(new(await owner(it)))
         assert await it.attempts.fail_queued("a", QUEUE, 3600, outcome) == 0
-        await it.attempts.seen("b", QUEUE, "READY")
+        await it.attempts.report_health("b", QUEUE, "READY")
         assert await it.attempts.fail_queued("a", QUEUE, 0, outcome) == 0  # another server may take it
-        await it.attempts.seen("b", QUEUE, "SETUP_FAILED")
+        await it.attempts.report_health("b", QUEUE, "SETUP_FAILED")
         assert await it.attempts.fail_queued("a", QUEUE, 0, outcome) == 1
         done = await it.predictions.get(row.id)
         assert done is not None
@@ -127,24 +135,26 @@ def test_what_waits_for_a_model_that_cannot_start_fails(database_url: str, tmp_p
     with_record(database_url, tmp_path, test)
 
 
-def test_one_that_cannot_be_mended_holds_up_no_other(database_url: str, tmp_path: Path) -> None:
-    """Its webhook's body can't be made."""
+def test_a_prediction_that_cannot_be_ended_does_not_stop_the_sweep(database_url: str, tmp_path: Path) -> None:
+    """The database rejects every end of the first one."""
 
     async def test(it: Record) -> None:
         me = await owner(it)
-        rows = [await it.predictions.create(new(me, model=model)) for model in ("test/unspeakable", "test/fake")]
+        rows = [await it.predictions.create(new(me)) for _ in range(2)]
+        with psycopg.connect(database_url) as connection:
+            connection.execute(REJECT_END.format(id=rows[0].id))
         for row in rows:
             await it.attempts.begin(await fetched(it, row))
             await it.predictions.cancel(row.id)
-        assert (await it.lost.sweep()).ended == 1
+        assert (await it.sweep.once()).ended == 1
         statuses = [found.status for row in rows if (found := await it.predictions.get(row.id))]
         assert statuses == [Status.PROCESSING, Status.CANCELED]
 
     with_record(database_url, tmp_path, test, stalled_s=0)
 
 
-def test_a_session_left_in_a_transaction_is_ended(database_url: str) -> None:
-    """Its locks would stop every sweep: those of a host that vanished, before an attempt counts as lost."""
+def test_a_session_that_idles_in_a_transaction_is_closed(database_url: str) -> None:
+    """A host that vanished would otherwise hold its locks, and stop every sweep."""
 
     async def test() -> None:
         async with await psycopg.AsyncConnection.connect(conninfo(database_url)) as connection:
@@ -152,7 +162,7 @@ def test_a_session_left_in_a_transaction_is_ended(database_url: str) -> None:
             assert await found.fetchone() == ("20s",)
             await connection.execute("set idle_in_transaction_session_timeout = 50")
             await asyncio.sleep(1)
-            with pytest.raises(UNAVAILABLE):  # whoever waits for the database waits for this too
+            with pytest.raises(UNAVAILABLE):  # treated like an unreachable database
                 await connection.execute("select 1")
 
     asyncio.run(test())

@@ -11,8 +11,10 @@ import psycopg
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
-from gateway.record import Attempt, Outcome, Prediction, Status, prediction_id_of
-from tests.gateway.recording import QUEUE, new, opened, owner
+from gateway.prediction import Attempt, Outcome, Prediction, Status
+from gateway.record import open_record
+from gateway.record.jobs import prediction_id_of
+from tests.gateway.recording import QUEUE, new, owner
 
 ENDS = st.sampled_from([Status.SUCCEEDED, Status.FAILED, Status.CANCELED])
 
@@ -51,9 +53,9 @@ class Ground:
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
         self.plain = self.stack.enter_context(psycopg.connect(url, autocommit=True))
-        self.record = self.runner.run(self.stack.enter_async_context(opened(url, folder)))
-        self.sweeper = self.runner.run(self.stack.enter_async_context(opened(url, folder, stalled_s=0)))
-        self.worker = self.runner.run(self.record.engine.job_manager.register_worker())
+        self.record = self.runner.run(self.stack.enter_async_context(open_record(url, folder.as_uri())))
+        self.sweeper = self.runner.run(self.stack.enter_async_context(open_record(url, folder.as_uri(), stalled_s=0)))
+        self.worker = self.runner.run(self.record.procrastinate.job_manager.register_worker())
 
     def cleared(self) -> int:
         """Empty the database and return an owner."""
@@ -89,7 +91,7 @@ class RecordMachine(RuleBasedStateMachine):
     @rule(target=attempts)
     def fetch_and_begin(self) -> Any:
         """The next of the queue: what was lost or given back comes first."""
-        job = self.do(self.record.engine.job_manager.fetch_job([QUEUE], self.ground.worker))
+        job = self.do(self.record.procrastinate.job_manager.fetch_job([QUEUE], self.ground.worker))
         if job is None:
             assert not any(model.queued for model in self.models.values())
             return multiple()
@@ -150,7 +152,7 @@ class RecordMachine(RuleBasedStateMachine):
     @rule(attempt=attempts)
     def give_up(self, attempt: Attempt) -> None:
         model = self.mine(attempt)
-        assert self.do(self.record.lost.give_up(attempt.id, attempt.job_id)) == (model is not None)
+        assert self.do(self.record.sweep.give_up(attempt.id, attempt.job_id)) == (model is not None)
         if model:
             model.lose()
 
@@ -168,11 +170,11 @@ class RecordMachine(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         """Nothing is lost while everybody beats."""
-        assert not self.do(self.record.lost.sweep())
+        assert not self.do(self.record.sweep.once())
 
     @rule()
     def sweep_after_silence(self) -> None:
-        self.do(self.ground.sweeper.lost.sweep())
+        self.do(self.ground.sweeper.sweep.once())
         for model in self.models.values():
             if model.holder is not None:
                 model.lose()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.api.operations import router as operations
+from gateway.api.health import router as operations
 from tests.gateway.processes import DEFORUM_VERSION, FAKE_VERSION, RIFFUSION_VERSION, System, Token
 
 PREFIXES = ["", "/v1", "/v1/v1"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from obstore.exceptions import BaseError
 
-from gateway.record import File, Json
+from gateway.prediction import File, Json
 from gateway.record.files import Files
 from gateway.work.outputs import Stored, store
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.record import Status
+from gateway.prediction import Status
 from gateway.work.coglet import plain_error
-from gateway.work.concluding import storable
+from gateway.work.outcome import storable
 from tests.gateway.recording import QUEUE
 from tests.gateway.staging import LIMIT_S, Stage, play, working
 
@@ -22,7 +22,7 @@ def test_predictions_run_in_order_one_at_a_time(database_url: str, tmp_path: Pat
         assert {row.attempts for row in ended} == {1}
         taken = stage.cog.asked("PUT", 202)  # each once: a second PUT of what has ended would run it again
         assert taken == [f"/predictions/{row.id}-{row.job_id}" for row in rows]
-        assert list(await stage.record.engine.job_manager.list_jobs_async(queue=QUEUE)) == []
+        assert list(await stage.record.procrastinate.job_manager.list_jobs_async(queue=QUEUE)) == []
 
     play(database_url, tmp_path, test)
 
@@ -53,7 +53,7 @@ def test_an_output_beyond_the_limit_fails_and_is_not_sent_for_ever(database_url:
         async with working(stage):
             done = await stage.ended(row)
             after = await stage.ended(await stage.create())
-        assert done.error == "The output is larger than 1 MB, which the gateway takes at most"
+        assert done.error == "The output is larger than 1 MB, the limit of this gateway"
         assert after.status is Status.SUCCEEDED
 
     play(database_url, tmp_path, test)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.record import Attempt, Status
+from gateway.prediction import Attempt, Status
 from gateway.work.coglet import Coglet
 from tests.gateway.recording import QUEUE
 from tests.gateway.staging import LIMIT_S, QUICK, Stage, play, working
@@ -117,7 +117,7 @@ def test_the_next_worker_adopts_what_a_dead_one_began(database_url: str, tmp_pat
             assert (done.status, done.output, done.attempts) == (Status.SUCCEEDED, "adopted", 1)
             assert (await stage.ended(await stage.create())).status is Status.SUCCEEDED
         assert len(stage.cog.asked("PUT")) == 2
-        jobs = await stage.record.engine.job_manager.list_jobs_async(queue=QUEUE)
+        jobs = await stage.record.procrastinate.job_manager.list_jobs_async(queue=QUEUE)
         assert list(jobs) == []
 
     play(database_url, tmp_path, test)
@@ -142,7 +142,7 @@ def test_what_ran_on_an_earlier_boot_runs_again_at_once(database_url: str, tmp_p
 async def begun_by_a_dead_worker(stage: Stage, **given: object) -> Attempt:
     """Do what a worker does that is killed right after the start."""
     row = await stage.create(**given)
-    manager = stage.record.engine.job_manager
+    manager = stage.record.procrastinate.job_manager
     job = await manager.fetch_job([QUEUE], await manager.register_worker())
     assert job is not None
     assert job.id is not None
@@ -163,7 +163,7 @@ def test_a_worker_that_was_taken_over_drops_its_run(database_url: str, tmp_path:
             row = await stage.running(await stage.create(seconds=30, files=1, text="old"))
             live = await stage.record.predictions.get(row.id)
             assert live is not None
-            assert await stage.record.lost.give_up(live.id, live.job_id)  # as a sweep that thinks it dead
+            assert await stage.record.sweep.give_up(live.id, live.job_id)  # as a sweep that thinks it dead
             await stage.record.predictions.cancel(row.id)
             done = await stage.ended(row)
             assert done.status is Status.CANCELED
