@@ -1,4 +1,4 @@
-// Ask for a clip and wait for it: node clip.mjs URL PROMPT
+// Request a clip and wait for it: node clip.mjs URL PROMPT
 import { writeFile } from "node:fs/promises";
 import { setTimeout as pause } from "node:timers/promises";
 
@@ -14,7 +14,7 @@ async function predict(url, input) {
     });
     if (answer.ok) return answer.json();
     if (answer.status !== BUSY) throw new Error(`${answer.status}: ${await answer.text()}`);
-    await pause(1000); // it makes another one
+    await pause(1000); // busy with another prediction
   }
 }
 

@@ -1,4 +1,4 @@
-"""Ask for a clip and wait for it: `python3 clip.py URL PROMPT`."""
+"""Request a clip and wait for it: `python3 clip.py URL PROMPT`."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ WRONG_INPUT = 422
 
 
 def predict(url: str, inputs: dict[str, object]) -> dict[str, object]:
-    """Return a finished prediction; wait while the server makes another one."""
+    """Return a finished prediction. Retry while the server is busy with another one."""
     body = json.dumps({"input": inputs}).encode()
     while True:
         request = urllib.request.Request(f"{url}/predictions", body, {"Content-Type": "application/json"})

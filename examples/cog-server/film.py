@@ -1,7 +1,7 @@
-"""Start an animation and be told how it goes: `python3 film.py URL PROMPTS [name=value]...`.
+"""Start an animation and follow it by webhook: `python3 film.py URL PROMPTS [name=value]...`.
 
-The server posts to a little server of ours. Both are on one machine here. Elsewhere the server needs an address by
-which it reaches this one.
+This program receives the webhooks itself, on 127.0.0.1. If the Cog server runs on another machine, use an address that
+it can reach.
 """
 
 import json
@@ -21,17 +21,17 @@ arrived: SimpleQueue[dict[str, object]] = SimpleQueue()
 
 
 class Hook(BaseHTTPRequestHandler):
-    """Take one webhook: the prediction as it stands."""
+    """Receives webhooks, each with the prediction at that moment."""
 
     def do_POST(self) -> None:
-        """Keep what was posted, and answer at once, or the server would post it again."""
+        """Store the prediction and answer at once; without an answer the server retries."""
         arrived.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Keep the screen for the progress."""
+        """Log nothing, to keep the screen for the progress."""
 
 
 def send(method: str, url: str, body: object) -> None:
@@ -42,8 +42,8 @@ def send(method: str, url: str, body: object) -> None:
 
 
 def follow(url: str, inputs: dict[str, object]) -> dict[str, object]:
-    """Start a prediction and return it when it has ended."""
-    prediction_url = f"{url}/predictions/film-{secrets.token_hex(8)}"  # short, and letters, digits, hyphens alone
+    """Start a prediction and return it once it has ended."""
+    prediction_url = f"{url}/predictions/film-{secrets.token_hex(8)}"  # becomes a path on the server
     with HTTPServer(("127.0.0.1", 0), Hook) as hooks:
         webhook = f"http://127.0.0.1:{hooks.server_port}"
         send(

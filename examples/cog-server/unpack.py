@@ -1,6 +1,6 @@
-"""Make files of an answer: `python3 unpack.py answer.json` writes them to the current folder.
+"""Save the files of an answer in the current folder: `python3 unpack.py answer.json`.
 
-It reads what the server answers, and what `cog run --json ... -o answer.json` writes.
+The answer may come from a Cog server or from `cog run --json ... -o answer.json`.
 """
 
 import base64
@@ -12,7 +12,7 @@ NAMES = {"audio": "audio.wav", "spectrogram": "spectrogram.png", "video": "anima
 
 
 def unpack(prediction: dict[str, object]) -> list[Path]:
-    """Write the files of a finished prediction and return where they are; deforum's output is one, riffusion's two."""
+    """Save the files of a finished prediction and return their paths: one for deforum, two for riffusion."""
     if prediction.get("status") != "succeeded":
         raise SystemExit(f"{prediction.get('status')}: {prediction.get('error')}")
     output = prediction["output"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make a prediction with curl: run.sh [MODEL] [INPUT]
+# Run a model with curl and save its files: run.sh [MODEL] [INPUT]
 set -euo pipefail
 url=${REPLICATE_BASE_URL:-http://127.0.0.1:5000}
 model=${1:-riffusion/riffusion}
@@ -12,15 +12,15 @@ prediction=$(ask "$url/predictions" --header 'Content-Type: application/json' --
   --data "{\"version\": \"$model\", \"input\": $input}")
 id=$(field id <<<"$prediction")
 if [ -z "$id" ]; then field detail <<<"$prediction" >&2; exit 1; fi
-echo "The prediction is $id"
+echo "Prediction $id"
 
 while status=$(field status <<<"$prediction"); [ "$status" = starting ] || [ "$status" = processing ]; do
   sleep 0.5
   prediction=$(ask "$url/predictions/$id")
 done
-if [ "$status" != succeeded ]; then echo "It is $status: $(field error <<<"$prediction")" >&2; exit 1; fi
+if [ "$status" != succeeded ]; then echo "$status: $(field error <<<"$prediction")" >&2; exit 1; fi
 
-# An output is a URL, or a list or an object of some. They need no token.
+# An output is a URL, or a list or object of URLs. They need no token.
 python3 -c '
 import json, sys
 def urls(output):

@@ -1,17 +1,17 @@
-// Run a model with Replicate's own client, and save its files: main.mjs [MODEL] [INPUT]
+// Run a model with Replicate's JavaScript client and save its files: main.mjs [MODEL] [INPUT]
 import { writeFile } from "node:fs/promises";
 import Replicate from "replicate";
 
 const [model = "riffusion/riffusion", input = '{"prompt_a": "church bells"}'] = process.argv.slice(2);
 const gateway = process.env.REPLICATE_BASE_URL ?? "http://127.0.0.1:5000";
-const replicate = new Replicate({ baseUrl: `${gateway}/v1` }); // it reads REPLICATE_API_TOKEN itself
+const replicate = new Replicate({ baseUrl: `${gateway}/v1` }); // the token comes from REPLICATE_API_TOKEN
 
 const output = await replicate.run(model, { input: JSON.parse(input) }, (prediction) => {
-  console.log(`The prediction ${prediction.id} is ${prediction.status}`);
+  console.log(`Prediction ${prediction.id}: ${prediction.status}`);
 });
 await save("output", output);
 
-// An output is a file, or a list or an object of some.
+// An output is a file, or a list or object of files.
 async function save(name, part) {
   if (typeof part?.blob === "function") {
     const blob = await part.blob();

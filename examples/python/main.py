@@ -1,4 +1,4 @@
-"""Run a model with Replicate's own client, and save its files: main.py [MODEL] [INPUT]."""
+"""Run a model with Replicate's Python client and save its files: main.py [MODEL] [INPUT]."""
 
 import json
 import mimetypes
@@ -12,13 +12,13 @@ from replicate.helpers import FileOutput
 
 
 def main() -> None:
-    """Run the model that the command line names."""
+    """Run the model named on the command line."""
     model = sys.argv[1] if len(sys.argv) > 1 else "riffusion/riffusion"
     inputs = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {"prompt_a": "church bells"}
     try:
         output = replicate.run(model, input=inputs)
     except ModelError as error:
-        sys.exit(f"It is {error.prediction.status}: {error.prediction.error}")
+        sys.exit(f"{error.prediction.status}: {error.prediction.error}")
     except ReplicateError as error:
         sys.exit(error.detail or str(error))
     for name, file in files("output", output):
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def files(name: str, output: object) -> Iterator[tuple[str, FileOutput]]:
-    """Yield the files of an output with their names: it is a file, or a list or an object of some."""
+    """Yield name and file of each file in an output, which is a file, or a list or dict of files."""
     if isinstance(output, FileOutput):
         yield name, output
     elif isinstance(output, dict):
@@ -41,7 +41,7 @@ def files(name: str, output: object) -> Iterator[tuple[str, FileOutput]]:
 
 
 def suffix(file: FileOutput) -> str:
-    """Return .wav, .png or the like. Over plain HTTP the client gets data URLs, which tell the type and no name."""
+    """Return the file's suffix. Over plain HTTP the output is a data URL, which has a media type but no name."""
     if file.url.startswith("data:"):
         media_type = file.url.removeprefix("data:").partition(";")[0]
         return {"audio/x-wav": ".wav"}.get(media_type) or mimetypes.guess_extension(media_type) or ""

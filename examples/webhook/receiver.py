@@ -1,4 +1,4 @@
-"""Receive webhooks and print what became of the predictions: receiver.py [PORT]."""
+"""Receive webhooks and print the results of predictions: receiver.py [PORT]."""
 
 import json
 import os
@@ -13,7 +13,7 @@ MAX_BYTES = 10_000_000
 
 
 def secret() -> str:
-    """Return the secret that the gateway signs this token's webhooks with."""
+    """Return the secret that this token's webhooks are signed with."""
     request = urllib.request.Request(f"{GATEWAY}/webhooks/default/secret")
     request.add_header("Authorization", f"Bearer {os.environ['REPLICATE_API_TOKEN']}")
     with urllib.request.urlopen(request) as answer:
@@ -22,12 +22,12 @@ def secret() -> str:
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Answer the gateway's deliveries."""
+    """Receives the gateway's deliveries."""
 
     webhook: Webhook
 
     def do_POST(self) -> None:
-        """Verify a delivery; 204 says that it has arrived, and anything else that it shall come again."""
+        """Verify a delivery. 204 accepts it; the gateway retries `completed` after any error."""
         length = int(self.headers.get("Content-Length", 0))
         body = self.rfile.read(min(length, MAX_BYTES))
         try:
@@ -36,7 +36,7 @@ class Receiver(BaseHTTPRequestHandler):
             print(f"Refused: {error}", flush=True)
             self._answer(400)
             return
-        # The same delivery can come twice, with the same webhook-id: what is done here must bear that.
+        # The same delivery can arrive twice, with the same webhook-id. Make what you do here idempotent.
         print(
             f"{prediction['id']} is {prediction['status']}: {prediction['output'] or prediction['error']}", flush=True
         )
@@ -48,11 +48,11 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *_: object) -> None:  # noqa: A002 (the library's own name)
-        """Print nothing else."""
+        """Log nothing."""
 
 
 def main() -> None:
-    """Listen until a signal comes."""
+    """Listen until interrupted."""
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
     Receiver.webhook = Webhook(secret())
     with ThreadingHTTPServer(("127.0.0.1", port), Receiver) as server:

@@ -172,7 +172,7 @@ PLANTED = (
     *(".env", ".env.local", ".envrc", "venv/bin/python", "env/bin/python", ".venv/bin/python", "node_modules/a/a.js"),
     *(".vscode/a.json", ".idea/a.xml", ".DS_Store", "a.swp", ".ruff_cache/a", ".pytest_cache/v/a", ".mypy_cache/a"),
     *("dist/a.whl", "build/a", "a.egg-info/PKG-INFO", "__pycache__/a.pyc", "a.pyc", "answer.json", "a.wav", "id_rsa"),
-    *("tests/conftest.py", "bench/RESULTS.md", "docs/deploy.md", "out/riffusion/audio.wav", "gateway/app.py"),
+    *("tests/conftest.py", "bench/RESULTS.md", "docs/deploy/container.md", "out/riffusion/audio.wav", "gateway/app.py"),
     *("workshop/chance.py", "local/serve.py", "script/predict", "schema/a.json", "examples/a", "deploy/compose.yaml"),
     *("pyproject.toml", "README.md", "a-new-folder/a.py", "a_new_module.py", "predict_riffusion.py.orig", "cog.yaml~"),
     *("lib/__pycache__/a.pyc", "lib/audio/__pycache__/a.pyc", "lib/audio/a.pyc", "lib/.env", "lib/audio/.env.local"),

@@ -1,4 +1,4 @@
-"""docs/gateway.md says of the settings what the settings say."""
+"""docs/settings.md says of the settings what the settings say."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from gateway.settings import Settings, SettingsError, settings, unknown
 from tests.gateway.processes import ROOT
 
-DOCUMENT = ROOT / "docs" / "gateway.md"
+DOCUMENT = ROOT / "docs" / "settings.md"
 HEAD = "| variable | default | what it is |\n| --- | --- | --- |\n"
 
 
@@ -30,7 +30,7 @@ def table() -> str:
 
 
 def test_the_table_of_settings_is_up_to_date() -> None:
-    assert table() in DOCUMENT.read_text(encoding="utf-8"), f"docs/gateway.md needs this table:\n{table()}"
+    assert table() in DOCUMENT.read_text(encoding="utf-8"), f"docs/settings.md needs this table:\n{table()}"
 
 
 def test_every_setting_says_its_unit() -> None:
