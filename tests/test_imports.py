@@ -118,3 +118,8 @@ def test_one_module_of_the_gateway_knows_coglet() -> None:
         if "health-check" in path.read_text(encoding="utf-8") or 'SETUP_FAILED"' in path.read_text(encoding="utf-8")
     }
     assert knowing == {"gateway.work.coglet"}
+
+
+def test_the_record_stays_small() -> None:
+    """Its modules are the densest sheet of the project: a new one must replace another."""
+    assert len(modules_under("gateway/record")) <= 14

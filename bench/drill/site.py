@@ -18,7 +18,7 @@ from psycopg.rows import scalar_row
 
 from bench.drill.network import PREFIX, Network, on
 from bench.verdict import AUDIT
-from gateway.record import database
+from gateway.record.database import open_database
 from gateway.record.tokens import Tokens
 from local import postgres
 from local.account import Account
@@ -185,7 +185,7 @@ class Site:
         """Make a token."""
 
         async def make() -> str:
-            async with database.opened(self.own_url) as opened:
+            async with open_database(self.own_url) as opened:
                 return (await Tokens(opened).create(f"drill-{secrets.token_hex(4)}"))[1]
 
         return asyncio.run(make())

@@ -1,4 +1,4 @@
-"""docs/settings.md says of the settings what the settings say."""
+"""docs/settings.md has the same table of settings as the code."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from gateway.settings import Settings, SettingsError, settings, unknown
 from tests.gateway.processes import ROOT
 
 DOCUMENT = ROOT / "docs" / "settings.md"
-HEAD = "| variable | default | what it is |\n| --- | --- | --- |\n"
+HEAD = "| variable | default | meaning |\n| --- | --- | --- |\n"
 
 
 def default_of(value: object) -> str:

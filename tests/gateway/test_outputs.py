@@ -9,7 +9,7 @@ import pytest
 
 from tests.gateway.processes import System, Token
 
-PY1 = {"User-Agent": "replicate-python/1.0.7"}
+PYTHON_1 = {"User-Agent": "replicate-python/1.0.7"}
 
 
 def fetch(url: str, **options: Any) -> httpx.Response:
@@ -80,9 +80,9 @@ def test_clients_that_take_no_http_url_get_data_urls(token: Token, done: dict[st
         head, _, data = output.partition(",")
         assert head.startswith("data:")
         assert base64.b64decode(data) == content
-    listed = token.http.get("/predictions", headers=PY1).json()["results"][0]["output"]
+    listed = token.http.get("/predictions", headers=PYTHON_1).json()["results"][0]["output"]
     assert listed.startswith("http://")  # a page of a hundred films would be too much
-    behind_tls = {**PY1, "Host": "x"}
+    behind_tls = {**PYTHON_1, "Host": "x"}
     assert token.http.get(f"/predictions/{done['id']}", headers=behind_tls).json()["output"].startswith("data:")
 
 

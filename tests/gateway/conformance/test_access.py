@@ -1,4 +1,4 @@
-"""Who may see what, and what is refused: T9 to T11."""
+"""Authentication, ownership and invalid requests."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""What Replicate's own clients, unmodified, get from the gateway: T1 to T3, T18, T20."""
+"""The official Replicate clients, unmodified, against the gateway."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Webhooks: T6 to T8."""
+"""Webhooks: event filters, signatures, retries and redirects."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How predictions come to their ends: T12, T16, T17, T19."""
+"""Cancels, deadlines, a burst of creates, and new attempt ids."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What is killed on the way: T13 to T15, with a Cog server that is not real; tests/local has the real one."""
+"""Predictions survive kill -9 of the Cog server's child, the Cog server and the gateway."""
 
 from collections.abc import Iterator
 

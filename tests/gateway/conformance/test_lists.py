@@ -1,4 +1,4 @@
-"""Predictions by the page: T4 and T5."""
+"""Pagination."""
 
 import pytest
 
