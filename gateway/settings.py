@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     )
     webhook_interval_s: Seconds = Field(
         default=0.5,
-        description="The least time between two `logs` webhooks of a prediction, in seconds.",
+        description="The least time between two `logs`, or two `output`, webhooks of a running prediction, in seconds.",
     )
 
     callback_host: str = Field(

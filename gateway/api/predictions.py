@@ -64,7 +64,10 @@ async def list_predictions(
         {
             "previous": link("newer", page.newer),
             "next": link("older", page.older),
-            "results": [services.record.links.prediction(_seen(row, caller)) for row in page.rows],
+            "results": [
+                services.record.links.prediction(_seen(await services.record.predictions.with_output(row), caller))
+                for row in page.rows
+            ],
         }
     )
 
@@ -125,7 +128,7 @@ async def _shown(request: Request, services: Services, caller: Caller, row: Pred
     """Return a prediction as a response, or raise a Refusal if there is none."""
     if row is None:
         raise errors.not_found()
-    seen = _seen(row, caller)
+    seen = _seen(await services.record.predictions.with_output(row), caller)
     return json_response(services.record.links.prediction(seen, await data_urls(request, services, seen)))
 
 

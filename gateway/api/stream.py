@@ -29,6 +29,8 @@ class Place:
 
     logs: int = 0
     outputs: int = 0
+    chunks: int = 0  # items of a running iterator's output that were read; they have `read` outputs
+    read: int = 0
     error: bool = False
     done: bool = False
 
@@ -81,15 +83,31 @@ async def _events(
             if with_logs and len(row.logs) > place.logs:
                 news, place.logs = row.logs[place.logs :], len(row.logs)
                 yield _event("logs", place.logs, news)
+            if row.status is Status.PROCESSING:
+                for event in await _output_so_far(services, row, base, place):
+                    yield event
             if row.status.ended:
                 for event in _end(services, row, base, place):
                     yield event
 
 
+async def _output_so_far(services: Services, row: Prediction, base: str, place: Place) -> list[ServerSentEvent]:
+    """Return the events of what a running iterator has produced since the last call."""
+    chunks = await services.record.predictions.chunks(row.id, place.chunks)
+    texts = list(_leaves(resolve(chunks, row.files, lambda file: services.record.links.file(base, file.key))))
+    first = place.read
+    place.chunks += len(chunks)
+    place.read += len(texts)
+    new = texts[max(0, place.outputs - first) :]
+    events = [_event("output", place.read - len(new) + n + 1, text) for n, text in enumerate(new)]
+    place.outputs = max(place.outputs, place.read)
+    return events
+
+
 def _end(services: Services, row: Prediction, base: str, place: Place) -> list[ServerSentEvent]:
     """Return the events of a prediction's end."""
     events = []
-    if row.status is Status.SUCCEEDED:
+    if row.output is not None:
         output = resolve(row.output, row.files, lambda file: services.record.links.file(base, file.key))
         texts = list(_leaves(output))
         events += [_event("output", place.outputs + n + 1, text) for n, text in enumerate(texts[place.outputs :])]

@@ -1,13 +1,14 @@
 """The workers' queries. Each write is fenced: it takes effect only while the row's job is still the worker's own."""
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 
 from psycopg.types.json import Json as AsJson
 
 from gateway.links import Links
-from gateway.prediction import Attempt, JsonObject, Outcome, Prediction, Status
-from gateway.record.database import COLUMNS, IS_LIVE, Database, prediction_row
+from gateway.prediction import Attempt, File, Json, JsonObject, Outcome, Prediction, Status
+from gateway.record.database import COLUMNS, IS_LIVE, Database, file_entry, prediction_row
 from gateway.record.end import end
 from gateway.record.jobs import AHEAD, defer_attempt, defer_webhook, wants
 
@@ -27,6 +28,7 @@ class Attempts:
             async with connection.cursor(row_factory=prediction_row) as cursor:
                 await cursor.execute(
                     f"""update predictions set status = 'processing', attempts = attempts + 1, beat_at = now(),
+                        files = '[]',
                         started_at = coalesce(started_at, greatest(clock_timestamp(), created_at)),
                         server = %s, boot = %s, callback = %s
                         where id = %s and job_id = %s and {IS_LIVE}
@@ -36,6 +38,7 @@ class Attempts:
                 row = await cursor.fetchone()
             if row is None:
                 return None
+            await connection.execute("delete from chunks where id = %s", (row.id,))  # of an attempt that was lost
             if before == (str(Status.STARTING),) and wants(row, "start"):  # sent once, however many attempts follow
                 body = self._links.body(row)
                 await defer_webhook(self._database.procrastinate, connection, row, "start", body)
@@ -77,6 +80,42 @@ class Attempts:
                 return False
             if wants(row, "logs"):
                 await defer_webhook(self._database.procrastinate, connection, row, "logs")
+            await connection.execute("select pg_notify('prediction', %s)", (row.id,))
+        return True
+
+    async def add_output(
+        self, attempt: Attempt, first: int, values: Sequence[Json], files: Sequence[File] = ()
+    ) -> bool:
+        """Store items of an iterator's output as they are produced.
+
+        Args:
+            attempt: The attempt that produces them.
+            first: The number of the first of these items; those before it are stored.
+            values: The items, with references in place of files.
+            files: All files of the attempt so far.
+
+        Returns:
+            False if the attempt has been taken over.
+        """
+        async with self._database.transaction() as connection:
+            async with connection.cursor(row_factory=prediction_row) as cursor:
+                await cursor.execute(
+                    f"""select {COLUMNS} from predictions
+                        where id = %s and job_id = %s and status = 'processing' for update""",
+                    (attempt.id, attempt.job_id),
+                )
+                row = await cursor.fetchone()
+            if row is None:
+                return False
+            await connection.cursor().executemany(
+                "insert into chunks (id, number, value) values (%s, %s, %s) on conflict do nothing",
+                [(row.id, first + number, AsJson(value, dumps=json.dumps)) for number, value in enumerate(values)],
+            )
+            if files:
+                entries = AsJson([file_entry(file) for file in files])
+                await connection.execute("update predictions set files = %s where id = %s", (entries, row.id))
+            if wants(row, "output"):
+                await defer_webhook(self._database.procrastinate, connection, row, "output")
             await connection.execute("select pg_notify('prediction', %s)", (row.id,))
         return True
 
@@ -128,15 +167,15 @@ class Attempts:
             )
         return True
 
-    async def adoptable(self, server: str, boot: str) -> Prediction | None:
-        """Return the prediction that an earlier worker of this server has started and the server still runs."""
+    async def adoptable(self, server: str, boot: str) -> list[Prediction]:
+        """Return the predictions that an earlier worker of this server has started and the server may still run."""
         async with self._database.predictions() as cursor:
             await cursor.execute(
                 f"""select {COLUMNS} from predictions where server = %s and boot = %s and status = 'processing'
-                    and beat_at is not null order by job_id desc limit 1""",
+                    and beat_at is not null order by job_id""",
                 (server, boot),
             )
-            return await cursor.fetchone()
+            return await cursor.fetchall()
 
     async def left_by_earlier_boots(self, server: str, boot: str) -> list[tuple[str, int]]:
         """Return ids and jobs of the predictions that this server ran before it was restarted: they are lost."""

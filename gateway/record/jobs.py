@@ -51,20 +51,21 @@ async def defer_webhook(
 ) -> None:
     """Queue the delivery of an event that the prediction's webhook wants, in the connection's transaction.
 
-    A prediction's deliveries share a lock, so they run one at a time and in order. At most one `logs` is queued.
+    A prediction's deliveries share a lock, so they run one at a time and in order. Without a body, which the delivery
+    then makes of the prediction as it is by then, at most one of the event is queued.
     """
     task = app.configure_task(
         WEBHOOK_TASK,
         queue=WEBHOOK_QUEUE,
         lock=row.id,
-        queueing_lock=f"logs {row.id}" if event == "logs" else None,
+        queueing_lock=f"{event} {row.id}" if body is None and event in ("logs", "output") else None,
         connection=connection,
     )
     try:
         async with connection.transaction():  # a savepoint: a refused insert would abort the whole transaction
             await task.defer_async(id=row.id, event=event, body=body.decode() if body is not None else None)
     except AlreadyEnqueued:
-        pass  # the queued one will send these logs too
+        pass  # the queued one will send this too
 
 
 def prediction_id_of(job: procrastinate.jobs.Job) -> str:

@@ -6,12 +6,13 @@ import logging
 import secrets
 from base64 import b32encode
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from psycopg.types.json import Json as AsJson
 
 from gateway.links import Links
-from gateway.prediction import NewPrediction, Outcome, Page, Position, Prediction, Status
+from gateway.prediction import Json, NewPrediction, Outcome, Page, Position, Prediction, Status
 from gateway.record.database import COLUMNS, IS_LIVE, UNAVAILABLE, Connection, Database, prediction_row
 from gateway.record.end import end
 from gateway.record.jobs import defer_attempt, defer_expiry
@@ -74,6 +75,20 @@ class Predictions:
                 (prediction_id, owner, owner),
             )
             return await cursor.fetchone()
+
+    async def chunks(self, prediction_id: str, start: int = 0) -> list[Json]:
+        """Return the items of a running iterator's output, from number `start` on."""
+        async with self._database.pool.connection() as connection:
+            found = await connection.execute(
+                "select value from chunks where id = %s and number >= %s order by number", (prediction_id, start)
+            )
+            return [value for (value,) in await found.fetchall()]
+
+    async def with_output(self, row: Prediction) -> Prediction:
+        """Return a prediction with the output so far, if it runs and produces an iterator."""
+        if row.status is not Status.PROCESSING:
+            return row
+        return replace(row, output=await self.chunks(row.id) or None)
 
     async def queue_position(self, row: Prediction) -> int | None:
         """Return a prediction's position in its queue, from 1, or None once it has started."""

@@ -47,7 +47,7 @@ class Deliverer:
     sender: Sender
     metrics: Metrics
     retries: RetryPauses
-    interval_s: float  # between two `logs` of a prediction
+    interval_s: float  # between two `logs`, or two `output`, of a running prediction
 
     async def deliver(self, job: Job, prediction_id: str, event: str, body: str | None) -> None:
         """Try one delivery.
@@ -72,7 +72,9 @@ class Deliverer:
         if event == "completed":
             owed = await self.record.deliveries.get(row.id)
             return owed.body if owed else None
-        return None if row.status.ended else self.record.links.body(row)  # nothing may follow `completed`
+        if row.status.ended:
+            return None  # nothing may follow `completed`
+        return self.record.links.body(await self.record.predictions.with_output(row))
 
     async def _send(self, job: Job, event: str, message: Message, prediction_id: str) -> None:
         about = {"prediction": prediction_id, "event": event, "attempt": job.attempts}
@@ -92,7 +94,7 @@ class Deliverer:
         logger.info("webhook delivered", extra=about)
         if event == "completed":
             await self.record.deliveries.settle(prediction_id, delivered=True)
-        elif event == "logs":
+        elif event in ("logs", "output") and job.task_kwargs["body"] is None:
             # The deliveries of a prediction share a lock, so this pause delays the next one.
             await asyncio.sleep(self.interval_s)
 

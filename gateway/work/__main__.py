@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("--queue", required=True, help="the queue of the version that the Cog server runs")
     parser.add_argument("--cog-url", required=True, help="the Cog server's address, such as http://127.0.0.1:5001")
     parser.add_argument("--name", help="the server's name, unique and the same at each start; default: HOST COG_URL")
+    parser.add_argument(
+        "--slots", type=int, default=1, help="how many predictions the Cog server runs at once (default: 1)"
+    )
     options = parser.parse_args()
     try:
         chosen = settings()
@@ -47,20 +50,20 @@ def main() -> None:
     # A container's first process ignores SIGTERM by default. Once the worker runs, SIGTERM drains it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        asyncio.run(_live(chosen, options.queue, options.cog_url, name))
+        asyncio.run(_live(chosen, options.queue, options.cog_url, name, options.slots))
     except KeyboardInterrupt:  # while it waits for the database
         sys.exit(STOPPED)
     except DatabaseError as error:
         sys.exit(f"worker: {error}")
 
 
-async def _live(chosen: Settings, queue: str, cog_url: str, name: str) -> None:
+async def _live(chosen: Settings, queue: str, cog_url: str, name: str, slots: int) -> None:
     """Work, and touch the file that shows that this process is alive."""
     if chosen.alive_file is None:
-        return await _work(chosen, queue, cog_url, name)
+        return await _work(chosen, queue, cog_url, name, slots)
     showing = asyncio.create_task(_show_life(chosen.alive_file), name="life")
     try:
-        return await _work(chosen, queue, cog_url, name)
+        return await _work(chosen, queue, cog_url, name, slots)
     finally:
         await end(showing)
         chosen.alive_file.unlink(missing_ok=True)
@@ -76,7 +79,7 @@ async def _show_life(path: Path) -> None:
         await asyncio.sleep(ALIVE_EVERY_S)
 
 
-async def _work(chosen: Settings, queue: str, cog_url: str, name: str) -> None:
+async def _work(chosen: Settings, queue: str, cog_url: str, name: str, slots: int) -> None:
     await wait_until_migrated(chosen.database_url)
     async with (
         open_record(
@@ -84,7 +87,7 @@ async def _work(chosen: Settings, queue: str, cog_url: str, name: str) -> None:
         ) as record,
         httpx.AsyncClient(trust_env=False) as client,  # the environment's proxies are not for the Cog server
     ):
-        worker = Worker(record, Coglet(client, cog_url), queue, name, _timeouts(chosen))
+        worker = Worker(record, Coglet(client, cog_url), queue, name, _timeouts(chosen), slots)
         _stop_on_signals(worker)
         sweeping = asyncio.create_task(record.sweep.run_forever(), name="sweep")
         logger.info("working", extra={"queue": queue, "cog_url": cog_url, "server": name})

@@ -7,17 +7,18 @@ from gateway.prediction import Attempt, JsonObject, Prediction, Status
 from gateway.record import Record
 from gateway.record.database import UNAVAILABLE
 from gateway.record.notices import Watch
-from gateway.tasks import first
+from gateway.tasks import end, first
 from gateway.work.callbacks import AttemptWebhooks, Callbacks
-from gateway.work.coglet import Coglet, RefusedError, Report, Start, State
+from gateway.work.coglet import Coglet, Liveness, RefusedError, Report, Start, State, Streaming
 from gateway.work.outcome import Interruption, OutcomeWriter, Result, storable, until_stored
+from gateway.work.streaming import OutputSoFar, follow_events, follow_webhooks
 from gateway.work.timeouts import Timeouts
 
 logger = logging.getLogger(__name__)
 
 
 class AttemptRunner:
-    """Run attempts on one Cog server, one at a time."""
+    """Run attempts on one Cog server."""
 
     def __init__(self, record: Record, coglet: Coglet, callbacks: Callbacks, name: str, timeouts: Timeouts) -> None:
         self._record = record
@@ -26,6 +27,8 @@ class AttemptRunner:
         self._name = name
         self._timeouts = timeouts
         self._outcomes = OutcomeWriter(record, coglet, timeouts)
+        self.streaming = Streaming.NO  # the worker asks the server when it is ready
+        self.stopping = False  # a server that goes away now was stopped together with the worker
 
     async def run(self, prediction_id: str, job_id: int) -> bool:
         """Run a fetched job. Return False if the server could not take it, so that the worker stops fetching."""
@@ -39,9 +42,10 @@ class AttemptRunner:
             if row is None:
                 return True  # cancelled or taken over since it was fetched
             # A start may take longer than an attempt may go without a heartbeat.
+            output = OutputSoFar(self._record, attempt)
             result = await first(self._start(attempt, row.input), self._outcomes.beat(attempt))
-            result = result or await self._wait(attempt, row, webhooks, self._timeouts.lost_s)
-            await self._outcomes.write(attempt, row, result, webhooks)
+            result = result or await self._wait(attempt, row, webhooks, output, self._timeouts.lost_s)
+            await self._outcomes.write(attempt, row, result, webhooks, output)
             return isinstance(result, Report) and not result.infrastructure
 
     async def adopt(self, row: Prediction, ready: asyncio.Event) -> None:
@@ -58,9 +62,12 @@ class AttemptRunner:
             alone_s = max(0.0, (self._record.clock.now() - (row.started_at or row.created_at)).total_seconds())
             logger.info("adopted an attempt", extra={"prediction": row.id, "job": row.job_id})
             result: Result = Interruption.TAKEN_OVER
+            output = OutputSoFar(self._record, attempt, row.files)
             if await until_stored(lambda: self._record.attempts.beat(attempt)):
-                result = await self._wait(attempt, row, webhooks, self._timeouts.lost_s + min(alone_s, 60.0))
-            await self._outcomes.write(attempt, row, result, webhooks)
+                await until_stored(output.load)
+                lost_s = self._timeouts.lost_s + min(alone_s, 60.0)
+                result = await self._wait(attempt, row, webhooks, output, lost_s)
+            await self._outcomes.write(attempt, row, result, webhooks, output)
 
     async def _ready(self) -> str | None:
         """Return the server's boot id when it is ready, or None if it isn't soon."""
@@ -91,7 +98,9 @@ class AttemptRunner:
         until = _now() + self._timeouts.busy_s
         while True:
             try:
-                start = await self._coglet.start(attempt.cog_id, given, attempt.callback)
+                start = await self._coglet.start(
+                    attempt.cog_id, given, attempt.callback, outputs=self.streaming is Streaming.WEBHOOKS
+                )
             except RefusedError as refusal:
                 return Report(Status.FAILED, logs="", metrics={}, error=str(refusal))
             if start in (Start.TAKEN, Start.UNKNOWN):
@@ -103,17 +112,30 @@ class AttemptRunner:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.5)
 
-    async def _wait(self, attempt: Attempt, row: Prediction, webhooks: AttemptWebhooks, lost_s: float) -> Result:
+    async def _wait(
+        self, attempt: Attempt, row: Prediction, webhooks: AttemptWebhooks, output: OutputSoFar, lost_s: float
+    ) -> Result:
         """Wait for whatever ends the attempt first."""
-        with self._record.notices.watch(attempt.id) as watch:
-            result = await first(
-                self._receive(attempt, row.logs, webhooks),
-                self._outcomes.beat(attempt),
-                self._pass_cancel_on(attempt, watch),
-                self._check_server(attempt, lost_s),
-            )
+        following = asyncio.create_task(self._follow(attempt, webhooks, output), name="output")
+        try:
+            with self._record.notices.watch(attempt.id) as watch:
+                result = await first(
+                    self._receive(attempt, row.logs, webhooks),
+                    self._outcomes.beat(attempt),
+                    self._pass_cancel_on(attempt, watch),
+                    self._check_server(attempt, lost_s),
+                )
+        finally:
+            await end(following)
         # The terminal webhook may have arrived during the last health check.
-        return (webhooks.terminal or result) if result is Interruption.LOST else result
+        return (webhooks.terminal or result) if result in (Interruption.LOST, Interruption.STOPPED) else result
+
+    async def _follow(self, attempt: Attempt, webhooks: AttemptWebhooks, output: OutputSoFar) -> None:
+        """Store an iterator's output while it is produced."""
+        if self.streaming is Streaming.EVENTS:
+            await follow_events(self._coglet, attempt, output)
+        elif self.streaming is Streaming.WEBHOOKS:
+            await follow_webhooks(webhooks, output)
 
     async def _receive(self, attempt: Attempt, earlier_logs: str, webhooks: AttemptWebhooks) -> Result:
         """Store the logs as they arrive, until the terminal webhook."""
@@ -156,9 +178,11 @@ class AttemptRunner:
             await asyncio.sleep(self._timeouts.poll_s)
             health = await self._coglet.health()
             if health.reached and health.boot != attempt.boot:
-                return Interruption.LOST
+                return self._lost()
+            # Health alone says nothing of this attempt: a server with a free slot is READY.
+            ended = health.reached and (await self._coglet.probe(attempt.cog_id)).liveness is Liveness.ENDED
             limits = {
-                "idle": (health.reached and health.state is not State.BUSY, lost_s),
+                "idle": (ended, lost_s),
                 "gone": (health.state is State.GONE, self._timeouts.gone_s),
                 "silent": (health.state is State.SILENT, self._timeouts.silent_s),
             }
@@ -167,7 +191,10 @@ class AttemptRunner:
                     since.pop(name, None)
                 elif _now() - since.setdefault(name, _now()) >= limit_s:
                     logger.warning("the server has lost the attempt", extra={"prediction": attempt.id, "server": name})
-                    return Interruption.LOST
+                    return self._lost()
+
+    def _lost(self) -> Result:
+        return Interruption.STOPPED if self.stopping else Interruption.LOST
 
 
 def _now() -> float:

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.prediction import JsonObject, Status
+from gateway.prediction import Json, JsonObject, Status
 from gateway.work.coglet import Report, UnreadableError, read_report
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class AttemptWebhooks:
 
     def __init__(self) -> None:
         self.reports: asyncio.Queue[Report] = asyncio.Queue()
+        self.outputs: asyncio.Queue[Json] = asyncio.Queue()  # the output so far, of an iterator that runs
         self.terminal: Report | None = None
         self.settled: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -39,6 +40,8 @@ class AttemptWebhooks:
         if self.terminal is None:
             self.terminal = report if report.status.ended else None
             self.reports.put_nowait(report)
+            if not report.status.ended and report.output is not None:
+                self.outputs.put_nowait(report.output)
 
     def settle(self, committed: bool) -> None:
         """Answer the terminal webhook: the end is committed, or the attempt was no longer ours (False)."""

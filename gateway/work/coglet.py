@@ -1,6 +1,8 @@
 """A client of coglet 0.23, the server in every Cog container. Only this module knows its protocol and quirks."""
 
+import json
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias, cast
@@ -12,7 +14,9 @@ from gateway.prediction import Json, JsonObject, Status
 HEALTH_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 30.0
 EVENTS = ["start", "logs", "completed"]
-_PREFIX = re.compile(r"^(Prediction failed: )+")
+PROBE: JsonObject = {"input": 5}  # never a valid input, so it starts nothing
+BROKEN = "Healthcheck error: "  # coglet's own, after its child has died; a model's verdict is "Healthcheck failed: "
+_PREFIX = re.compile(r"^(Prediction failed: )+(Generator iteration error: )?")
 _CLASS = re.compile(r"^[A-Za-z_][\w.]*: (?=.)", re.DOTALL)
 _INFRASTRUCTURE = "Failed to send request: "  # coglet can't reach its child, which died while idle
 
@@ -34,6 +38,7 @@ class Health:
     """The answer of /health-check."""
 
     state: State
+    broken: bool = False  # UNHEALTHY because the child has died; False if only the model's own healthcheck fails
     boot: str = ""  # the time when its setup began, which identifies the process
     setup_logs: str = ""
 
@@ -50,6 +55,38 @@ class Start(StrEnum):
     BUSY = "busy"  # or permanently unhealthy; the health check says which
     NOT_READY = "not ready"
     UNKNOWN = "unknown"  # no answer; it may be running
+
+
+class Streaming(StrEnum):
+    """How a model's output can be received while it is produced."""
+
+    NO = "no"
+    WEBHOOKS = "webhooks"  # an iterator: each webhook has the whole output so far
+    EVENTS = "events"  # an iterator with @streaming: server-sent events have one item each
+
+
+class Liveness(StrEnum):
+    """The answer to the question whether a prediction runs on a server."""
+
+    RUNNING = "running"
+    ENDED = "ended"  # or never started
+    UNKNOWN = "unknown"  # no clear answer
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a server says of one of its predictions."""
+
+    liveness: Liveness
+    output: Json = None  # so far
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """An item of an iterator's output."""
+
+    number: int  # from 0
+    value: Json
 
 
 class RefusedError(Exception):
@@ -89,15 +126,72 @@ class Coglet:
         except (httpx.TransportError, ValueError, KeyError):
             return Health(State.SILENT)
 
-    async def start(self, cog_id: str, given: JsonObject, callback: str) -> Start:
-        """Start a prediction.
+    async def streaming(self) -> Streaming:
+        """Return how the model's output can be received while it is produced. Raises nothing."""
+        try:
+            answer = await self._client.get(f"{self.url}/openapi.json", timeout=HEALTH_TIMEOUT_S)
+            document = answer.json()
+            post = document["paths"]["/predictions"]["post"]
+            iterates = document["components"]["schemas"]["Output"].get("x-cog-array-type") == "iterator"
+        except (httpx.TransportError, ValueError, KeyError, TypeError):
+            return Streaming.NO
+        if not iterates:
+            return Streaming.NO
+        return Streaming.EVENTS if post.get("x-cog-streaming") else Streaming.WEBHOOKS
+
+    async def probe(self, cog_id: str) -> Probe:
+        """Return whether a prediction runs. At any concurrency, and whatever the server's health."""
+        try:
+            answer = await self._client.put(
+                f"{self.url}/predictions/{cog_id}",
+                json=PROBE,
+                headers={"Prefer": "respond-async"},
+                timeout=HEALTH_TIMEOUT_S,
+            )
+            if answer.status_code == httpx.codes.ACCEPTED:
+                return Probe(Liveness.RUNNING, answer.json().get("output"))
+        except (httpx.TransportError, ValueError):
+            return Probe(Liveness.UNKNOWN)
+        ended = answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+        return Probe(Liveness.ENDED if ended else Liveness.UNKNOWN)
+
+    async def chunks(self, cog_id: str) -> AsyncIterator[Chunk]:
+        """Yield the output of a running prediction, from the first item that coglet still has.
+
+        Ends with the prediction, or when coglet has dropped events or the connection is lost. Dropping this connection
+        doesn't cancel the prediction, because it was not started by it. The probe is never a valid input, so this
+        starts nothing.
+        """
+        headers = {"Accept": "text/event-stream"}
+        timeout = httpx.Timeout(HEALTH_TIMEOUT_S, read=None)
+        url = f"{self.url}/predictions/{cog_id}"
+        try:
+            async with self._client.stream("PUT", url, json=PROBE, headers=headers, timeout=timeout) as answer:
+                if not answer.is_success:
+                    return
+                event = ""
+                async for line in answer.aiter_lines():
+                    if line.startswith("event: "):
+                        event = line.removeprefix("event: ")
+                    elif event == "output" and line.startswith("data: "):
+                        data = json.loads(line.removeprefix("data: "))
+                        yield Chunk(data["index"], data["chunk"])
+        except (httpx.TransportError, ValueError, KeyError):
+            return
+
+    async def start(self, cog_id: str, given: JsonObject, callback: str, *, outputs: bool = False) -> Start:
+        """Start a prediction. With `outputs`, its webhooks have the output so far.
 
         Never call this twice with the same id: coglet ignores an id that is running, but runs a finished one again.
 
         Raises:
             RefusedError: The server rejects the input.
         """
-        body = {"input": given, "webhook": callback, "webhook_events_filter": EVENTS}
+        body = {
+            "input": given,
+            "webhook": callback,
+            "webhook_events_filter": [*EVENTS, *(["output"] if outputs else [])],
+        }
         try:
             answer = await self._client.put(
                 f"{self.url}/predictions/{cog_id}",
@@ -167,7 +261,11 @@ _Setup: TypeAlias = dict[str, str]
 def _health(answer: httpx.Response) -> Health:
     body = answer.json()
     setup: _Setup = body.get("setup") or {}
-    return Health(State(body["status"]), setup.get("started_at", ""), setup.get("logs", ""))
+    # DEFUNCT and UNKNOWN are words of later versions.
+    status = {"DEFUNCT": "UNHEALTHY", "UNKNOWN": "STARTING"}.get(body["status"], body["status"])
+    complaint = body.get("user_healthcheck_error")
+    broken = status == State.UNHEALTHY and (complaint is None or complaint.startswith(BROKEN))
+    return Health(State(status), broken, setup.get("started_at", ""), setup.get("logs", ""))
 
 
 def _refusal(answer: httpx.Response) -> str:

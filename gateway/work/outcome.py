@@ -15,7 +15,7 @@ from gateway.record.database import UNAVAILABLE
 from gateway.tasks import end
 from gateway.work.callbacks import AttemptWebhooks
 from gateway.work.coglet import Coglet, Report
-from gateway.work.outputs import store
+from gateway.work.streaming import OutputSoFar
 from gateway.work.timeouts import Timeouts
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ class Interruption(StrEnum):
 
     LOST = "lost"  # the server lost it; it counts as an attempt
     NOT_STARTED = "not started"  # the server never ran it; it doesn't count
+    STOPPED = "stopped"  # worker and server were stopped together; it doesn't count
     TAKEN_OVER = "taken over"  # another worker has it now
 
 
@@ -54,22 +55,24 @@ class OutcomeWriter:
                     "can't write a heartbeat; retrying", extra={"prediction": attempt.id, "error": str(error).strip()}
                 )
 
-    async def write(self, attempt: Attempt, row: Prediction, result: Result, webhooks: AttemptWebhooks) -> None:
+    async def write(
+        self, attempt: Attempt, row: Prediction, result: Result, webhooks: AttemptWebhooks, output: OutputSoFar
+    ) -> None:
         """End the prediction, or queue it again."""
         if isinstance(result, Report) and not result.infrastructure:
-            webhooks.settle(await self._end(attempt, row.logs, result))
+            webhooks.settle(await self._end(attempt, row.logs, result, output))
         elif result is Interruption.TAKEN_OVER:
             logger.warning("another worker has taken the attempt over", extra={"prediction": attempt.id})
             await self._coglet.cancel(attempt.cog_id)
             webhooks.settle(False)
-        elif result is Interruption.NOT_STARTED:
+        elif result in (Interruption.NOT_STARTED, Interruption.STOPPED):
             await until_stored(lambda: self._record.attempts.give_back(attempt))
         else:
             await until_stored(lambda: self._record.sweep.give_up(attempt.id, attempt.job_id))
             webhooks.settle(True)
 
-    async def _end(self, attempt: Attempt, earlier_logs: str, report: Report) -> bool:
-        outcome = await self._outcome(attempt, earlier_logs, report)
+    async def _end(self, attempt: Attempt, earlier_logs: str, report: Report, output: OutputSoFar) -> bool:
+        outcome = await self._outcome(attempt, earlier_logs, report, output)
         keys = [file.key for file in outcome.files]
         while True:
             try:
@@ -89,20 +92,20 @@ class OutcomeWriter:
             await self._record.files.delete(keys)
             return False
 
-    async def _outcome(self, attempt: Attempt, earlier_logs: str, report: Report) -> Outcome:
+    async def _outcome(self, attempt: Attempt, earlier_logs: str, report: Report, output: OutputSoFar) -> Outcome:
         outcome = Outcome(
             report.status,
             logs=storable(earlier_logs + report.logs),
             error=None if report.error is None else storable(report.error),
             metrics=report.metrics,
         )
-        if report.status is not Status.SUCCEEDED:
+        if report.status is not Status.SUCCEEDED and not output.values and not isinstance(report.output, list):
             return outcome
         beating = asyncio.create_task(self.beat(attempt))  # large outputs on a slow store take a while
         try:
             for tries in range(1, self._timeouts.store_tries + 1):
                 try:
-                    stored = await store(report.output, self._record.files, attempt.id)
+                    stored = await output.complete(report.output)
                     return replace(outcome, output=stored.output, files=stored.files)
                 except (StoreError, OSError) as error:
                     logger.warning(

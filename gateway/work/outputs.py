@@ -36,8 +36,8 @@ class Stored:
     files: tuple[File, ...]
 
 
-async def store(output: Json, files: Files, prediction_id: str) -> Stored:
-    """Store the data URLs in an output and replace them with references.
+async def store(output: Json, files: Files, prediction_id: str, name: str = "output") -> Stored:
+    """Store the data URLs in an output and replace them with references. `name` is that of its files.
 
     If the store raises an error, the files stored so far are deleted.
     """
@@ -59,7 +59,7 @@ async def store(output: Json, files: Files, prediction_id: str) -> Stored:
         return value
 
     try:
-        replaced = await walk(output, "output")
+        replaced = await walk(output, name)
     except BaseException:
         await files.delete([file.key for file in stored])
         raise

@@ -7,7 +7,7 @@ the notices and the table of workers are still procrastinate's.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -61,12 +61,16 @@ class JobQueue:
             return None
         return Job(prediction_id_of(job), job.id)
 
-    async def wait(self, stopping: asyncio.Event) -> None:
-        """Wait until there may be a job, or the worker stops."""
+    async def wait(
+        self, stopping: asyncio.Event, running: Collection["asyncio.Task[bool]"] = ()
+    ) -> "list[asyncio.Task[bool]]":
+        """Wait until there may be a job, the worker stops, or a running task ends. Return the tasks that have ended."""
+        before = list(running)
         waiting = [asyncio.create_task(event.wait()) for event in (self._notice, stopping)]
-        await asyncio.wait(waiting, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([*waiting, *before], timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
+        return [task for task in before if task.done()]
 
     async def listen_forever(self) -> None:
         """Listen for new jobs until cancelled, and reconnect after a lost connection."""

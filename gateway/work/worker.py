@@ -1,8 +1,10 @@
-"""The worker of a Cog server: runs its queue's jobs, one at a time, while the server is ready."""
+"""The worker of a Cog server: runs its queue's jobs, one in each slot, while the server is ready."""
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any
 
 from gateway.prediction import Outcome, Prediction, Status
 from gateway.record import Record
@@ -19,24 +21,41 @@ logger = logging.getLogger(__name__)
 
 HEALTH_EVERY_S = 5.0
 SETUP_FAILED = "The model's setup failed"
+UNHEALTHY_CHECKS = 2  # in a row, before a broken server is shut down
 
 
 class Worker:
     """Serve one queue with one Cog server."""
 
-    def __init__(self, record: Record, coglet: Coglet, queue: str, name: str, timeouts: Timeouts) -> None:
-        """Take the parts. `name` is the server's; a restarted worker must have the same."""
+    def __init__(
+        self, record: Record, coglet: Coglet, queue: str, name: str, timeouts: Timeouts, slots: int = 1
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            record: The record.
+            coglet: The client of the Cog server.
+            queue: The queue of the version that the server runs.
+            name: The server's name; a restarted worker must have the same.
+            timeouts: How long to wait for what.
+            slots: How many predictions the server runs at once: the `max` of its `@concurrent`.
+        """
         self._record = record
         self._coglet = coglet
         self._queue = queue
         self._name = name
         self._timeouts = timeouts
+        self._slots = slots
         self._stopping = asyncio.Event()
         self._jobs = JobQueue(record, queue)
+        self._running: set[asyncio.Task[bool]] = set()
+        self._runner: AttemptRunner | None = None
 
     def stop(self) -> None:
-        """Fetch no more jobs. run() returns when the running one has ended."""
+        """Fetch no more jobs. run() returns when the running ones have ended."""
         self._stopping.set()
+        if self._runner:
+            self._runner.stopping = True
 
     async def run(self, host: str, port: int, max_bytes: int) -> None:
         """Work until stopped.
@@ -46,37 +65,43 @@ class Worker:
             port: The port for them; 0 takes a free one.
             max_bytes: The largest webhook.
         """
-        running = await self._still_running()
-        bound = CallbackSocket.bind(host, port, running.callback if running else None)
+        left = await self._still_running()
+        bound = CallbackSocket.bind(host, port, left[0].callback if left else None)
         callbacks = Callbacks(host, bound.socket, max_bytes)
-        runner = AttemptRunner(self._record, self._coglet, callbacks, self._name, self._timeouts)
+        runner = self._runner = AttemptRunner(self._record, self._coglet, callbacks, self._name, self._timeouts)
         reporting = asyncio.create_task(self._report_health_forever(), name="health")
         try:
-            if running and bound.adopts:
-                await self._adopt(runner, callbacks, bound, running)
-            else:
-                async with serving(callbacks, bound.socket):
-                    await self._work(runner)
+            if bound.adopts:
+                await self._adopt(runner, left)
+            # Serve the port only now: a webhook for an attempt that isn't known yet would get a final refusal.
+            async with serving(callbacks, bound.socket):
+                await self._work(runner)
+                if self._running:
+                    await asyncio.wait(self._running)
         finally:
-            await end(reporting)
+            await end(reporting, *self._running)
 
-    async def _adopt(
-        self, runner: AttemptRunner, callbacks: Callbacks, bound: CallbackSocket, running: Prediction
-    ) -> None:
-        """Continue an earlier worker's attempt, then work."""
-        ready = asyncio.Event()
-        adopting = asyncio.create_task(runner.adopt(running, ready), name="adopt")
-        # Serve the port only after this: a webhook for an attempt that isn't known yet would get a final refusal.
-        await ready.wait()
-        async with serving(callbacks, bound.socket):
-            await adopting
-            await until_stored(lambda: self._record.attempts.finish_job(running.job_id))
-            await self._work(runner)
+    async def _adopt(self, runner: AttemptRunner, left: list[Prediction]) -> None:
+        """Continue an earlier worker's attempts. Returns when their webhooks can be received."""
+        runner.streaming = await self._coglet.streaming()
+        for row in left:
+            ready = asyncio.Event()
 
-    async def _still_running(self) -> Prediction | None:
-        """Return the prediction that an earlier worker has started and this server still runs."""
+            async def adopt(row: Prediction = row, ready: asyncio.Event = ready) -> bool:
+                try:
+                    await runner.adopt(row, ready)
+                finally:
+                    ready.set()
+                await until_stored(lambda: self._record.attempts.finish_job(row.job_id))
+                return True
+
+            self._spawn(adopt(), row.id)
+            await ready.wait()
+
+    async def _still_running(self) -> list[Prediction]:
+        """Return the predictions that an earlier worker has started and this server still runs."""
         health = await self._coglet.health()
-        return await self._record.attempts.adoptable(self._name, health.boot) if health.reached else None
+        return await self._record.attempts.adoptable(self._name, health.boot) if health.reached else []
 
     async def _work(self, runner: AttemptRunner) -> None:
         """Run jobs whenever the server is ready."""
@@ -86,6 +111,7 @@ class Worker:
                 health = await self._wait_until_ready()
                 if health is None:
                     return
+                runner.streaming = await self._coglet.streaming()
                 try:
                     await self._give_up_lost(health)
                     async with self._jobs.registered():
@@ -104,21 +130,26 @@ class Worker:
                 await self._record.attempts.finish_job(job_id)
 
     async def _run_jobs(self, runner: AttemptRunner) -> None:
-        """Run one job after the other until stopped, or until the server is unhealthy."""
+        """Run jobs in the free slots until stopped, or until the server is unhealthy."""
         checked_at = _now()
         while not self._stopping.is_set():
-            job = await self._jobs.fetch()
+            job = await self._jobs.fetch() if len(self._running) < self._slots else None
             if job is not None:
-                if not await self._run(runner, job):
-                    return
-                checked_at = _now()
+                self._spawn(self._run(runner, job), job.prediction_id)
                 continue
-            await self._jobs.wait(self._stopping)
+            done = await self._jobs.wait(self._stopping, self._running)
+            if not all(task.result() for task in done):
+                return
             if _now() > checked_at + self._timeouts.poll_s:
                 checked_at = _now()
                 if (health := await self._coglet.health()).state not in (State.READY, State.BUSY):
                     logger.warning("the server is unhealthy", extra={"health": health.state})
                     return
+
+    def _spawn(self, run: Coroutine[Any, Any, bool], name: str) -> None:
+        task = asyncio.create_task(run, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def _run(self, runner: AttemptRunner, job: Job) -> bool:
         """Run a job to its end. Return False if the server is unhealthy."""
@@ -128,22 +159,26 @@ class Worker:
             # A bug of ours. Without its heartbeat the sweep will find the prediction, and the worker continues.
             logger.exception("an attempt failed", extra={"prediction": job.prediction_id})
             healthy = False
-        await self._record.attempts.finish_job(job.job_id)
+        await until_stored(lambda: self._record.attempts.finish_job(job.job_id))
         return healthy
 
     async def _wait_until_ready(self) -> Health | None:
         """Wait until the server is ready; shut it down if nothing else helps. Return None if stopped."""
-        unhealthy = busy_s = 0.0
+        broken = busy_s = 0.0
+        complained = False
         while not self._stopping.is_set():
             health = await self._coglet.health()
-            if health.state is State.READY:
+            if health.state is State.READY or (health.state is State.BUSY and self._running):
                 return health
-            unhealthy = unhealthy + 1 if health.state is State.UNHEALTHY else 0
+            broken = broken + 1 if health.broken else 0
             busy_s = busy_s + self._timeouts.poll_s if health.state is State.BUSY else 0
-            if unhealthy >= 2 or busy_s > self._timeouts.stuck_s:
+            if health.state is State.UNHEALTHY and not health.broken and not complained:
+                complained = True
+                logger.warning("the model's own healthcheck fails; waiting for it to recover")
+            if broken >= UNHEALTHY_CHECKS or busy_s > self._timeouts.stuck_s:
                 logger.warning("shutting the server down", extra={"health": health.state})
                 await self._coglet.shut_down()
-                unhealthy = busy_s = 0
+                broken = busy_s = 0
             if health.state is State.SETUP_FAILED:
                 await self._fail_queued(health)
             await self._pause(self._timeouts.poll_s)

@@ -91,6 +91,8 @@ class Server:
     def start(self, prediction_id: str, body: JsonObject) -> tuple[int, JsonObject]:
         """Answer PUT /predictions/{id}; an id that has ended runs again."""
         with self.lock:
+            if not isinstance(body.get("input", {}), dict) and not (self.run and self.run.id == prediction_id):
+                return 422, {"detail": [{"loc": ["body", "input"], "msg": 'not of type "object"', "type": "x"}]}
             if self.health in ("STARTING", "SETUP_FAILED"):
                 return 503, {"error": "Setup has not finished yet.", "status": "failed"}
             if self.run and self.run.id == prediction_id:
@@ -201,18 +203,24 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server_state: Server
+    probing = False
 
     def do_GET(self) -> None:
+        self.probing = False
         if self.path == "/health-check":
             self._answer(200, self.server_state.health_check())
+        elif self.path == "/openapi.json":
+            self._answer(200, {})
         else:
             self._answer(405 if self.path.startswith("/predictions/") else 404, {})
 
     def do_PUT(self) -> None:
         body = self._body()
+        self.probing = not isinstance(body.get("input", {}), dict)  # the worker asks whether a prediction runs
         self._answer(*self.server_state.start(self.path.removeprefix("/predictions/"), body))
 
     def do_POST(self) -> None:
+        self.probing = False
         body = self._body()
         if self.path == "/shutdown":
             self._answer(200, {})
@@ -236,7 +244,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, body: JsonObject, *, now: bool = False) -> None:
         if not now:
             time.sleep(max(0.0, self.server_state.silent_until - time.monotonic()))
-        if self.path != "/health-check":
+        if self.path not in ("/health-check", "/openapi.json") and not self.probing:
             self.server_state.note(self.command, self.path, status)
         raw = json.dumps(body).encode()
         self.send_response(status)

@@ -63,6 +63,11 @@ def validate(deliveries):
     return verdicts
 
 
+def iterate(ref, inputs):
+    """Return the items that run() yields for a model whose output is an iterator."""
+    return [plain(item) for item in replicate.run(ref, input=inputs)]
+
+
 def stream(ref, inputs):
     return [[event.event.value, plain(event.data), bool(event.id)] for event in replicate.stream(ref, input=inputs)]
 

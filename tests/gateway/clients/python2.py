@@ -31,6 +31,12 @@ def run(ref, **params):
         return {"refused": error.status_code, "detail": error.body["detail"]}
 
 
+def stream(ref, inputs):
+    """Return the items of a streaming model's output, and how many of them came before its end."""
+    model = use(Replicate, ref, streaming=True)
+    return [str(item) for item in model(**inputs)]
+
+
 def all_ids():
     """Return the ids of all predictions; the client asks for page after page."""
     return [prediction.id for prediction in client.predictions.list()]

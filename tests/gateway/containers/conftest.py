@@ -1,0 +1,93 @@
+"""A system of real Cog servers that run the predictors in this folder, each with its worker."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.supervisor import Command, Supervisor, python
+from local.system import free_port
+from tests.gateway.conftest import Databases
+from tests.gateway.processes import ROOT, System, Token
+
+HERE = Path(__file__).parent
+SLOTS = {"tokens": 1, "lines": 1, "slots": 4, "images": 1, "nested": 1}
+
+
+def version(name: str) -> str:
+    """Return a predictor's version id."""
+    return name.encode().hex().ljust(64, "0")
+
+
+def catalog(folder: Path) -> Path:
+    """Write a catalog with the predictors."""
+    models = [
+        {
+            "owner": "test",
+            "name": name,
+            "versions": [
+                {
+                    "id": version(name),
+                    "created_at": "2026-01-01T00:00:00Z",
+                    "cog_version": "0.23.1",
+                    "schema": str(HERE / "schemas" / f"{name}.openapi.json"),
+                }
+            ],
+        }
+        for name in SLOTS
+    ]
+    path = folder / "catalog.json"
+    path.write_text(json.dumps({"models": models}))
+    return path
+
+
+def cog_server(name: str, port: int, folder: Path) -> Command:
+    """Return the command of a real Cog server with one of the predictors."""
+    (folder / ".cog").mkdir(parents=True)
+    (folder / "tmp").mkdir()
+    schema = (HERE / "schemas" / f"{name}.openapi.json").read_text()
+    (folder / ".cog" / "openapi_schema.json").write_text(schema)
+    program = f"import os, runpy; os.chdir({str(folder)!r}); runpy.run_module('cog.server.http', run_name='__main__')"
+    variables = {
+        "COG_PREDICT_TYPE_STUB": f"{HERE / name}.py:Predictor",
+        "COG_MAX_CONCURRENCY": str(SLOTS[name]),
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",  # its worker is a bare `python`
+        "PORT": str(port),
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(folder / "tmp"),
+    }
+    return Command(f"cog-{name}", [sys.executable, "-c", program, "--host", "127.0.0.1"], variables)
+
+
+def worker(system: System, name: str, port: int) -> Command:
+    """Return the command of a predictor's worker."""
+    arguments = ["--queue", f"test/{name}", "--cog-url", f"http://127.0.0.1:{port}", "--slots", str(SLOTS[name])]
+    return Command(f"worker-{name}", python("-m", "gateway.work", *arguments), system.environment)
+
+
+@pytest.fixture(scope="session")
+def containers(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    folder = tmp_path_factory.mktemp("containers")
+    notes: list[str] = []
+    settings = {
+        "GATEWAY_CATALOG": str(catalog(folder)),
+        "GATEWAY_WEBHOOK_HTTP": "true",
+        "GATEWAY_WEBHOOK_PRIVATE": "true",
+    }
+    with Supervisor(folder / "logs", notes.append) as supervisor:
+        system = System(folder, databases.make(), supervisor, settings)
+        with system.closing:
+            for name in SLOTS:
+                port = free_port("127.0.0.1", 0)
+                supervisor.start(cog_server(name, port, folder / name))
+                supervisor.start(worker(system, name, port))
+            system.start_gateway()
+            yield system
+
+
+@pytest.fixture
+def containers_token(containers: System) -> Token:
+    """Return a token that has no predictions yet."""
+    return containers.token()

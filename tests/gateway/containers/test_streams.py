@@ -1,0 +1,132 @@
+"""Output as it is produced, by real Cog servers."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.gateway.containers.conftest import version
+from tests.gateway.processes import System, Token
+from tests.gateway.receiver import receiving
+
+
+def events(token: Token, prediction: dict[str, Any], last_event_id: str = "") -> list[tuple[float, str, str, str]]:
+    """Return a stream's events: when each came, its name, id and data."""
+    found: list[tuple[float, str, str, str]] = []
+    headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+    with token.http.stream("GET", prediction["urls"]["stream"], headers=headers) as answer:
+        event: dict[str, str] = {}
+        for line in answer.iter_lines():
+            if line:
+                name, _, value = line.partition(": ")
+                event[name] = value
+            elif "event" in event:
+                found.append((time.monotonic(), event["event"], event["id"], event["data"]))
+                event = {}
+    return found
+
+
+def test_tokens_stream_while_the_model_produces_them(containers_token: Token) -> None:
+    created = containers_token.create("test/tokens", input={"prompt": "w", "count": 10, "interval_s": 0.3})
+    came = events(containers_token, created)
+    outputs = [(at, data) for at, name, _, data in came if name == "output"]
+    assert [data for _, data in outputs] == [f"w{number} " for number in range(10)]
+    assert outputs[-1][0] - outputs[0][0] > 2  # of 2.7 s
+    assert came[-1][1:] == ("done", "done-1", "{}")
+    assert containers_token.get(created["id"])["output"] == [f"w{number} " for number in range(10)]
+    again = events(containers_token, created, came[3][2])
+    assert [data for _, name, _, data in again if name == "output"] == [f"w{number} " for number in range(4, 10)]
+
+
+def test_a_poll_shows_the_output_so_far_and_a_cancel_keeps_it(containers: System, containers_token: Token) -> None:
+    created = containers_token.create("test/tokens", input={"prompt": "w", "count": 200, "interval_s": 0.1})
+
+    def some() -> dict[str, Any] | None:
+        prediction = containers_token.get(created["id"])
+        return prediction if prediction["output"] else None
+
+    running = containers.until(some)
+    assert running["status"] == "processing"
+    assert running["output"][0] == "w0 "
+    containers_token.http.post(f"/predictions/{created['id']}/cancel")
+    canceled = containers_token.ended(created["id"])
+    assert canceled["status"] == "canceled"
+    assert canceled["output"][: len(running["output"])] == running["output"]
+
+
+def test_a_failure_keeps_what_was_produced_and_says_why(containers_token: Token) -> None:
+    created = containers_token.create("test/tokens", input={"prompt": "w", "fail_at": 3})
+    failed = containers_token.ended(created["id"])
+    assert (failed["status"], failed["error"]) == ("failed", "out of words")
+    assert failed["output"] == ["w0 ", "w1 ", "w2 "]
+    assert [name for _, name, _, _ in events(containers_token, created)] == [*["output"] * 3, "error", "done"]
+
+
+def test_files_of_an_iterator_are_there_while_it_runs(containers: System, containers_token: Token) -> None:
+    created = containers_token.create("test/lines", input={"count": 4, "interval_s": 0.5})
+
+    def some() -> dict[str, Any] | None:
+        prediction = containers_token.get(created["id"])
+        return prediction if prediction["output"] else None
+
+    running = containers.until(some)
+    assert running["status"] == "processing"
+    assert containers_token.http.get(running["output"][0]).text == "frame 0"
+    ended = containers_token.ended(created["id"])
+    assert [containers_token.http.get(url).text for url in ended["output"]] == [f"frame {n}" for n in range(4)]
+    first = [url.rsplit("/", 2)[1:] for url in (running["output"][0], ended["output"][0])]
+    assert first[0] == first[1]  # stored once
+
+
+def test_output_webhooks_come_while_it_runs(containers_token: Token) -> None:
+    with receiving() as receiver:
+        created = containers_token.create(
+            "test/tokens",
+            input={"prompt": "w", "count": 20, "interval_s": 0.1},
+            webhook=f"{receiver.url}/hook",
+            webhook_events_filter=["output", "completed"],
+        )
+        containers_token.ended(created["id"])
+        containers_token.system.until(lambda: "succeeded" in receiver.statuses("/hook"))
+        bodies = [json.loads(delivery.body) for delivery in receiver.at("/hook")]
+    running = [body for body in bodies if body["status"] == "processing"]
+    assert 2 <= len(running) <= 7  # one per 0.5 s of 2 s, and the last
+    lengths = [len(body["output"]) for body in running]
+    assert lengths == sorted(lengths)
+
+
+def test_a_stream_survives_restarts_of_the_worker_and_the_gateway(containers: System, containers_token: Token) -> None:
+    created = containers_token.create("test/tokens", input={"prompt": "w", "count": 40, "interval_s": 0.1})
+    containers.until(lambda: containers_token.get(created["id"])["output"])
+    containers.kill("worker-tokens")
+    containers.kill("gateway")
+    containers.until(containers.answers)
+    came = events(containers_token, created)
+    assert [data for _, name, _, data in came if name == "output"] == [f"w{number} " for number in range(40)]
+    ended = containers_token.get(created["id"])
+    assert ended["output"] == [f"w{number} " for number in range(40)]
+
+
+WORDS = [f"w{number} " for number in range(5)]
+GIVEN = {"prompt": "w", "count": 5, "interval_s": 0.2}
+
+
+@pytest.mark.parametrize("client", ["python1", "javascript"])
+def test_the_clients_stream(containers_token: Token, client: str) -> None:
+    came = getattr(containers_token, client)("stream", ref="test/tokens", inputs=GIVEN)
+    assert came == [*(["output", word, True] for word in WORDS), ["done", "{}", True]]
+
+
+def test_the_clients_iterate_over_an_output(containers_token: Token) -> None:
+    ref = f"test/tokens:{version('tokens')}"
+    assert containers_token.python1("iterate", ref=ref, inputs=GIVEN) == WORDS
+    assert containers_token.python2("stream", ref=ref, inputs=GIVEN) == WORDS
+    assert list(containers_token.javascript("run", ref=ref, input=GIVEN)["output"].values()) == WORDS
+
+
+def test_ten_thousand_tokens_arrive(containers_token: Token) -> None:
+    created = containers_token.create("test/tokens", input={"prompt": "", "count": 10000, "interval_s": 0})
+    came = events(containers_token, created)
+    assert [data for _, name, _, data in came if name == "output"] == [f"{number} " for number in range(10000)]
+    assert json.loads(came[-1][3]) == {}
