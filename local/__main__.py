@@ -1,4 +1,4 @@
-"""What script/serve runs: one model's Cog server, or the whole system."""
+"""The command script/serve: one model's Cog server, or the whole system."""
 
 import argparse
 import itertools
@@ -6,15 +6,15 @@ import sys
 import time
 from pathlib import Path
 
-from local import serve, system
+from lib.errors import UserError
+from local import serve, system, version
 from local.inputs import MODELS
-from local.version import version
 
 TEND_S = 0.2
 
 
 def main() -> None:
-    """Serve one model when the command line names one, or begins with a word that is none; else everything."""
+    """Serve one model if the command line names one, or begins with an unknown word; otherwise serve everything."""
     words = sys.argv[1:]
     begins_with_word = bool(words) and not words[0].startswith("-")
     if begins_with_word or any(_is_model(*pair) for pair in itertools.pairwise(words)):
@@ -24,19 +24,19 @@ def main() -> None:
 
 
 def serve_all() -> None:
-    """Parse the command line and run the system until a signal comes."""
+    """Parse the command line and run the system until a signal arrives."""
     options = _options()
     serve.exit_on_signals()
-    _say(f"starting {', '.join(options.models)} on {options.data}; the logs are in {options.data / 'logs'}")
+    _say(f"starting {', '.join(options.models)} with data in {options.data} and logs in {options.data / 'logs'}")
     try:
         with system.running(options, _say) as running:
-            _say(f"token {running.token} (kept in {options.data / 'token'})")
+            _say(f"token {running.token} (stored in {options.data / 'token'})")
             _say(f"open {running.page}")
             _say(f"ready on {running.url}")
             while True:
                 running.supervisor.tend()
                 time.sleep(TEND_S)
-    except system.NotRunningError as error:
+    except UserError as error:
         sys.exit(f"script/serve: {error}")
 
 
@@ -44,35 +44,37 @@ def _options() -> system.Options:
     defaults = system.Options()
     parser = argparse.ArgumentParser(
         prog="script/serve",
-        description="Serve Replicate's HTTP API with its models, queue and database on this machine. "
-        "`script/serve MODEL` serves one model with Cog's own server alone.",
+        description="Serve Replicate's HTTP API with the models, the queue and the database on this machine. "
+        "`script/serve MODEL` serves one model with Cog's own server instead.",
     )
     parser.add_argument("--version", action="version", version=version())
     parser.add_argument(
-        "--port", type=serve.port_number, default=defaults.port, help="where to listen (default: %(default)s)"
+        "--port", type=serve.port_number, default=defaults.port, help="the port to listen on (default: %(default)s)"
     )
     parser.add_argument(
-        "--host", default=defaults.host, help="0.0.0.0 lets other machines in, with a token (default: %(default)s)"
+        "--host",
+        default=defaults.host,
+        help="the address; 0.0.0.0 admits other machines, with a token (default: %(default)s)",
     )
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", default=defaults.data, help="state and files (default: out/gateway)"
+        "--data", type=Path, metavar="DIR", default=defaults.data, help="database and files (default: out/gateway)"
     )
     parser.add_argument(
-        "--models", type=_models, default=defaults.models, metavar="NAMES", help="some of riffusion,deforum"
+        "--models", type=_models, default=defaults.models, metavar="NAMES", help="default: riffusion,deforum"
     )
-    parser.add_argument("--database-url", metavar="URL", help="a PostgreSQL of your own (default: one below DIR)")
+    parser.add_argument("--database-url", metavar="URL", help="your own PostgreSQL server (default: run one in DIR)")
     return system.Options(**vars(parser.parse_args()))
 
 
 def _models(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(text.split(",")))
     if unknown := [name for name in names if name not in system.NAMES]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no model; there are {', '.join(system.NAMES)}")
+        raise argparse.ArgumentTypeError(f"unknown model {unknown[0]!r}; available are {', '.join(system.NAMES)}")
     return names
 
 
 def _is_model(before: str, word: str) -> bool:
-    """Tell whether a word of the command line is a model's name and no option's value."""
+    """Tell whether a word of the command line is the name of a model, and not the value of the option before it."""
     return word in MODELS and before not in ("--models", "--data", "--database-url")
 
 

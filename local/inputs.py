@@ -1,14 +1,13 @@
-"""The inputs of the models as schema/ has them: what a command line may give."""
+"""The inputs of the models, read from schema/, and their values from a command line."""
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from lib.errors import UserError
+from local import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 SCHEMA_SUFFIX = ".openapi.json"
 MODELS = tuple(
     sorted((p.name.removesuffix(SCHEMA_SUFFIX) for p in (ROOT / "schema").glob(f"*{SCHEMA_SUFFIX}")), reverse=True)
@@ -20,10 +19,10 @@ Value = str | float | None
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a model: how it is called, and what it takes."""
+    """An input of a model."""
 
     name: str
-    kind: str  # as JSON Schema calls it: integer, number, string
+    kind: str  # JSON Schema's type: integer, number or string
     default: Value
     description: str
     choices: tuple[str, ...]
@@ -32,7 +31,7 @@ class Input:
 
     @classmethod
     def described(cls, name: str, about: dict[str, Any], schemas: dict[str, Any]) -> Self:
-        """Read one property of a schema; the choices stand among `schemas`, under the input's name."""
+        """Read one property of a schema; `schemas` has its choices, under the input's name."""
         return cls(
             name=name,
             kind=about.get("type", "string"),
@@ -45,7 +44,7 @@ class Input:
 
     @property
     def allowed(self) -> str:
-        """Say what it takes."""
+        """The values it accepts, in words."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         bounds = {
@@ -56,7 +55,7 @@ class Input:
         return KINDS[self.kind] + bounds.get((self.minimum is not None, self.maximum is not None), "")
 
     def typed(self, text: str) -> Value:
-        """Return `text` as a number where one is wanted and it is one, left blank as the default; lib verifies it."""
+        """Return `text` as a number if that is the input's type; blank text is the default. lib verifies the value."""
         if self.kind == "string":
             return text
         for number in (int, float):
@@ -68,7 +67,7 @@ class Input:
 
 
 def inputs_of(model: str) -> dict[str, Input]:
-    """Return the inputs of a model by name, in the order of its predictor."""
+    """Return the inputs of a model by name, in the predictor's order."""
     schema = json.loads((ROOT / "schema" / f"{model}{SCHEMA_SUFFIX}").read_text(encoding="utf-8"))
     schemas = schema["components"]["schemas"]
     properties = schemas["Input"]["properties"]
@@ -76,23 +75,23 @@ def inputs_of(model: str) -> dict[str, Input]:
 
 
 def parsed(assignments: Iterable[str], inputs: dict[str, Input]) -> dict[str, Value]:
-    """Return a value for every input: those given as NAME=VALUE, of the others the default.
+    """Return a value for every input: the one assigned by NAME=VALUE, or the default.
 
     Raises:
-        UserError: something is no assignment, or there is no such input.
+        UserError: an assignment has no `=`, or its input is unknown.
     """
     values = {name: one.default for name, one in inputs.items()}
     problems: list[str] = []
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
-            problems.append(f"-i takes NAME=VALUE, not {assignment!r}")
+            problems.append(f"-i expects NAME=VALUE, not {assignment!r}")
         elif name in inputs:
             values[name] = inputs[name].typed(text)
         elif name == "seed":
-            problems.append("this model has no input 'seed'; --seed N fixes the seed")
+            problems.append("this model has no input 'seed'; use --seed N")
         else:
-            problems.append(f"there is no input {name!r}; the inputs are {', '.join(inputs)}")
+            problems.append(f"unknown input {name!r}; the inputs are {', '.join(inputs)}")
     if problems:
         raise UserError(*problems)
     return values

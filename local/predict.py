@@ -1,4 +1,4 @@
-"""Run one prediction in this process, with inputs as `cog predict` takes them."""
+"""Run one prediction in this process, with the same `-i NAME=VALUE` inputs as `cog run`."""
 
 import argparse
 import gc
@@ -17,15 +17,15 @@ from pathlib import Path
 from lib.errors import UserError
 from lib.inputs import MAX_SEED, check_integer
 from lib.outputs import whole
+from local import version
 from local.inputs import MODELS, Value, inputs_of, parsed
-from local.scratch import guarded, scratch
-from local.version import version
+from local.processes import scratch
 
 COLUMNS, INDENT = 110, " " * 6
 
 
 def main() -> None:
-    """Parse the command line, run the model, put its files into the output folder."""
+    """Parse the command line, run the model, and save its files in the output folder."""
     arguments = _command_line().parse_args()
     model, folder = arguments.model, arguments.output or Path("out") / arguments.model
     try:
@@ -33,8 +33,8 @@ def main() -> None:
         seed = verified_seed(model, inputs, chosen_seed(model, inputs, arguments.seed))
         fix_seed(model, inputs, seed)
         make(folder)
-        with scratch("predict") as own_folder, guarded(own_folder):
-            tempfile.tempdir = str(own_folder)  # PyTorch leaves a folder there too
+        with scratch("predict") as own_folder:
+            tempfile.tempdir = str(own_folder)  # also for the folder that PyTorch leaves behind
             for path in save(run(model, inputs), folder, seed):
                 print(f"Wrote {path}")
     except UserError as error:
@@ -53,19 +53,19 @@ def _command_line() -> argparse.ArgumentParser:
         one = models.add_parser(
             model, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f"inputs:\n{listed(model)}"
         )
-        one.add_argument("-i", "--input", action="append", default=[], metavar="NAME=VALUE", help="an input, see below")
+        one.add_argument("-i", "--input", action="append", default=[], metavar="NAME=VALUE", help="an input; see below")
         one.add_argument("-o", "--output", type=Path, metavar="DIR", help=f"where the files go (default: out/{model})")
         one.add_argument(
-            "--seed", type=int, metavar="N", help="the same seed makes the same files (default: a new one)"
+            "--seed", type=int, metavar="N", help="the same seed gives the same files (default: a random one)"
         )
     return parser
 
 
 def listed(model: str) -> str:
-    """Return the inputs of a model, each with what it takes, its default and what it is for."""
+    """Return the inputs of a model, each with its accepted values, default and description."""
     lines = []
     for one in inputs_of(model).values():
-        default = "" if one.default is None else f"; by default {one.default}"
+        default = "" if one.default is None else f"; default: {one.default}"
         lines.append(f"  {one.name}")
         for text in (one.allowed + default, one.description):
             lines += textwrap.wrap(text, COLUMNS, initial_indent=INDENT, subsequent_indent=INDENT)
@@ -73,13 +73,13 @@ def listed(model: str) -> str:
 
 
 def chosen_seed(model: str, inputs: dict[str, Value], option: int | None) -> Value:
-    """Return the seed that is asked for, a fresh one if none is; one that is an input is verified with the others.
+    """Return the requested seed, or a random one; a seed that is an input is verified later, with the other inputs.
 
     Raises:
-        UserError: it is asked for twice, or is no seed.
+        UserError: two seeds are given, or one is not a valid seed.
     """
     if option is not None and inputs.get("seed") is not None:
-        raise UserError("the seed is given twice, by --seed and by -i seed")
+        raise UserError("both --seed and -i seed are given; use one of them")
     if option is not None:
         return check_integer("--seed", option, 0, MAX_SEED)
     if inputs.get("seed") is not None:
@@ -91,17 +91,17 @@ def chosen_seed(model: str, inputs: dict[str, Value], option: int | None) -> Val
 
 
 def verified_seed(model: str, inputs: dict[str, Value], seed: Value) -> int:
-    """Verify the inputs, which the predictor does only when it has loaded its weights, and return the seed.
+    """Verify the inputs here, because the predictor verifies them only after loading its weights; return the seed.
 
     Raises:
-        UserError: some are wrong.
+        UserError: some inputs are invalid.
     """
     module = importlib.import_module(f"lib.{model}_request")
     return int(module.Inputs(**{**inputs, "seed": seed}).request().inputs.seed)
 
 
 def fix_seed(model: str, inputs: dict[str, Value], seed: int) -> None:
-    """Fix the seed of this run: in the input, or in the environment of a model without such an input."""
+    """Fix the seed of this run: as an input, or in the environment if the model has no such input."""
     if "seed" in inputs:
         inputs["seed"] = seed
     else:
@@ -113,21 +113,21 @@ def _variable(model: str) -> str:
 
 
 def make(folder: Path) -> None:
-    """Make the output folder, before there is a result that could find no place."""
+    """Create the output folder, before there is a result that could not be saved."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"-o is {folder}, but there can be no such folder: {error.strerror}") from error
+        raise UserError(f"Can't create the output folder {folder}: {error.strerror}") from error
 
 
 def run(model: str, inputs: dict[str, Value]) -> list[Path]:
-    """Return the files that the model makes, in their temporary folder.
+    """Return the files that the model makes, in a temporary folder.
 
     Raises:
-        UserError: the weights can't be had, or a file can't be written.
+        UserError: the weights can't be loaded, or a file can't be written.
     """
-    print(f"Loading PyTorch and {model} ...", flush=True)  # which takes seconds
-    # Some 3500 modules come, and stay. To look through them for garbage, again and again and at the end, takes 1.5 s.
+    print(f"Loading PyTorch and {model} ...", flush=True)  # takes seconds
+    # This imports some 3500 modules, which stay. Looking for garbage in them repeatedly would take 1.5 s.
     gc.disable()
     predictor = importlib.import_module(f"predict_{model}").Predictor()
     gc.freeze()
@@ -140,12 +140,12 @@ def run(model: str, inputs: dict[str, Value]) -> list[Path]:
 
 
 def save(files: Sequence[Path], folder: Path, seed: int) -> list[Path]:
-    """Copy files to `folder`, the seed in their names, and return where they are; what is there stays as it is.
+    """Copy files to `folder` with the seed in their names, and return their paths; no existing file is overwritten.
 
-    They are audio-7.wav and spectrogram-7.png for seed 7, and where there are such files, audio-7-2.wav and so on.
+    For seed 7 they are audio-7.wav and spectrogram-7.png; if one of these exists, audio-7-2.wav and so on.
 
     Raises:
-        UserError: there is no room for all of them; none is left then.
+        UserError: there is no room for all of them. Then none is left.
     """
     for ending in itertools.chain([f"-{seed}"], (f"-{seed}-{n}" for n in itertools.count(2))):
         targets = [folder / f"{file.stem}{ending}{file.suffix}" for file in files]
@@ -159,16 +159,16 @@ def save(files: Sequence[Path], folder: Path, seed: int) -> list[Path]:
         for target in targets:
             target.unlink(missing_ok=True)
         raise UserError(
-            f"{target} can't be written: {error.strerror}. Make room for it, or choose another folder with -o."
+            f"Can't write {target}: {error.strerror}. Free some space, or choose another folder with -o."
         ) from error
     return targets
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as with Ctrl-C, no half-done output stays behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that, as after Ctrl-C, no temporary files stay
     try:
         main()
     except KeyboardInterrupt:
         if sys.stdout.isatty():
-            print()  # below the line of progress
+            print()  # end the line of progress
         sys.exit(130)

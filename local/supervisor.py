@@ -1,8 +1,7 @@
-"""Keep processes running, and end them in order."""
+"""Start processes, restart them when they exit, and stop them in order."""
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -12,16 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from local.children import ends_with_parent
+from lib.errors import UserError
+from local.processes import GRACE_S, ends_with_parent, stop
 
-CALM_S = 10  # who lived that long is started again at once
-AT_ONCE_S = 3  # for a process that was asked twice
-PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before the restarts of one that ends sooner
-LOG_BYTES = 50 << 20  # then it begins anew, and the old one is kept beside it
-
-
-class StartError(Exception):
-    """Say why a service does not start."""
+STABLE_S = 10  # a process that ran this long is restarted without a pause
+SECOND_GRACE_S = 3  # after the second request to exit
+PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before each further restart of a process that exits sooner
+MAX_LOG_BYTES = 50 << 20  # a longer log is renamed to NAME.old.log
 
 
 class Service(Protocol):
@@ -29,13 +25,13 @@ class Service(Protocol):
 
     @property
     def name(self) -> str:
-        """Return what its log is called."""
+        """The name of its log."""
 
     def start(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
-        """Start its process, which writes to `log`; raise StartError where that fails."""
+        """Start its process, which writes to `log`; raise UserError if that fails."""
 
     def stop(self, process: "subprocess.Popen[bytes]") -> None:
-        """End its process and clear what it leaves, also when it has ended by itself."""
+        """Stop its process and clean up; also called after the process has exited by itself."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +40,13 @@ class Command:
 
     name: str
     command: Sequence[str]
-    environment: Mapping[str, str] = field(default_factory=dict)  # beside this process's own
-    folder: Path | None = None
-    grace_s: float = 10  # for what it is at
+    environment: Mapping[str, str] = field(default_factory=dict)  # added to this process's own
+    grace_s: float = GRACE_S  # to finish its work
 
     def start(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
-        """Start it in a session of its own, so that a Ctrl-C in the terminal reaches it in its turn."""
+        """Start the command in a session of its own, so that a Ctrl-C in the terminal doesn't reach it."""
         return subprocess.Popen(
             self.command,
-            cwd=self.folder,
             env={**os.environ, **self.environment},
             stdout=log,
             stderr=log,
@@ -62,47 +56,37 @@ class Command:
         )
 
     def stop(self, process: "subprocess.Popen[bytes]") -> None:
-        """Ask it to end, after `grace_s` once more, and kill what is left of its session in the end."""
-        try:
-            for patience_s in (self.grace_s, AT_ONCE_S):
-                process.terminate()  # a worker ends its prediction at the first, and itself at the second
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(patience_s)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        """Ask it to exit, twice: at the first request a worker finishes its prediction, at the second it exits."""
+        stop(process, (self.grace_s, SECOND_GRACE_S))
 
 
 @dataclass
 class _Running:
-    """A service with its process, and how its restarts went."""
+    """A service, its process, and its restarts."""
 
     service: Service
     log: Path
     process: "subprocess.Popen[bytes]"
-    since: float
+    started_at: float
     failures: int = 0
-    again_at: float | None = None  # when it is started again, while it is down
+    restart_at: float | None = None  # while it is down
 
-    @property
-    def pause_s(self) -> float:
-        """Return how long to wait before the next start."""
-        return PAUSES_S[min(self.failures, len(PAUSES_S) - 1)]
-
-    def begin(self) -> None:
-        """Start the service, its log at the end of what it wrote before."""
+    def start(self) -> None:
+        """Start the service again; it appends to its log."""
         with self.log.open("ab") as log:
             self.process = self.service.start(log)
-        self.since = time.monotonic()
-        self.again_at = None
+        self.started_at = time.monotonic()
+        self.restart_at = None
+
+    def schedule_restart(self) -> None:
+        """Plan the next start; the pause grows with the number of failures."""
+        self.restart_at = time.monotonic() + PAUSES_S[min(self.failures, len(PAUSES_S) - 1)]
 
 
 class Supervisor:
-    """Start services, start them again when they exit, and end all of them when the block ends.
+    """Keep services running within a block, and stop them at its end in the reverse order of their start.
 
-    They end in the reverse of the order in which they were started. Call it from the main thread: the processes end
-    with the thread that starts them.
+    Call it from the main thread, because its processes end with the thread that starts them.
     """
 
     def __init__(self, logs: Path, say: Callable[[str], None]) -> None:
@@ -116,11 +100,11 @@ class Supervisor:
 
     def __exit__(self, *_error: object) -> None:
         for running in reversed(self._running.values()):
-            with suppress(SystemExit):  # a second signal skips the waiting for one service, not the end of the others
+            with suppress(SystemExit):  # a second signal skips the wait for one service, not the stop of the others
                 running.service.stop(running.process)
 
     def start(self, service: Service) -> None:
-        """Start a service; its log is NAME.log, begun anew."""
+        """Start a service with a new log, NAME.log; an earlier one becomes NAME.old.log."""
         log = self._logs / f"{service.name}.log"
         if log.exists():
             log.replace(log.with_suffix(".old.log"))
@@ -129,44 +113,44 @@ class Supervisor:
         self._running[service.name] = _Running(service, log, process, time.monotonic())
 
     def process(self, name: str) -> "subprocess.Popen[bytes]":
-        """Return the process that a service has now."""
+        """Return the current process of a service."""
         return self._running[name].process
 
     def log(self, name: str) -> Path:
-        """Return where a service logs."""
+        """Return the path of a service's log."""
         return self._running[name].log
 
     def tend(self) -> None:
-        """Start again what has exited; call it every so often."""
+        """Restart the services that have exited; call this regularly."""
         for name, running in self._running.items():
-            if running.again_at is None and running.process.poll() is not None:
+            if running.restart_at is None and running.process.poll() is not None:
                 self._note_exit(name, running)
-            if running.again_at is not None and time.monotonic() >= running.again_at:
-                self._begin(name, running)
+            if running.restart_at is not None and time.monotonic() >= running.restart_at:
+                self._restart(name, running)
             _shorten(running.log)
 
     def _note_exit(self, name: str, running: _Running) -> None:
         running.service.stop(running.process)
-        running.failures = 0 if time.monotonic() - running.since > CALM_S else running.failures + 1
-        running.again_at = time.monotonic() + running.pause_s
-        self._say(f"{name} ended with status {running.process.returncode}; it starts again. See {running.log}")
+        running.failures = 0 if time.monotonic() - running.started_at > STABLE_S else running.failures + 1
+        running.schedule_restart()
+        self._say(f"{name} exited with status {running.process.returncode}; restarting. Log: {running.log}")
 
-    def _begin(self, name: str, running: _Running) -> None:
+    def _restart(self, name: str, running: _Running) -> None:
         try:
-            running.begin()
-        except StartError as error:
+            running.start()
+        except UserError as error:
             running.failures += 1
-            running.again_at = time.monotonic() + running.pause_s
-            self._say(f"{name} does not start: {error}; it is tried again. See {running.log}")
+            running.schedule_restart()
+            self._say(f"{name} can't start: {error}. Trying again. Log: {running.log}")
 
 
 def python(*arguments: str) -> list[str]:
-    """Return the command of a Python program in this environment."""
+    """Return the command that runs Python in this environment."""
     return [sys.executable, *arguments]
 
 
 def _shorten(log: Path) -> None:
-    """Begin a log anew when it is long; who writes to it appends, and goes on at its new end."""
-    if log.stat().st_size > LOG_BYTES:
+    """Start a long log afresh; whoever writes to it appends, and so continues at the new end."""
+    if log.stat().st_size > MAX_LOG_BYTES:
         shutil.copyfile(log, log.with_suffix(".old.log"))
         os.truncate(log, 0)

@@ -7,7 +7,7 @@ from lib.weights import SOURCES, check_readable, download, full_folder
 
 
 def main() -> None:
-    """Download what is not there yet."""
+    """Download the weights that are missing."""
     names = sys.argv[1:]
     if not names or any(name not in SOURCES for name in names):
         sys.exit(f"usage: script/weights {'|'.join(SOURCES)}")
@@ -15,7 +15,7 @@ def main() -> None:
         folder = full_folder(name)
         try:
             check_readable(folder)
-            print(f"{folder} is already there" if folder.exists() else f"Wrote {download(name)}")
+            print(f"{folder} already exists" if folder.exists() else f"Wrote {download(name)}")
         except UserError as error:
             sys.exit(f"script/weights: {error}")
 

@@ -1,4 +1,4 @@
-"""PostgreSQL from the wheel, as a child."""
+"""PostgreSQL from the wheel as a child process."""
 
 import os
 import shutil
@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,15 +13,14 @@ import psutil
 import psycopg
 import pytest
 
-from local import postgres
-
-ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 120
+from local import ROOT, postgres
+from local.processes import StartError
+from tests.local.waiting import eventually, is_alive
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Return a folder with a short path, which every user can enter."""
+    """Create a folder with a short path that every user can enter."""
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     folder.chmod(0o711)
     yield folder
@@ -38,13 +36,13 @@ def value(url: str, query: str) -> object:
         return row and row[0]
 
 
-def test_what_was_committed_outlives_a_kill_and_a_second_start(folder: Path) -> None:
+def test_committed_data_survives_a_kill_and_a_restart(folder: Path) -> None:
     cluster = postgres.prepare(folder / "postgres")
     process = cluster.start()
     value(cluster.url, "create table kept as select 7 as number")
     process.kill()
     process.wait()
-    process = cluster.start()  # some of the killed one's children may still be there
+    process = cluster.start()  # while some children of the killed one may still run
     try:
         assert value(cluster.url, "select number from kept") == 7
         assert value(cluster.url, "show listen_addresses") == ""
@@ -56,7 +54,7 @@ def test_what_was_committed_outlives_a_kill_and_a_second_start(folder: Path) -> 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has folders that the server's user can't enter")
-def test_root_may_keep_it_where_the_servers_user_can_not_go(folder: Path) -> None:
+def test_root_may_keep_the_data_in_a_folder_that_the_servers_user_can_not_enter(folder: Path) -> None:
     folder.chmod(0o700)
     with postgres.started(folder / "postgres") as cluster:
         assert (folder / "postgres").resolve() == cluster.home != folder / "postgres"
@@ -67,11 +65,11 @@ def test_root_may_keep_it_where_the_servers_user_can_not_go(folder: Path) -> Non
 
 
 def test_a_path_too_long_for_a_socket_is_refused(folder: Path) -> None:
-    with pytest.raises(postgres.PostgresError, match="bytes too long for PostgreSQL's socket: choose a shorter one"):
+    with pytest.raises(StartError, match="bytes too long for PostgreSQL's socket; choose a shorter one"):
         postgres.prepare(folder / ("x" * 100))
 
 
-def test_it_ends_with_its_parent_even_when_that_is_killed(folder: Path) -> None:
+def test_the_server_ends_with_its_parent_even_if_that_is_killed(folder: Path) -> None:
     script = """
 import sys
 from pathlib import Path
@@ -85,7 +83,4 @@ input()
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, **pipes) as parent:  # type: ignore[call-overload]
         server = psutil.Process(int(parent.stdout.readline()))
         parent.send_signal(signal.SIGKILL)
-    give_up = time.monotonic() + LIMIT_S
-    while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
+    eventually(lambda: not is_alive(server))

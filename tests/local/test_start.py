@@ -1,4 +1,4 @@
-"""How script/serve without a model starts, and what it says when it can't; no model is loaded here."""
+"""How script/serve starts the whole system, and its messages when it can't; no model is loaded here."""
 
 import shutil
 import socket
@@ -10,9 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local import postgres, system
-
-ROOT = Path(__file__).resolve().parents[2]
+from local import ROOT, postgres, system
+from local.processes import StartError
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ def cluster() -> Iterator[postgres.Cluster]:
         shutil.rmtree(folder)
 
 
-def test_it_uses_a_database_of_ones_own(cluster: postgres.Cluster, tmp_path: Path) -> None:
+def test_it_uses_an_existing_database(cluster: postgres.Cluster, tmp_path: Path) -> None:
     options = system.Options(models=(), port=0, data=tmp_path, database_url=cluster.url)
     with system.running(options) as running:
         headers = {"Authorization": f"Bearer {running.token}"}
@@ -37,29 +36,29 @@ def test_it_uses_a_database_of_ones_own(cluster: postgres.Cluster, tmp_path: Pat
     assert not (tmp_path / "postgres").exists()
 
 
-def test_a_token_that_the_database_does_not_know_is_replaced(cluster: postgres.Cluster, tmp_path: Path) -> None:
-    anothers = "r8_of_another_database"
-    (tmp_path / "token").write_text(f"{anothers}\n")
+def test_a_token_unknown_to_the_database_is_replaced(cluster: postgres.Cluster, tmp_path: Path) -> None:
+    foreign = "r8_of_another_database"
+    (tmp_path / "token").write_text(f"{foreign}\n")
     options = system.Options(models=(), port=0, data=tmp_path, database_url=cluster.url)
     with system.running(options) as running:
-        assert running.token != anothers
+        assert running.token != foreign
         assert (tmp_path / "token").read_text() == f"{running.token}\n"
         assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_port_that_is_taken(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         options = system.Options(models=(), port=port, data=tmp_path)
-        refused = pytest.raises(system.NotRunningError, match=f"can't listen on 127.0.0.1:{port}")
+        refused = pytest.raises(StartError, match=f"can't listen on 127.0.0.1:{port}")
         with refused, system.running(options):
             pass
 
 
-def test_a_database_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_database_is_reported(tmp_path: Path) -> None:
     url = f"postgresql://nobody@/none?host={tmp_path}"
     options = system.Options(models=(), port=0, data=tmp_path, database_url=url)
-    refused = pytest.raises(system.NotRunningError, match=r"can't migrate: .* No such file")
+    refused = pytest.raises(StartError, match=r"can't migrate: .* No such file")
     with refused, system.running(options):
         pass
 
@@ -67,13 +66,13 @@ def test_a_database_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--models", "riffusion,jazz"], "'jazz' is no model; there are riffusion, deforum"),
-        (["--models", ""], "'' is no model; there are riffusion, deforum"),
-        (["--port", "70000"], "70000 is not a port, which is a number from 1 to 65535"),
-        (["--port", "x"], "x is not a port, which is a number from 1 to 65535"),
+        (["--models", "riffusion,jazz"], "unknown model 'jazz'; available are riffusion, deforum"),
+        (["--models", ""], "unknown model ''; available are riffusion, deforum"),
+        (["--port", "70000"], "70000 is not a port; use a number from 0 to 65535, 0 for a free port"),
+        (["--port", "x"], "x is not a port; use a number from 0 to 65535, 0 for a free port"),
     ],
 )
-def test_what_the_command_line_can_not_say(arguments: list[str], sentence: str) -> None:
+def test_an_invalid_command_line_is_refused(arguments: list[str], sentence: str) -> None:
     ended = subprocess.run([ROOT / "script" / "serve", *arguments], capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert sentence in ended.stderr

@@ -1,38 +1,40 @@
+"""Services are restarted when they exit, and stopped in order."""
+
 import re
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
 from local.supervisor import Command, Supervisor
-
-LIMIT_S = 60
+from tests.local.waiting import HANG_S, eventually
 
 
 def until(supervisor: Supervisor, there: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + LIMIT_S
-    while not there():
-        assert time.monotonic() < give_up
+    """Tend the supervisor until `there` is true."""
+
+    def tended() -> bool:
         supervisor.tend()
-        time.sleep(0.02)
+        return there()
+
+    eventually(tended)
 
 
 def python(name: str, script: str, grace_s: float = 10) -> Command:
     return Command(name, [sys.executable, "-uc", script], grace_s=grace_s)
 
 
-def test_what_exits_is_started_again_and_its_log_goes_on(tmp_path: Path) -> None:
+def test_a_service_that_exits_is_restarted_and_continues_its_log(tmp_path: Path) -> None:
     notes: list[str] = []
     with Supervisor(tmp_path, notes.append) as supervisor:
         supervisor.start(python("short", "print('here')"))
         until(supervisor, lambda: (tmp_path / "short.log").read_text().count("here") >= 3)
-    assert notes[0] == f"short ended with status 0; it starts again. See {tmp_path / 'short.log'}"
+    assert notes[0] == f"short exited with status 0; restarting. Log: {tmp_path / 'short.log'}"
 
 
-def test_a_second_run_keeps_the_log_of_the_one_before(tmp_path: Path) -> None:
+def test_a_second_supervisor_keeps_the_earlier_log(tmp_path: Path) -> None:
     for word in ("first", "second"):
         with Supervisor(tmp_path, print) as supervisor:
             supervisor.start(python("word", f"print('{word}'); input()"))
@@ -41,7 +43,7 @@ def test_a_second_run_keeps_the_log_of_the_one_before(tmp_path: Path) -> None:
     assert "first" not in (tmp_path / "word.log").read_text()
 
 
-def test_all_end_the_last_first_and_their_children_with_them(tmp_path: Path) -> None:
+def test_services_stop_in_reverse_order_with_their_children(tmp_path: Path) -> None:
     ended = tmp_path / "ended"
     script = """
 import signal, subprocess, sys
@@ -60,10 +62,10 @@ signal.pause()
         family = [child for name in "abc" for child in psutil.Process(supervisor.process(name).pid).children()]
     assert ended.read_text() == "cba"
     assert len(family) == 3
-    assert psutil.wait_procs(family, timeout=LIMIT_S)[1] == []
+    assert psutil.wait_procs(family, timeout=HANG_S)[1] == []
 
 
-def test_who_does_not_end_is_asked_again_and_killed_in_the_end(tmp_path: Path) -> None:
+def test_a_service_that_ignores_two_requests_to_exit_is_killed(tmp_path: Path) -> None:
     script = (
         "import signal, time; signal.signal(signal.SIGTERM, lambda *_: print('asked')); print('up'); time.sleep(600)"
     )

@@ -1,10 +1,9 @@
-"""The whole system on one machine: both small models behind the gateway, with Replicate's clients as they are."""
+"""The whole system on one machine: both small models behind the gateway, called by Replicate's own clients."""
 
 import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,9 @@ import psutil
 import pytest
 
 from local import postgres, system
-from tests.gateway.processes import PATIENCE_S, RIFFUSION_VERSION, ROOT, Token, answers
+from local.processes import StartError
+from tests.gateway.processes import RIFFUSION_VERSION, ROOT, Token, answers
+from tests.local.waiting import HANG_S, eventually
 
 T = TypeVar("T")
 RIFFUSION = "riffusion/riffusion"
@@ -26,7 +27,7 @@ LONG = {"num_inference_steps": 1000}
 
 
 class Running:
-    """The system in this process, and its parts that a test may kill."""
+    """The system, and its processes, which a test may kill."""
 
     def __init__(self, data: Path, running: system.System) -> None:
         self.data = data
@@ -35,19 +36,19 @@ class Running:
         self.token = Token(running.url, running.token, self)
 
     def until(self, there: Callable[[], T | None]) -> T:
-        """Return what `there` returns once that is something; what ends meanwhile is started again."""
-        give_up = time.monotonic() + 3 * PATIENCE_S
-        while not (found := there()):
-            assert time.monotonic() < give_up, f"still {found}; the logs are in {self.data / 'logs'}"
+        """Call `there` until its result is true, and return it; meanwhile restart what has exited."""
+
+        def tended() -> T | None:
             self.supervisor.tend()
-            time.sleep(0.05)
-        return found
+            return there()
+
+        return eventually(tended)
 
     def process(self, name: str) -> psutil.Process:
         return psutil.Process(self.supervisor.process(name).pid)
 
     def started(self, **inputs: object) -> str:
-        """Return the id of a clip that runs."""
+        """Start a clip, and return its id once it runs."""
         created = self.token.create(RIFFUSION, input=inputs)["id"]
         self.token.until(created, "processing")
         return str(created)
@@ -57,7 +58,7 @@ class Running:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     data = tmp_path_factory.mktemp("data")
     yield data
-    postgres.remove(data / "postgres")  # it may lie elsewhere: see local/postgres.py
+    postgres.remove(data / "postgres")  # which may be a link, see local/postgres.py
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,8 @@ def whole(data: Path, stack: ExitStack) -> Running:
     return running
 
 
-def test_the_clients_hear_riffusion(whole: Running) -> None:
-    """The two nested files of T18, from the model itself."""
+def test_all_clients_get_clips_of_riffusion(whole: Running) -> None:
+    """T18's nested output of two files, from the model itself."""
     ref = f"{RIFFUSION}:{RIFFUSION_VERSION}"
     inputs = {"prompt_a": "church bells", **QUICK}
     for client in (whole.token.python1, whole.token.python2, whole.token.javascript):
@@ -85,7 +86,7 @@ def test_the_clients_hear_riffusion(whole: Running) -> None:
         assert output["spectrogram"]["bytes"] > 10_000
 
 
-def test_deforum_is_a_video_that_a_browser_plays(whole: Running) -> None:
+def test_deforum_makes_a_video_that_a_browser_can_seek_in(whole: Running) -> None:
     ended = whole.token.ended(whole.token.create(DEFORUM, input={"max_frames": 100})["id"])
     assert ended["status"] == "succeeded", ended
     head = httpx.get(ended["output"], headers={"Range": "bytes=0-11"}, trust_env=False)
@@ -95,7 +96,7 @@ def test_deforum_is_a_video_that_a_browser_plays(whole: Running) -> None:
     assert ended["logs"]
 
 
-def test_what_the_model_refuses_fails_with_its_own_sentence(whole: Running) -> None:
+def test_an_input_that_the_model_rejects_fails_with_its_message(whole: Running) -> None:
     ended = whole.token.ended(whole.token.create(DEFORUM, input={"zoom": "0: (nonsense)"})["id"])
     assert ended["status"] == "failed"
     assert ended["error"].startswith("zoom"), ended["error"]
@@ -107,7 +108,7 @@ def test_t12_a_running_clip_is_cancelled(whole: Running) -> None:
     assert whole.token.ended(clip)["status"] == "canceled"
 
 
-def test_t13_the_models_process_is_killed(whole: Running) -> None:
+def test_t13_a_killed_model_process_fails_its_clip(whole: Running) -> None:
     clip = whole.started(**LONG)
     whole.process("riffusion").children()[0].kill()
     ended = whole.token.ended(clip)
@@ -116,13 +117,13 @@ def test_t13_the_models_process_is_killed(whole: Running) -> None:
     assert whole.token.ended(whole.token.create(RIFFUSION, input=QUICK)["id"])["status"] == "succeeded"
 
 
-def test_t14_the_cog_server_is_killed(whole: Running) -> None:
+def test_t14_a_clip_survives_a_killed_cog_server(whole: Running) -> None:
     clip = whole.started(num_inference_steps=20)
     whole.process("riffusion").kill()
     assert whole.token.ended(clip)["status"] == "succeeded"
 
 
-def test_t15_the_gateway_and_the_database_are_killed(whole: Running) -> None:
+def test_t15_a_clip_survives_a_killed_gateway_and_database(whole: Running) -> None:
     clip = whole.started(num_inference_steps=20)
     for name in ("gateway", "postgres"):
         process = whole.process(name)
@@ -132,14 +133,14 @@ def test_t15_the_gateway_and_the_database_are_killed(whole: Running) -> None:
     assert whole.token.ended(clip)["status"] == "succeeded"
 
 
-def test_a_second_system_on_the_same_data_is_refused(whole: Running, data: Path) -> None:
-    refused = pytest.raises(system.NotRunningError, match="is in use by another script/serve")
+def test_a_second_system_on_the_same_data_folder_is_refused(whole: Running, data: Path) -> None:
+    refused = pytest.raises(StartError, match="is in use by another script/serve")
     with refused, system.running(system.Options(port=0, data=data)):
         pass
 
 
-def test_script_serve_finds_everything_again(whole: Running, data: Path, stack: ExitStack) -> None:
-    """The last one, since it ends what the others use."""
+def test_script_serve_continues_with_the_data_of_an_earlier_run(whole: Running, data: Path, stack: ExitStack) -> None:
+    """This test comes last, since it stops the system that the others use."""
     listed = [prediction["id"] for prediction in whole.token.http.get("/predictions").json()["results"]]
     stack.close()
     command: list[str | Path] = [ROOT / "script" / "serve", "--port", "0", "--data", data, "--models", "riffusion"]
@@ -161,4 +162,4 @@ def test_script_serve_finds_everything_again(whole: Running, data: Path, stack: 
         finally:
             process.send_signal(signal.SIGINT)
     assert process.returncode == 128 + signal.SIGINT
-    assert psutil.wait_procs(family, timeout=PATIENCE_S)[1] == []
+    assert psutil.wait_procs(family, timeout=HANG_S)[1] == []

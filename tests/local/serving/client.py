@@ -1,4 +1,4 @@
-"""A client of the real server, and a receiver of what the server sends."""
+"""A client of the real Cog server, and a receiver of its webhooks and uploads."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from local.serve import Server
-from tests.local.processes import LIMIT_S, POLL_S, eventually
+from tests.local.waiting import HANG_S, POLL_S, eventually
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Reply:
     body: Any
 
     def refused(self) -> list[str]:
-        """Return the inputs that a reply of 422 names, each once."""
+        """Return the inputs that a reply with status 422 names, each once."""
         assert self.status == 422, self
         return sorted({problem["loc"][-1] for problem in self.body["detail"]})
 
@@ -35,9 +35,9 @@ class Client:
     log: Path
 
     def send(self, method: str, path: str, body: object = None, **headers: str) -> Reply:
-        """Send a request, its body as JSON unless it is text already."""
+        """Send a request; its body becomes JSON unless it is text already."""
         content = body if isinstance(body, str) else json.dumps(body)
-        connection = http.client.HTTPConnection(self.server.host, self.server.port, timeout=LIMIT_S)
+        connection = http.client.HTTPConnection(self.server.url.removeprefix("http://"), timeout=HANG_S)
         try:
             connection.request(method, path, content, {"Content-Type": "application/json", **headers})
             response = connection.getresponse()
@@ -48,7 +48,7 @@ class Client:
             connection.close()
 
     def send_when_free(self, method: str, path: str, body: object, **headers: str) -> Reply:
-        """Send a prediction, again while the server is not done with the one before."""
+        """Send a prediction; repeat while the server is busy with the one before."""
 
         def taken() -> Reply | None:
             reply = self.send(method, path, body, **headers)
@@ -57,11 +57,11 @@ class Client:
         return eventually(taken)
 
     def post(self, body: object) -> Reply:
-        """Return the answer to a synchronous prediction."""
+        """Create a synchronous prediction and return the reply."""
         return self.send_when_free("POST", "/predictions", body)
 
     def predict(self, **inputs: object) -> dict[str, Any]:
-        """Return a finished prediction, whether it succeeded or failed."""
+        """Return a prediction that has succeeded or failed."""
         reply = self.post({"input": inputs})
         assert reply.status == 200, reply
         prediction: dict[str, Any] = reply.body
@@ -76,7 +76,7 @@ class Client:
         assert (reply.status, reply.body) == (202, {"id": name, "status": "starting"})
 
     def files(self) -> list[Path]:
-        """Return the output files that lie on the disk, half-written ones as well."""
+        """Return the output files on the disk, including unfinished ones."""
         return [path for path in (self.server.folder / "tmp").glob(f"{self.model}-*/**/*") if path.is_file()]
 
     def processes(self) -> list[psutil.Process]:
@@ -99,27 +99,27 @@ class Delivery:
 
 
 class Receiver:
-    """Take webhooks and uploads."""
+    """The webhooks and uploads that have arrived."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.deliveries: queue.Queue[Delivery] = queue.Queue()
 
     def until(self, last: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Return what arrives, up to the first one that is `last`."""
+        """Return the deliveries up to the first one for which `last` is true."""
         received: list[Delivery] = []
         while not received or not last(received[-1]):
-            received.append(self.deliveries.get(timeout=LIMIT_S))
+            received.append(self.deliveries.get(timeout=HANG_S))
         return received
 
     def until_status(self, status: str) -> list[Delivery]:
-        """Return the webhooks up to the one of that status."""
+        """Return the webhooks up to the one with this status."""
         return self.until(lambda delivery: delivery.body["status"] == status)
 
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """Run a Receiver on a free port."""
+    """Listen on a free port."""
 
     class Handler(BaseHTTPRequestHandler):
         def take(self) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from local.inputs import MODELS
-from local.serve import started
+from local.serve import started, wait_until_ready
 from tests.local.serving.client import Client, Receiver, receiving
 
 QUICK_DEFORUM = Path(__file__).with_name("quick_deforum.py")
@@ -13,7 +13,7 @@ QUICK_DEFORUM = Path(__file__).with_name("quick_deforum.py")
 
 @contextmanager
 def serving(folder: Path, quick: bool) -> Iterator[dict[str, Client]]:
-    """Run a server of each model, both at once."""
+    """Start a server for each model, both at the same time."""
     with ExitStack() as stack:
         clients = {}
         for model in MODELS:
@@ -22,13 +22,13 @@ def serving(folder: Path, quick: bool) -> Iterator[dict[str, Client]]:
             server = stack.enter_context(started(model, predictor=predictor, log=log))
             clients[model] = Client(model, server, Path(log.name))
         for client in clients.values():
-            client.server.wait_until_ready()
+            wait_until_ready(client.server.url, client.server.process)
         yield clients
 
 
 @pytest.fixture(scope="session")
 def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Client]]:
-    """Return clients of the two servers that most tests share: every test leaves them idle."""
+    """Run the two servers that most tests share. Every test leaves them idle."""
     with serving(tmp_path_factory.mktemp("serving"), quick=True) as clients:
         yield clients
 

@@ -1,4 +1,4 @@
-"""A predictor without a model: what is tested with it is how its server is started and ended."""
+"""A predictor without a model, for tests of how its server is started and stopped."""
 
 import tempfile
 

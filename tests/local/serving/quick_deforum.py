@@ -1,6 +1,6 @@
-"""Deforum's own predictor on 64x64 frames and one step for each, so that the shortest documented run takes two seconds.
+"""Deforum's predictor with 64x64 frames and one step per frame, so that the shortest documented run takes two seconds.
 
-A prompt of its own asks the allocator for more than there is, as a run on a full GPU does.
+The prompt GREEDY allocates more memory than the machine has, as a run on a full GPU does.
 """
 
 import torch

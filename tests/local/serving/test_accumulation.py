@@ -1,4 +1,4 @@
-"""However many predictions a server has made, it holds no more memory, files or handles."""
+"""A server holds no more memory, files or handles after many predictions than after a few."""
 
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -7,7 +7,7 @@ import pytest
 
 from tests.local.serving.client import Client
 
-INPUTS: dict[str, list[dict[str, object]]] = {  # taken in turns
+INPUTS: dict[str, list[dict[str, object]]] = {  # used in turn
     "riffusion": [
         {"num_inference_steps": 1, "denoising": 1},
         {"denoising": 0},
@@ -16,8 +16,8 @@ INPUTS: dict[str, list[dict[str, object]]] = {  # taken in turns
     "deforum": [{}],
 }
 OUTPUT_FILES = {"riffusion": 2, "deforum": 1}
-GROWTH_BYTES = 100e6  # the allocator settles some 70 MB higher within 80 predictions; a spectrum has 36 MB
-GROWTH = 5  # of handles and threads, which come and go; 8 predictions that left one each would add 8
+GROWTH_BYTES = 100e6  # within 80 predictions the allocator grows by 70 MB and stays there; one spectrum takes 36 MB
+GROWTH = 5  # handles and threads come and go; a leak of one per prediction would add 8
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def predict(client: Client, count: int) -> None:
         assert len(client.files()) == OUTPUT_FILES[client.model]
 
 
-def test_ten_predictions_leave_what_two_do(riffusion: Client) -> None:
+def test_ten_predictions_leave_no_more_than_two(riffusion: Client) -> None:
     predict(riffusion, 2)
     early = Holding.of(riffusion)
     predict(riffusion, 8)

@@ -1,4 +1,4 @@
-"""What the server refuses: what is beyond the schema with 422, and the rest with the predictor's own sentence."""
+"""The server rejects what the schema excludes with status 422; the predictor rejects the rest with its own message."""
 
 import re
 from collections.abc import Iterator
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from local.inputs import MODELS, ROOT, inputs_of
+from local import ROOT
+from local.inputs import MODELS, inputs_of
 from tests.local.serving.client import Client
 
 TABLE = ROOT / "docs" / "bad-values.md"
 ROW = re.compile(r"^\| (\w+) \| `(\w+)` \| `(.+?)` \| (\d+|failed) \| .+ \|$", re.MULTILINE)
 FAILED = "Prediction failed: Prediction failed: UserError: "
-BEYOND_REACH: dict[str, dict[str, object]] = {  # which only the predictor refuses
+BEYOND_REACH: dict[str, dict[str, object]] = {  # rejected by the predictor alone
     "riffusion": {"num_inference_steps": 1001},
     "deforum": {"zoom": "0:(0)"},
 }
@@ -24,7 +25,7 @@ class Bound:
     model: str
     name: str
     value: float
-    outwards: int  # the direction in which values are refused
+    outwards: int  # the direction in which values are rejected
 
 
 def bounds() -> Iterator[Bound]:
@@ -42,7 +43,7 @@ CHOICES = [(model, one.name, one.choices) for model in MODELS for one in inputs_
 
 
 @pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: f"{bound.name} {bound.value}")
-def test_beyond_a_bound_is_refused(clients: dict[str, Client], bound: Bound) -> None:
+def test_a_value_beyond_a_bound_is_rejected(clients: dict[str, Client], bound: Bound) -> None:
     is_whole = inputs_of(bound.model)[bound.name].kind == "integer"
     for distance in (1, 10**6) if is_whole else (1e-9, 1, 1e300):
         reply = clients[bound.model].post({"input": {bound.name: bound.value + bound.outwards * distance}})
@@ -50,20 +51,20 @@ def test_beyond_a_bound_is_refused(clients: dict[str, Client], bound: Bound) -> 
 
 
 @pytest.mark.parametrize(("model", "name", "known"), CHOICES)
-def test_what_is_no_choice_is_refused(
+def test_an_unknown_choice_is_rejected(
     clients: dict[str, Client], model: str, name: str, known: tuple[str, ...]
 ) -> None:
     for unknown in ("", "unknown", known[0].swapcase(), f"{known[0]} ", ",".join(known)):
         assert clients[model].post({"input": {name: unknown}}).refused() == [name]
 
 
-def test_every_refused_input_is_named(client: Client) -> None:
+def test_every_rejected_input_is_named(client: Client) -> None:
     bad: dict[str, object] = {name: [] for name in inputs_of(client.model)}
     assert client.post({"input": bad}).refused() == sorted(bad)
 
 
-def test_bounds_and_choices_themselves_are_taken(client: Client) -> None:
-    """Beside a value that only the predictor itself refuses, so that it takes no time: that one alone is named."""
+def test_bounds_and_choices_are_accepted(client: Client) -> None:
+    """Each is sent with a value that the predictor rejects, which takes no time; only that value is named."""
     taken: list[tuple[str, float | str]] = [
         (bound.name, bound.value) for bound in BOUNDS if bound.model == client.model
     ]
@@ -76,8 +77,8 @@ def test_bounds_and_choices_themselves_are_taken(client: Client) -> None:
             assert "\n" not in error
 
 
-def test_the_values_in_the_documentation_are_refused_as_it_says(clients: dict[str, Client]) -> None:
-    """Held are the status and the name of the input; how Cog words its own refusals is Cog's."""
+def test_the_bad_values_in_the_documentation_are_rejected_as_described(clients: dict[str, Client]) -> None:
+    """Only the status and the name of the input are compared; the wording of Cog's messages is up to Cog."""
     rows = ROW.findall(TABLE.read_text(encoding="utf-8"))
     assert len(rows) == 10
     for model, name, value, status in rows:
@@ -94,5 +95,5 @@ def test_the_values_in_the_documentation_are_refused_as_it_says(clients: dict[st
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_a_body_that_is_no_request_is_refused(riffusion: Client, body: str) -> None:
+def test_a_malformed_body_is_rejected(riffusion: Client, body: str) -> None:
     assert riffusion.post(body).status in (400, 422)

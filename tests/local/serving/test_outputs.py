@@ -1,4 +1,4 @@
-"""What a client gets: defaults applied, files that open, progress it can parse, metrics."""
+"""A client gets files that open, made with the documented defaults, progress that it can parse, and metrics."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from local.inputs import inputs_of
 from tests.local.serving.client import Client
 from tests.local.serving.conftest import serving
 
-PROGRESS = re.compile(r"^\s*(\d+)%\s*\|.+?\|\s*(\d+)/(\d+)", re.MULTILINE)  # as clients of these models have it
+PROGRESS = re.compile(r"^\s*(\d+)%\s*\|.+?\|\s*(\d+)/(\d+)", re.MULTILINE)  # as clients of these models parse it
 RIFFUSION_STAGES = {"encode", "denoise", "decode", "sound"}
 DEFORUM_STAGES = {"encode", "denoise", "decode", "motion", "video"}
 
@@ -51,7 +51,7 @@ def check_metrics(prediction: dict[str, Any], stages: set[str]) -> None:
     assert sum(metrics["seconds"].values()) <= metrics["predict_time"]
 
 
-def test_riffusion_without_inputs_takes_the_documented_ones(riffusion: Client) -> None:
+def test_riffusion_without_inputs_uses_the_documented_defaults(riffusion: Client) -> None:
     prediction = riffusion.predict()
     assert prediction["status"] == "succeeded"
     assert prediction["output"].keys() == {"audio", "spectrogram"}
@@ -85,7 +85,7 @@ def check_deforum(prediction: dict[str, Any], size_px: int, steps: int) -> None:
     assert (prediction["metrics"]["frames"], prediction["metrics"]["steps"]) == (100, steps)
 
 
-def test_deforum_without_inputs_takes_the_documented_ones(deforum: Client) -> None:
+def test_deforum_without_inputs_uses_the_documented_defaults(deforum: Client) -> None:
     check_deforum(deforum.predict(), size_px=64, steps=10 + 99)
 
 
@@ -95,7 +95,7 @@ def test_a_whole_animation(tmp_path: Path) -> None:
         check_deforum(clients["deforum"].predict(), size_px=512, steps=50 + 99 * 17)
 
 
-def test_numbers_come_in_either_form(riffusion: Client) -> None:
+def test_whole_numbers_may_be_written_with_a_fraction(riffusion: Client) -> None:
     prediction = riffusion.predict(num_inference_steps=3.0, denoising=1, alpha=0, prompt_b="drums")
     assert (prediction["status"], prediction["metrics"]["steps"]) == ("succeeded", 3)
     with Image.open(decoded(prediction["output"]["spectrogram"], "image/png")) as picture:

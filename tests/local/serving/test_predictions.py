@@ -1,4 +1,4 @@
-"""Asynchronous predictions: webhooks, cancelling, a client that goes away, a server that is busy."""
+"""Asynchronous predictions: webhooks, cancellation, a client that disconnects, a busy server."""
 
 import http.client
 import json
@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from tests.local.processes import eventually
+from local.serve import health
 from tests.local.serving.client import Client, Delivery, Receiver
+from tests.local.waiting import eventually
 
-LONG: dict[str, dict[str, object]] = {  # a quarter of a minute and more
+LONG: dict[str, dict[str, object]] = {  # 15 s and more
     "riffusion": {"num_inference_steps": 1000, "denoising": 1},
     "deforum": {"max_frames": 1000, "sampler": "heun"},
 }
@@ -19,21 +20,21 @@ CANCEL_LIMIT_S = 1
 
 
 def start_long(client: Client, name: str, receiver: Receiver) -> None:
-    """Start a long prediction and return when it is on its way."""
+    """Start a long prediction and return once it reports progress."""
     client.start(name, receiver, ["logs", "completed"], **LONG[client.model])
     receiver.until(lambda delivery: "%|" in delivery.body["logs"])
 
 
-def check_that_nothing_is_left_and_the_next_one_works(client: Client) -> None:
-    eventually(lambda: client.server.health()["status"] == "READY")
+def check_clean_and_usable(client: Client) -> None:
+    eventually(lambda: health(client.server.url)["status"] == "READY")
     eventually(lambda: not client.files())
     assert client.predict(**SHORT[client.model])["status"] == "succeeded"
 
 
-def test_webhooks_tell_the_start_the_logs_and_the_end(riffusion: Client, receiver: Receiver) -> None:
-    riffusion.start("told", receiver, ["start", "logs", "completed"], num_inference_steps=60)
+def test_webhooks_report_the_start_the_logs_and_the_end(riffusion: Client, receiver: Receiver) -> None:
+    riffusion.start("reported", receiver, ["start", "logs", "completed"], num_inference_steps=60)
     first, *between, last = [delivery.body for delivery in receiver.until_status("succeeded")]
-    assert {body["id"] for body in (first, *between, last)} == {"told"}
+    assert {body["id"] for body in (first, *between, last)} == {"reported"}
     assert (first["status"], first["logs"]) == ("processing", "")
     assert {body["status"] for body in between} == {"processing"}
     logs = [body["logs"] for body in (first, *between, last)]
@@ -50,59 +51,59 @@ def test_webhooks_tell_the_start_the_logs_and_the_end(riffusion: Client, receive
         (["completed"], ["succeeded"]),
     ],
 )
-def test_the_filter_keeps_other_webhooks_away(
+def test_the_filter_selects_the_webhooks(
     riffusion: Client, receiver: Receiver, events: list[str], statuses: list[str]
 ) -> None:
     riffusion.start("filtered", receiver, events, num_inference_steps=2)
     assert [delivery.body["status"] for delivery in receiver.until_status("succeeded")] == statuses
 
 
-def test_without_a_filter_the_output_is_told_as_well(riffusion: Client, receiver: Receiver) -> None:
+def test_without_a_filter_all_webhooks_are_sent(riffusion: Client, receiver: Receiver) -> None:
     riffusion.start("unfiltered", receiver, num_inference_steps=2)
     statuses = [delivery.body["status"] for delivery in receiver.until_status("succeeded")]
     assert statuses[0] == "processing"
 
 
 def cancel(client: Client, receiver: Receiver) -> Delivery:
-    """Cancel the prediction that start_long started, and return the webhook that says so."""
+    """Cancel the prediction of start_long and return the webhook that reports it."""
     assert client.send("POST", "/predictions/dropped/cancel").status == 200
     return receiver.until_status("canceled")[-1]
 
 
-def test_a_cancelled_prediction_ends_on_its_way(client: Client, receiver: Receiver) -> None:
+def test_a_cancelled_prediction_stops_before_its_end(client: Client, receiver: Receiver) -> None:
     start_long(client, "dropped", receiver)
     last = cancel(client, receiver)
     assert "output" not in last.body
     assert "100%" not in last.body["logs"]
-    check_that_nothing_is_left_and_the_next_one_works(client)
+    check_clean_and_usable(client)
 
 
 @pytest.mark.limits
-def test_a_cancelled_prediction_ends_within_a_second(client: Client, receiver: Receiver) -> None:
+def test_a_cancelled_prediction_stops_within_a_second(client: Client, receiver: Receiver) -> None:
     start_long(client, "dropped", receiver)
     asked_s = time.monotonic()
     cancel(client, receiver)
     assert time.monotonic() - asked_s < CANCEL_LIMIT_S
 
 
-def test_cancelling_what_does_not_run_is_not_found(riffusion: Client) -> None:
+def test_cancelling_an_unknown_prediction_is_not_found(riffusion: Client) -> None:
     assert riffusion.send("POST", "/predictions/nobody/cancel").status == 404
 
 
-def test_a_client_that_goes_away_cancels_its_prediction(riffusion: Client) -> None:
+def test_a_client_that_disconnects_cancels_its_prediction(riffusion: Client) -> None:
     before = len(riffusion.log.read_text())
-    connection = http.client.HTTPConnection(riffusion.server.host, riffusion.server.port)
+    connection = http.client.HTTPConnection(riffusion.server.url.removeprefix("http://"))
     body = json.dumps({"input": LONG["riffusion"]})
     connection.request("POST", "/predictions", body, {"Content-Type": "application/json"})
     eventually(lambda: "%|" in riffusion.log.read_text()[before:])
     connection.close()
-    check_that_nothing_is_left_and_the_next_one_works(riffusion)
+    check_clean_and_usable(riffusion)
 
 
-def test_a_busy_server_takes_no_second_prediction(riffusion: Client, receiver: Receiver) -> None:
+def test_a_busy_server_rejects_a_second_prediction(riffusion: Client, receiver: Receiver) -> None:
     start_long(riffusion, "dropped", receiver)
     reply = riffusion.send("POST", "/predictions", {"input": {}})
     assert (reply.status, reply.body["status"]) == (409, "failed")
-    assert riffusion.server.health()["status"] == "BUSY"
+    assert health(riffusion.server.url)["status"] == "BUSY"
     cancel(riffusion, receiver)
-    check_that_nothing_is_left_and_the_next_one_works(riffusion)
+    check_clean_and_usable(riffusion)

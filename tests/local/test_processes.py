@@ -1,4 +1,4 @@
-"""Folders and processes that are gone when their owner is, however it ended."""
+"""Temporary folders and processes disappear with their owner, however it ends."""
 
 import os
 import signal
@@ -13,18 +13,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local.inputs import ROOT
-from local.scratch import MARK, scratch
-from tests.local.processes import eventually, is_alive
+from local import ROOT
+from local.processes import MARK, scratch
+from tests.local.waiting import eventually, is_alive
 
 PROGRAM = """
 import subprocess, time
-from local.scratch import guarded, scratch
-with scratch("tried") as folder, guarded(folder) as guard:
+from local.processes import guarded, scratch
+with scratch("tried") as folder:
     child = subprocess.Popen(["sh", "-c", "sleep 600 & sleep 600"], start_new_session=True)
-    guard.watch(child.pid)
-    print(folder, guard.pid, child.pid, flush=True)
-    time.sleep(600)
+    with guarded(child.pid, folder) as guard:
+        print(folder, guard.pid, child.pid, flush=True)
+        time.sleep(600)
 """
 
 
@@ -37,19 +37,23 @@ def temporary_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def owner(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Path, psutil.Process, psutil.Process]]:
     """Run PROGRAM; yield it, its folder, its guard and its child."""
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
-    )
+    command = [sys.executable, "-c", PROGRAM]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder)
     try:
         assert process.stdout
-        lent, guard, child = process.stdout.readline().split()
-        yield process, Path(lent), psutil.Process(int(guard)), psutil.Process(int(child))
+        path, guard, child = process.stdout.readline().split()
+        yield process, Path(path), psutil.Process(int(guard)), psutil.Process(int(child))
     finally:
         process.kill()
         process.communicate()
 
 
-def test_a_folder_is_lent_and_deleted(tmp_path: Path) -> None:
+def make_old(folder: Path) -> None:
+    """Make a folder old enough that its owner must have locked its mark."""
+    os.utime(folder / MARK, (time.time() - 3600,) * 2)
+
+
+def test_a_scratch_folder_is_deleted_after_its_block(tmp_path: Path) -> None:
     with scratch("tried") as folder:
         assert folder.parent == tmp_path
         assert folder.name.startswith("tried-")
@@ -59,7 +63,7 @@ def test_a_folder_is_lent_and_deleted(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_had_is_ended_and_deleted(tmp_path: Path) -> None:
+def test_the_guard_of_a_killed_process_kills_its_children_and_deletes_its_folder(tmp_path: Path) -> None:
     with owner(tmp_path) as (process, folder, guard, child):
         eventually(lambda: len(child.children()) == 2)
         family = [guard, child, *child.children()]
@@ -68,25 +72,22 @@ def test_what_a_killed_process_had_is_ended_and_deleted(tmp_path: Path) -> None:
         assert not folder.exists()
 
 
-def test_what_a_killed_guard_could_not_delete_the_next_start_does(tmp_path: Path) -> None:
+def test_a_folder_left_behind_is_deleted_by_the_next_scratch_of_its_name_once_it_is_unused(tmp_path: Path) -> None:
+    (tmp_path / "tried-notes").mkdir()
     with owner(tmp_path) as (process, folder, guard, child):
+        make_old(folder)
+        with scratch("tried"):
+            assert folder.exists()  # in use
+        os.utime(folder / MARK)
         guard.kill()
         process.kill()
         process.wait()
         os.killpg(child.pid, signal.SIGKILL)
         with scratch("tried"):
-            assert folder.exists()  # so young that its owner may not have locked it yet
-        os.utime(folder / MARK, (time.time() - 3600,) * 2)
+            assert folder.exists()  # so new that its owner may not have locked it yet
+        make_old(folder)
         with scratch("other"):
             assert folder.exists()
         with scratch("tried"):
             assert not folder.exists()
-
-
-def test_what_is_in_use_or_was_not_made_here_stays(tmp_path: Path) -> None:
-    (tmp_path / "tried-notes").mkdir()
-    with owner(tmp_path) as (_, folder, _, _):
-        os.utime(folder / MARK, (time.time() - 3600,) * 2)
-        with scratch("tried"):
-            assert folder.exists()
-    assert (tmp_path / "tried-notes").exists()
+    assert (tmp_path / "tried-notes").exists()  # not created by scratch
