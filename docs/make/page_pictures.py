@@ -1,4 +1,4 @@
-"""Make the pictures of the page in docs: what a browser shows of a clip and of an animation."""
+"""Make the pictures of the page in docs: screenshots of a clip and of an animation."""
 
 import argparse
 import io
@@ -12,11 +12,11 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from local import system
+from local import ROOT, system
 
-PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
+PICTURES = ROOT / "docs" / "pictures"
 VIEW_PX = {"width": 1280, "height": 960}
-PATIENCE_MS = 3_600_000  # an animation takes a minute, or on a busy machine a quarter of an hour
+TIMEOUT_MS = 3_600_000  # an animation takes a minute, or a quarter of an hour on a busy machine
 CLIP = {"prompt_a": "funky synth solo", "prompt_b": "slow church bells", "alpha": "0.25"}
 ANIMATION = {
     "animation_prompts": "0: a sunset over the sea | 34: snowy mountains | 67: a night sky with stars",
@@ -29,18 +29,20 @@ FRAME_S = 4.0  # into the animation
 
 
 def main() -> None:
-    """Run the system, or use the one whose link the command line gives, and write both pictures."""
-    parser = argparse.ArgumentParser(prog="script/page-pictures", description="Make the pictures of the page in docs.")
-    parser.add_argument("--link", help="of a running script/serve, as it prints it (default: run one)")
+    """Run the system, or use the one that --link names, and write both pictures."""
+    parser = argparse.ArgumentParser(
+        prog="script/make page-pictures", description="Make the pictures of the page in docs."
+    )
+    parser.add_argument("--link", help="the link that a running script/serve printed (default: run one)")
     link = parser.parse_args().link
     chromium = shutil.which("chromium")
     if chromium is None:
-        sys.exit("script/page-pictures: needs Chromium: apt-get install chromium")
+        sys.exit("script/make page-pictures needs Chromium: apt-get install chromium")
     with served(link) as address, sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu"]
         with playwright.chromium.launch(executable_path=chromium, args=options) as browser:
             page = browser.new_page(viewport=VIEW_PX)  # type: ignore[arg-type]
-            page.set_default_timeout(PATIENCE_MS)
+            page.set_default_timeout(TIMEOUT_MS)
             page.goto(address)
             page.locator("form .fields").wait_for()
             run(page, CLIP)
@@ -55,13 +57,13 @@ def main() -> None:
             page.locator(".film .curve").first.wait_for()
             page.evaluate(f"document.querySelector('.film video').currentTime = {FRAME_S}")
             until(page, "document.querySelector('.film video').readyState >= 3")
-            page.wait_for_timeout(1000)  # its controls fade
+            page.wait_for_timeout(1000)  # until its controls have faded
             save(page, "page-deforum.png")
 
 
 @contextmanager
 def served(link: str | None) -> Iterator[str]:
-    """Give the link to the page of a system, which runs for as long."""
+    """Yield a link to the page: the given one, or that of a system which runs within the block."""
     if link:
         yield link
         return
@@ -81,13 +83,13 @@ def run(page: Page, inputs: dict[str, str]) -> None:
 
 
 def until(page: Page, condition: str) -> None:
-    """Return when an expression in the page is true."""
+    """Return once a JavaScript expression is true in the page."""
     while not page.evaluate(condition):
         page.wait_for_timeout(50)
 
 
 def save(page: Page, name: str) -> None:
-    """Write what the browser shows."""
+    """Write a screenshot."""
     page.evaluate("document.activeElement.blur()")
     with Image.open(io.BytesIO(page.screenshot())) as picture:
         picture.convert("RGB").save(PICTURES / name, optimize=True)

@@ -1,6 +1,5 @@
-"""Make the README's examples: spectrograms and their sound, a strip of an animation's frames and the animation."""
+"""Make the README's examples: spectrograms with their sounds, and an animation as a strip of frames and as a GIF."""
 
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -9,7 +8,8 @@ import av
 import soundfile
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+from local import ROOT
+
 PICTURES = ROOT / "docs" / "pictures"
 SEED = 1
 CLIPS = {  # name -> inputs
@@ -47,14 +47,14 @@ def main() -> None:
 
 
 def predict(model: str, folder: Path, *inputs: str) -> None:
-    """Run script/predict with these inputs and the small model, so that the same examples come out."""
+    """Run script/predict with these inputs and a fixed seed, so that the examples stay the same."""
     options = [word for assignment in inputs for word in ("-i", assignment)]
     command = [str(ROOT / "script" / "predict"), model, *options, "--seed", str(SEED), "-o", str(folder)]
-    subprocess.run(command, check=True, env={**os.environ, "WEIGHTS": "small"})
+    subprocess.run(command, check=True)
 
 
 def row(pictures: list[Image.Image], side_px: int) -> Image.Image:
-    """Return square pictures side by side, each `side_px` wide."""
+    """Return square pictures next to each other, each `side_px` wide."""
     joined = Image.new("RGB", (side_px * len(pictures), side_px))
     for place, picture in enumerate(pictures):
         joined.paste(shrunk(picture, side_px), (side_px * place, 0))
@@ -62,7 +62,7 @@ def row(pictures: list[Image.Image], side_px: int) -> Image.Image:
 
 
 def shrunk(picture: Image.Image, side_px: int) -> Image.Image:
-    """Return a square picture at a smaller size."""
+    """Return a square picture scaled down to `side_px`."""
     return picture.resize((side_px, side_px), Image.Resampling.LANCZOS)
 
 

@@ -1,12 +1,13 @@
-"""Write the tables of inputs in docs/ from the schemas: `script/tables`."""
+"""Write the tables of inputs in docs/ from the schemas: `script/make tables`."""
 
 import re
 from pathlib import Path
 
-from local.inputs import MODELS, ROOT, Input, inputs_of
+from local import ROOT
+from local.inputs import MODELS, Input, inputs_of
 
-BEGIN, END = "<!-- inputs: script/tables writes this -->", "<!-- /inputs -->"
-HEAD = ["| input | takes | default | description |", "| --- | --- | --- | --- |"]
+BEGIN, END = "<!-- inputs: written by script/make tables -->", "<!-- /inputs -->"
+HEAD = ["| input | values | default | description |", "| --- | --- | --- | --- |"]
 
 
 def main() -> None:
@@ -22,28 +23,28 @@ def page_of(model: str) -> Path:
 
 
 def with_table(text: str, table: str) -> str:
-    """Return a page's text with `table` between the marks.
+    """Return the text of a page with `table` between its markers.
 
     Raises:
-        ValueError: the page has no such marks, or several.
+        ValueError: the page doesn't have exactly one pair of markers.
     """
     place = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     replaced, count = place.subn(lambda _: f"{BEGIN}\n{table}\n{END}", text)
     if count != 1:
-        raise ValueError(f"the page has {count} places for a table, but must have one, between {BEGIN} and {END}")
+        raise ValueError(f"the page has {count} places for a table instead of one between {BEGIN} and {END}")
     return replaced
 
 
 def table(model: str) -> str:
-    """Return the inputs of `model` as a Markdown table, in the order of its predictor."""
+    """Return the inputs of `model` as a Markdown table, in the predictor's order."""
     return "\n".join([*HEAD, *map(row, inputs_of(model).values())])
 
 
 def row(one: Input) -> str:
-    """Return one input's row."""
+    """Return the row of one input."""
     takes = ", ".join(f"`{choice}`" for choice in one.choices) or one.allowed
     default = "" if one.default is None else f"`{one.default}`"
-    # What Cog writes where a list of choices has no description says nothing.
+    # Cog's description of a list of choices that has none of its own.
     description = "" if one.description == "An enumeration." else one.description.replace("|", "\\|")
     return f"| `{one.name}` | {takes} | {default} | {description} |"
 

@@ -1,4 +1,4 @@
-"""What the pages say of files, inputs and versions is so."""
+"""The documentation agrees with the files, inputs and versions that it describes."""
 
 import json
 import re
@@ -9,17 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from docs.make.tables import page_of, table, with_table
 from lib.animation.operations import FUNCTIONS, VARIABLES
+from local import ROOT, version
 from local.inputs import MODELS
-from local.tables import page_of, table, with_table
-from local.version import version
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 LISTING = ["git", "ls-files", "*.md"]
 NAMES = subprocess.check_output(LISTING, cwd=ROOT, text=True).splitlines()
 PAGES = sorted(ROOT / name for name in NAMES if (ROOT / name).is_file())
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-# The README's first screen: what a browser shows of it before one scrolls, some 20 lines of text and the picture.
+# What a browser shows of the README without scrolling: some 20 lines of text and the picture.
 FIRST_SCREEN_LINES = 22
 
 
@@ -28,32 +27,30 @@ def text_of(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the headings of a page as they are linked to."""
+    """Return the anchors of a page's headings."""
     headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_table_of_inputs_is_the_schemas(model: str) -> None:
+def test_the_table_of_inputs_agrees_with_the_schema(model: str) -> None:
     page = text_of(page_of(model))
-    assert page == with_table(page, table(model)), "script/tables writes it"
+    assert page == with_table(page, table(model)), "run script/make tables"
     assert len(table(model).splitlines()) > 5
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_links_to_is_there(page: Path) -> None:
+def test_the_links_of_a_page_have_targets(page: Path) -> None:
     for target in LINK.findall(text_of(page)):
         if target.startswith(("https://", "http://", "mailto:")):
             continue
-        if target.endswith("gateway.md") and not (ROOT / "gateway").exists():
-            continue  # it comes with the gateway
         path, _, anchor = target.partition("#")
         linked = page.parent / path if path else page
         assert linked.exists(), f"{page.name} links to {target}"
         assert not anchor or anchor in anchors(linked), f"{page.name} links to {target}"
 
 
-def test_the_first_screen_says_what_it_is_shows_it_and_starts_it() -> None:
+def test_the_first_screen_has_a_picture_and_the_two_commands() -> None:
     screen = "\n".join(text_of(ROOT / "README.md").splitlines()[:FIRST_SCREEN_LINES])
     assert "](docs/pictures/" in screen
     for model in MODELS:
@@ -62,7 +59,7 @@ def test_the_first_screen_says_what_it_is_shows_it_and_starts_it() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_has_to_copy_can_be_read(page: Path) -> None:
+def test_code_blocks_are_well_formed(page: Path) -> None:
     for language, block in re.findall(r"^```(sh|yaml|json)\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL):
         if language == "sh":
             subprocess.run(["/bin/bash", "-n"], input=block, text=True, check=True)
@@ -72,29 +69,29 @@ def test_what_a_page_has_to_copy_can_be_read(page: Path) -> None:
             json.loads(block)
 
 
-def test_the_page_of_deforum_names_what_expressions_know() -> None:
+def test_the_page_of_deforum_lists_every_variable_and_function_of_expressions() -> None:
     known = text_of(page_of("deforum")).partition("Expressions know:")[2].partition("##")[0]
     written = set(re.findall(r"[a-z_][a-z_0-9]*", " ".join(re.findall(r"`([^`]+)`", known))))
     assert written - {"condition", "a", "b"} == {*VARIABLES, *FUNCTIONS}
 
 
-def test_every_script_has_its_line() -> None:
+def test_every_script_is_listed() -> None:
     listed = set(re.findall(r"^\| `script/([\w-]+)", text_of(ROOT / "script" / "README.md"), re.MULTILINE))
     assert listed == {path.name for path in (ROOT / "script").iterdir() if path.suffix != ".md"}
 
 
-def test_the_version_is_that_of_the_newest_release() -> None:
+def test_the_version_is_the_newest_release_in_the_changelog() -> None:
     released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", text_of(ROOT / "CHANGELOG.md"), re.MULTILINE)
     assert released[0] == version()
 
 
-def test_a_script_reports_the_version() -> None:
+def test_scripts_report_the_version() -> None:
     for program in ("local.predict", "local.serve"):
         command = [sys.executable, "-m", program, "--version"]
         assert subprocess.check_output(command, cwd=ROOT, text=True).strip() == version()
 
 
-def test_continuous_integration_runs_the_projects_own_script() -> None:
+def test_continuous_integration_runs_only_the_projects_own_script() -> None:
     (workflow,) = (ROOT / ".github" / "workflows").iterdir()
     jobs = yaml.safe_load(text_of(workflow))["jobs"]
     assert [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step] == [".ci/run"]
