@@ -1,7 +1,7 @@
-"""Measure a cold start: the time from starting a server's process until it takes predictions.
+"""Measure a cold start: the time from starting a server's process until it accepts predictions.
 
-Run: script/bench cold_start [--write] [--weights DIR] [--repeats N]. The full-size weights, random ones of 2.1 GB,
-are saved to DIR if they are not there yet; it is a temporary folder unless given.
+Run: script/bench cold_start [--write] [--weights DIR] [--repeats N]. It creates random full-size weights of 2.1 GB
+in DIR, or in a temporary folder.
 """
 
 import argparse
@@ -20,11 +20,11 @@ import psutil
 
 from bench import full_size, report
 from lib.weights import SMALL
-from local.serve import started
+from local.serve import started, wait_until_ready
 
 MODEL = "deforum"
 WEIGHTS = {"full": "full, files in memory", "disk": "full, files on disk", "small": "small"}
-# What a server's worker does until it is ready, each part on its own in a fresh process; {folder} is of the weights.
+# What a server's worker does until it is ready, stage by stage in a process of its own; {folder} has the weights.
 STAGES = """
 import json, time
 from pathlib import Path
@@ -39,7 +39,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 lap("import the models' classes")
 import predict_{model}
-lap("import the predictor and what else it needs")
+lap("import the predictor and the rest")
 predict_{model}.load(Path({folder!r}))
 lap("load the weights")
 print(json.dumps(laps))
@@ -47,11 +47,11 @@ print(json.dumps(laps))
 
 
 def start(environment: Mapping[str, str]) -> dict[str, float]:
-    """Start a server, wait until it is ready, and return what that took of time, CPU and memory, children included."""
+    """Start a server, and return the time, the CPU time and the memory until it is ready, children included."""
     with tempfile.TemporaryFile() as log:
         start_s = time.perf_counter()
         with started(MODEL, environment=environment, log=log) as server:
-            server.wait_until_ready()
+            wait_until_ready(server.url, server.process)
             ready_s = time.perf_counter() - start_s
             family = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
             times = [process.cpu_times() for process in family]
@@ -66,10 +66,10 @@ def start(environment: Mapping[str, str]) -> dict[str, float]:
 
 
 def put_in_memory(folder: Path, wanted: bool) -> None:
-    """Read a folder's files into the kernel's cache, or drop them from it, as after a reboot."""
+    """Read a folder's files into the kernel's cache, or drop them from it as a reboot does."""
     for path in folder.rglob("*.*"):
         with path.open("rb") as file:
-            os.fsync(file.fileno())  # what is not yet written can't be dropped
+            os.fsync(file.fileno())  # unwritten data can't be dropped
             if not wanted:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             while wanted and file.read(2**24):
@@ -77,7 +77,7 @@ def put_in_memory(folder: Path, wanted: bool) -> None:
 
 
 def stages(folder: Path) -> dict[str, float]:
-    """Return the seconds of the parts of a start, as a process of its own has them."""
+    """Return the seconds of each stage of a start, measured in a process of its own."""
     code = STAGES.format(model=MODEL, folder=str(folder))
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seconds: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
@@ -85,7 +85,7 @@ def stages(folder: Path) -> dict[str, float]:
 
 
 def median(runs: list[dict[str, float]]) -> dict[str, float]:
-    """Return the medians of what several runs measured."""
+    """Return the medians of several runs."""
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
@@ -93,9 +93,9 @@ def main() -> None:
     """Measure, print, and on request write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
-    parser.add_argument("--weights", type=Path, help="a folder for the full-size weights (default: a temporary one)")
+    parser.add_argument("--weights", type=Path, help="a folder for the full-size weights (default: temporary)")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--small", action="store_true", help="without the full-size weights, for a trial")
+    parser.add_argument("--small", action="store_true", help="for a trial: only the small weights")
     arguments = parser.parse_args()
 
     with contextlib.ExitStack() as stack:
@@ -112,7 +112,7 @@ def main() -> None:
             folder = SMALL / MODEL
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
         laps = []
-        for _ in range(arguments.repeats):  # in turns, so that noise hits them alike
+        for _ in range(arguments.repeats):  # in turns, so that noise affects all alike
             for name, environment in cases.items():
                 if name != "small":
                     put_in_memory(folder, name == "full")
@@ -132,18 +132,18 @@ def main() -> None:
         ]
         for name, values in medians.items()
     ]
-    header = ["weights", "until ready", "CPU, user", "CPU, system", "peak, files included", "its own when ready"]
+    header = ["weights", "until ready", "CPU, user", "CPU, system", "peak, files included", "own when ready"]
     stage_rows = [[name, f"{seconds:.2f} s"] for name, seconds in median(laps).items()]
     text = f"""## Cold start
 
-From starting the server's process until it takes predictions, {MODEL}; medians of {arguments.repeats};
+From starting the server's process until it accepts predictions, {MODEL}; medians of {arguments.repeats};
 {report.machine()}.
-Memory is the worker's: its peak with the pages of the weights' files, which the kernel takes back when it needs them,
-and what is its own when it is ready.
+Memory is that of the worker: its peak including the pages of the weights' files, which the kernel can reclaim, and its
+own memory when it is ready.
 
 {report.markdown_table(header, rows)}
 
-The parts of it, in a process of its own, weights in memory:
+The stages, in a process of their own, weights in memory:
 
 {report.markdown_table(["", "time"], stage_rows)}
 """

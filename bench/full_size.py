@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x at its full size with random weights: a model's speed does not depend on their values."""
+"""Stable Diffusion 1.x at full size with random weights, since the speed of a model doesn't depend on their values."""
 
 import shutil
 from collections.abc import Iterator
@@ -25,19 +25,19 @@ def build(device: torch.device, dtype: torch.dtype, *, packed: bool | None = Non
 
 
 def unet(device: torch.device, dtype: torch.dtype) -> Any:
-    """Return the UNet alone, plain and contiguous; its weights are those that `build` gives it."""
+    """Return the UNet alone, plain and contiguous, with the same weights as in `build`."""
     with torch.device("meta"):
         part = _unet()
     return _filled(part, device, dtype).requires_grad_(False).eval()
 
 
 def cast(part: Any, dtype: torch.dtype, memory_format: torch.memory_format | None = None) -> Any:
-    """Change the type of a part in place, without the warning that diffusers' own `to` gives for every model."""
+    """Change the type of a part in place, without the warning of diffusers' own `to`."""
     return torch.nn.Module.to(part, dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]
 
 
 def save(folder: Path) -> None:
-    """Write the model to `folder` in hub layout, as safetensors in float16, 2.1 GB."""
+    """Write the model to `folder` in the hub's layout, as safetensors in float16 (2.1 GB)."""
     shutil.copytree(TOKENIZER, folder / "tokenizer")
     for name, part in _empty_parts(_tokenizer()):
         _filled(part, torch.device("cpu"), torch.float16).save_pretrained(folder / name, variant="fp16")
@@ -48,7 +48,7 @@ def _tokenizer() -> Any:
 
 
 def _empty_parts(tokenizer: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each part by name, on the meta device: one at a time, so that it can be dropped."""
+    """Yield each part by name on the meta device, one at a time to save memory."""
     for name, made in {"text_encoder": lambda: _text_encoder(tokenizer), "vae": _vae, "unet": _unet}.items():
         with torch.device("meta"):
             part = made()
@@ -90,7 +90,7 @@ def _unet() -> Any:
 
 @torch.no_grad()
 def _filled(part: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """Give a part on the meta device memory and values, such that its activations stay near 1 in every type."""
+    """Fill a part on the meta device with values that keep its activations near 1 in every type."""
     part = cast(part, dtype).to_empty(device=device)
     source = torch.Generator(device).manual_seed(0)
     for name, parameter in part.named_parameters():

@@ -1,4 +1,4 @@
-"""What the benches ask of deforum: every motion, the slowest colours, and frames enough for both prompts."""
+"""The inputs of deforum in benches: every motion, the slowest colours, and frames enough for both prompts."""
 
 from typing import Any
 

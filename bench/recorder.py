@@ -1,4 +1,4 @@
-"""A run's calls of UNet and VAE: what it would take if nothing were around them."""
+"""The calls of UNet and VAE within a run: the time that a run would take without overhead."""
 
 import functools
 import statistics
@@ -14,7 +14,7 @@ from lib.diffusion.models import Models
 
 
 class Recorder:
-    """Models that note every call of their UNet and VAE, with its arguments and its seconds."""
+    """Models that record every call of their UNet and VAE, with its arguments and its seconds."""
 
     def __init__(self, models: Models) -> None:
         self.models = replace(models, unet=_Part(models.unet, self), vae=_Part(models.vae, self))
@@ -26,7 +26,7 @@ class Recorder:
         self.seconds = 0.0
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a function, and note it."""
+        """Call a function and record the call."""
         self.calls.append(functools.partial(function, *args, **kwargs))
         start_s = time.perf_counter()
         result = function(*args, **kwargs)
@@ -35,9 +35,9 @@ class Recorder:
 
     @torch.inference_mode()
     def floor_s(self) -> float:
-        """Return the seconds of the calls: on a CPU what they took, on CUDA what they take again, all in one go.
+        """Return the seconds of the calls: on a CPU as measured, on CUDA by repeating all of them at once.
 
-        To time a call on CUDA, the host would have to wait for it, which the loop never does.
+        Timing a single call on CUDA would make the host wait for it, which the loop never does.
         """
         device = self.models.device
         if device.type == "cpu":
@@ -50,7 +50,7 @@ class Recorder:
 
 
 class _Part:
-    """A UNet or a VAE whose calls a recorder notes."""
+    """A UNet or a VAE whose calls are recorded."""
 
     def __init__(self, part: Any, recorder: Recorder) -> None:
         self._part, self._recorder = part, recorder
@@ -70,7 +70,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class Measured:
-    """The seconds of some whole runs, each with those of its model's calls alone."""
+    """The seconds of some whole runs, and of the model's calls within each."""
 
     evaluations: int
     runs: Sequence[tuple[float, float]]
@@ -82,10 +82,10 @@ class Measured:
 
     @property
     def floor_s(self) -> float:
-        """The median of the calls alone."""
+        """The median of the calls."""
         return statistics.median(floor for _, floor in self.runs)
 
     @property
     def over_floor(self) -> float:
-        """How many times as long as its calls alone a run takes."""
+        """The median of the ratio of a run to its calls."""
         return statistics.median(whole / floor for whole, floor in self.runs)

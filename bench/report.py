@@ -1,4 +1,4 @@
-"""What every bench needs: medians, the machine, a table, its section of RESULTS.md, and a line for scripts."""
+"""What every bench needs: medians, the machine, tables, its section of RESULTS.md, and a line for scripts."""
 
 import datetime
 import os
@@ -17,7 +17,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def median_seconds(calls: Sequence[Callable[[T], object]], inputs: Iterable[T]) -> list[float]:
-    """Time each call on each input and return each call's median; they take turns, so that noise hits them alike."""
+    """Time each call on each input and return each call's median. They take turns, so that noise affects all alike."""
     times: list[list[float]] = [[] for _ in calls]
     for given in inputs:
         for call, its_times in zip(calls, times, strict=True):
@@ -36,8 +36,8 @@ def machine() -> str:
 
 
 def memory_mb(process: int | str = "self") -> dict[str, float]:
-    """Return the peak of a process's memory, the pages of mapped files included, and what it now has of its own."""
-    # ru_maxrss would begin with the parent's: it survives exec.
+    """Return the peak memory of a process, including the pages of mapped files, and its own memory now."""
+    # ru_maxrss would include the parent's peak, since it survives exec.
     fields = dict(
         re.findall(r"^(VmHWM|RssAnon):\s*(\d+) kB$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
     )
@@ -51,7 +51,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def paragraph(text: str) -> str:
-    """Return text in lines of equal width."""
+    """Wrap text at 120 columns."""
     return textwrap.fill(" ".join(text.split()), 120, break_on_hyphens=False)
 
 
@@ -61,7 +61,7 @@ def key_values(values: Mapping[str, float]) -> str:
 
 
 def write_section(name: str, text: str) -> None:
-    """Put text between the markers of a bench in RESULTS.md; a bench that has none yet comes last."""
+    """Put text between the markers of a bench in RESULTS.md; a new bench is appended."""
     section = f"<!-- {name} -->\n{text.strip()}\n<!-- /{name} -->"
     results = RESULTS.read_text() if RESULTS.exists() else "# Results\n"
     old = re.compile(f"<!-- {re.escape(name)} -->.*?<!-- /{re.escape(name)} -->", re.DOTALL)

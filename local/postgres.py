@@ -207,6 +207,22 @@ def remove(folder: Path) -> None:
     shutil.rmtree(home)
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Create a folder for a cluster in its subfolder `postgres`, for tests and benches, and delete both at the end.
+
+    Its path is short, as a socket needs it, and the server's user can enter it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        if (folder / "postgres").exists():
+            remove(folder / "postgres")
+        shutil.rmtree(folder)
+
+
 def _initialise(cluster: Cluster) -> None:
     """Create the data folder, completely or not at all."""
     unfinished = cluster.home / "data.unfinished"

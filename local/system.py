@@ -7,7 +7,7 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,21 +35,6 @@ class Options:
     database_url: str | None = None  # None: run a PostgreSQL server below `data`
     predictors: Mapping[str, Path] = field(default_factory=dict)  # replace the models' own, for tests and benches
     settings: Mapping[str, str] = field(default_factory=dict)  # more of the gateway's, for tests and benches
-
-
-@dataclass(frozen=True)
-class System:
-    """The running system."""
-
-    url: str
-    token: str
-    supervisor: Supervisor
-    environment: Mapping[str, str]  # the settings of the gateway and the workers
-
-    @property
-    def page(self) -> str:
-        """The link to the page. It carries the token in its fragment, which browsers never send to a server."""
-        return f"{self.url}/#token={self.token}"
 
 
 @dataclass
@@ -101,6 +86,22 @@ class CogServer:
         return Command(f"{self.name}-worker", python("-m", "gateway.work", *arguments), environment)
 
 
+@dataclass(frozen=True)
+class System:
+    """The running system."""
+
+    url: str
+    token: str
+    supervisor: Supervisor
+    servers: Sequence[CogServer]
+    environment: Mapping[str, str]  # the settings of the gateway and the workers
+
+    @property
+    def page(self) -> str:
+        """The link to the page. It carries the token in its fragment, which browsers never send to a server."""
+        return f"{self.url}/#token={self.token}"
+
+
 @contextmanager
 def running(options: Options, say: Callable[[str], None] = print) -> Iterator[System]:
     """Run the system within a block, which begins when the system is ready.
@@ -139,7 +140,7 @@ def running(options: Options, say: Callable[[str], None] = print) -> Iterator[Sy
             wait_until_ready(server, supervisor)
         url = f"http://{_reachable(options.host)}:{port}"
         _wait_until_answered(url, supervisor)
-        yield System(url, token, supervisor, environment)
+        yield System(url, token, supervisor, servers, environment)
 
 
 def wait_until_ready(server: CogServer, supervisor: Supervisor) -> None:

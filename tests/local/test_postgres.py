@@ -1,11 +1,9 @@
 """PostgreSQL from the wheel as a child process."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,18 +13,13 @@ import pytest
 
 from local import ROOT, postgres
 from local.processes import StartError
-from tests.local.waiting import eventually, is_alive
+from tests.waiting import eventually, is_alive
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Create a folder with a short path that every user can enter."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    folder.chmod(0o711)
-    yield folder
-    if (folder / "postgres").exists():
-        postgres.remove(folder / "postgres")
-    shutil.rmtree(folder)
+    with postgres.temporary_folder() as folder:
+        yield folder
 
 
 def value(url: str, query: str) -> object:

@@ -15,7 +15,7 @@ import pytest
 
 from local import ROOT
 from local.processes import MARK, scratch
-from tests.local.waiting import eventually, is_alive
+from tests.waiting import eventually, is_alive
 
 PROGRAM = """
 import subprocess, time

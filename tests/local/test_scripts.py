@@ -19,7 +19,7 @@ from lib.errors import UserError
 from local import ROOT
 from local.inputs import MODELS, inputs_of
 from local.predict import make, save
-from tests.local.waiting import HANG_S
+from tests.waiting import HANG_S
 
 QUICK = ("-i", "num_inference_steps=2")
 CLIP_BYTES = 450_000

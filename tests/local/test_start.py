@@ -1,9 +1,7 @@
 """How script/serve starts the whole system, and its messages when it can't; no model is loaded here."""
 
-import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,15 +14,8 @@ from local.processes import StartError
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[postgres.Cluster]:
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    folder.chmod(0o711)
-    try:
-        with postgres.started(folder / "postgres", fsync="off") as cluster:
-            yield cluster
-    finally:
-        if (folder / "postgres").exists():
-            postgres.remove(folder / "postgres")
-        shutil.rmtree(folder)
+    with postgres.temporary_folder() as folder, postgres.started(folder / "postgres", fsync="off") as cluster:
+        yield cluster
 
 
 def test_it_uses_an_existing_database(cluster: postgres.Cluster, tmp_path: Path) -> None:

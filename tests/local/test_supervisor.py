@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from local.supervisor import Command, Supervisor
-from tests.local.waiting import HANG_S, eventually
+from tests.waiting import HANG_S, eventually
 
 
 def until(supervisor: Supervisor, there: Callable[[], bool]) -> None:

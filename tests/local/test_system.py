@@ -16,7 +16,7 @@ import pytest
 from local import postgres, system
 from local.processes import StartError
 from tests.gateway.processes import RIFFUSION_VERSION, ROOT, Token, answers
-from tests.local.waiting import HANG_S, eventually
+from tests.waiting import HANG_S, eventually
 
 T = TypeVar("T")
 RIFFUSION = "riffusion/riffusion"

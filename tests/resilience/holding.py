@@ -1,7 +1,7 @@
-"""Hold what a sweep holds for some milliseconds, and a prediction's row, until the host is lost: its worst moment.
+"""Hold the locks that a sweep holds for some milliseconds, and the row of a prediction, until the host is lost.
 
-python -m bench.drill.holding SERVER, on a host, with the settings of a worker. When it holds both it says which
-prediction that is; the worker beside that server can't end it then.
+Run on a host as `python -m tests.resilience.holding SERVER`, with the settings of a worker. It prints the id of the
+prediction once it holds both; the worker of that server then can't end the prediction.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ RUNNING = "select id from predictions where server = %s and status = 'processing
 
 
 async def hold(server: str) -> None:
-    """Take both, as the program takes them, and let them go only with the connection."""
+    """Take both locks as the gateway does, and release them only with the connection."""
     async with await psycopg.AsyncConnection.connect(conninfo(settings().database_url)) as connection:
         await connection.execute("select pg_advisory_xact_lock(%s)", (SWEEP_LOCK,))
         while (row := await (await connection.execute(RUNNING, (server,))).fetchone()) is None:

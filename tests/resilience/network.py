@@ -1,4 +1,4 @@
-"""Hosts on one machine: network namespaces with an address each, on one switch whose links can be cut."""
+"""Hosts on one machine: network namespaces with an address each, on one switch whose cables can be cut."""
 
 import os
 import signal
@@ -7,15 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 
 PREFIX = "10.77.0"
-OURS = f"{PREFIX}.1"  # where the drill itself stands: its clients and the receiver of webhooks
+OURS = f"{PREFIX}.1"  # the address of the test itself: its clients and its receiver of webhooks
 SWITCH = "switch"
 
 
 class Network:
-    """A switch with hosts on it, in this process's own network namespace, with which all of it goes."""
+    """A switch with hosts, in this process's own network namespace; all of it disappears with that."""
 
     def __init__(self) -> None:
-        # `ip netns` keeps its names in /run: in a file system of our own they are gone with it.
+        # `ip netns` keeps its names in /run; in a file system of our own they disappear with it.
         _run("mount", "-t", "tmpfs", "none", "/run")
         _run("ip", "link", "set", "dev", "lo", "up")
         _run("ip", "link", "add", "name", SWITCH, "type", "bridge")
@@ -23,7 +23,7 @@ class Network:
         _run("ip", "link", "set", "dev", SWITCH, "up")
 
     def add(self, name: str, address: str) -> None:
-        """Add a host. Its end of the cable is eth0, the switch's is named like the host."""
+        """Add a host. Its end of the cable is called eth0; the end at the switch has the name of the host."""
         _run("ip", "netns", "add", name)
         _run("ip", "link", "add", "name", name, "type", "veth", "peer", "name", "eth0", "netns", name)
         _run("ip", "link", "set", "dev", name, "master", SWITCH, "up")
@@ -32,21 +32,21 @@ class Network:
             _run("ip", "-n", name, "link", "set", "dev", device, "up")
 
     def cut(self, name: str) -> None:
-        """Pull a host's cable: what either side sends is lost, and nobody is told."""
+        """Unplug the cable of a host: what either side sends is lost without notice."""
         _run("ip", "link", "set", "dev", name, "down")
 
-    def mend(self, name: str) -> None:
-        """Plug it in again."""
+    def repair(self, name: str) -> None:
+        """Plug the cable in again."""
         _run("ip", "link", "set", "dev", name, "up")
 
     def kill(self, name: str) -> None:
-        """Kill all that runs on a host."""
+        """Kill all processes of a host."""
         for pid in _run("ip", "netns", "pids", name).split():
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
 
     def remove(self, name: str) -> None:
-        """Take a host away with its cable, and whatever its kernel still wanted to send."""
+        """Remove a host with its cable, and whatever its kernel still wanted to send."""
         _run("ip", "netns", "delete", name)
 
 
@@ -56,7 +56,7 @@ def on(host: str, command: list[str]) -> list[str]:
 
 
 def small_disk(folder: Path, kib: int) -> None:
-    """Mount an empty disk of so many KiB at a folder."""
+    """Mount an empty disk of this many KiB."""
     folder.mkdir()
     _run("mount", "-t", "tmpfs", "-o", f"size={kib}k,mode=0755", "none", str(folder))
 

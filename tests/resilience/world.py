@@ -1,72 +1,131 @@
-"""Run this program in a world of its own: its processes, its network and its mounts end with it, however it ends."""
+"""A world of its own for a site, whose network, mounts and processes end together, however it ends.
 
+`python -m tests.resilience.world FOLDER LOGS` runs in it. It reads names of faults from stdin, and prints what each
+caused as a line of JSON.
+"""
+
+import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 
 import psutil
 
-from local.children import ends_with_parent
+from local import ROOT
+from local.processes import ends_with_parent
 from local.supervisor import python
+from tests.gateway.receiver import Receiver, receiving
+from tests.resilience.clients import Clients
+from tests.resilience.faults import FAULTS, Drill
+from tests.resilience.judge import Evidence, judge, unfinished
+from tests.resilience.network import OURS
+from tests.resilience.site import Site, running
 
-# A new process table too: when its first process ends, the kernel kills the rest, and network and mounts go with them.
-WORLD = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-PROGRAMS = {"unshare": "util-linux", "setpriv": "util-linux", "mount": "mount", "ip": "iproute2"}
-TIDY_S = 20
+# It has its own process table: when its first process ends, the kernel kills the rest and removes network and mounts.
+UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+PROGRAMS = ("unshare", "setpriv", "mount", "ip", "cc")
+MODELS = 3
+CLIENTS = 6
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a fault caused."""
+
+    created: int
+    problems: list[str]
+    seconds: dict[str, float]
 
 
 def missing() -> str | None:
-    """Say in a sentence what this machine lacks for a drill; None: nothing."""
-    if sys.platform != "linux":
-        return "The drill needs Linux: its hosts are network namespaces."
-    if os.geteuid() != 0:
-        return "The drill needs root: it makes network namespaces and mounts, and removes them at its end."
-    for program, package in PROGRAMS.items():
-        if shutil.which(program) is None:
-            return f"The drill needs the program `{program}`: apt-get install {package}"
-    tried = subprocess.run(
-        [*WORLD, "ip", "link", "add", "name", "probe", "type", "bridge"], capture_output=True, text=True, check=False
+    """Return why this machine can't run a site, or None if it can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "the hosts are network namespaces of Linux, which only root may create"
+    if absent := [program for program in PROGRAMS if shutil.which(program) is None]:
+        return f"needs the programs {', '.join(absent)} (util-linux, mount, iproute2, gcc with libc6-dev)"
+    command = [*UNSHARE, "ip", "link", "add", "name", "probe", "type", "bridge"]
+    tried = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"this system lets us create no network: {tried.stderr.strip()}" if tried.returncode else None
+
+
+class World:
+    """The outside of a world."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def suffer(self, fault: str) -> Result:
+        """Run one fault in it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{fault}\n")
+        self._process.stdin.flush()
+        return Result(**json.loads(self._process.stdout.readline()))
+
+
+@contextmanager
+def created(logs: Path) -> Iterator[World]:
+    """Run a world within the block; its hosts log to `logs`."""
+    folder = Path(tempfile.mkdtemp(prefix="site-"))  # short, since a socket's path is limited
+    folder.chmod(0o711)  # for the user that PostgreSQL runs as
+    command = [*UNSHARE, *python("-m", "tests.resilience.world", str(folder), str(logs))]
+    process = subprocess.Popen(
+        command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=ends_with_parent()
     )
-    if tried.returncode:
-        return f"This system lends the drill no network of its own: {tried.stderr.strip()}"
-    return None
-
-
-def run_inside(arguments: Sequence[str]) -> int:
-    """Run `python -m bench.drill --inside FOLDER ARGUMENTS` in a world and a folder of its own; return its status.
-
-    Ctrl-C and SIGTERM end it, and the folder is removed in any case.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="drill-"))
-    folder.chmod(0o711)  # PostgreSQL's user passes through it
-    command = [*WORLD, *python("-m", "bench.drill", "--inside", str(folder), *arguments)]
-    signal.signal(signal.SIGTERM, _end)
-    process = subprocess.Popen(command, preexec_fn=ends_with_parent(signal.SIGKILL))
     try:
-        return process.wait()
-    except KeyboardInterrupt:  # the terminal has told the drill too
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(TIDY_S)
-        return 128 + signal.SIGINT
-    finally:
-        _kill(process)
+        with process:
+            try:
+                yield World(process)
+            finally:
+                for first in psutil.Process(process.pid).children():
+                    first.kill()
+    finally:  # unshare has exited, and it does so after every process in the world
         shutil.rmtree(folder)
 
 
-def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """Kill the world's first process, and return when the kernel has ended all of the world."""
-    if process.poll() is None:
-        for first in psutil.Process(process.pid).children() or [process]:
-            first.kill()
-        process.wait()  # unshare ends when its child has, which is after all others there
+def run(fault: str, site: Site, receiver: Receiver, known: set[str]) -> Result:
+    """Run a fault while clients work, wait until everything has ended, and judge. `known` has earlier problems."""
+    clients = Clients(site.gateways, site.token(), f"{receiver.url}/completed")
+    drill = Drill(site, clients, receiver)
+    clients.start(CLIENTS)
+    try:
+        time.sleep(2)  # until all are at work
+        FAULTS[fault](drill)
+    finally:
+        clients.stop()
+    site.until(lambda: unfinished(site.own_url) == 0)
+    created = [asked.prediction for asked in clients.asked if asked.id]
+    failed = [one for one in created if one["status"] != "succeeded"]
+    problems = [f"{one['id']} {one['status']}: {one['error']}" for one in failed if not _expected(one, drill)]
+    problems += [f"{asked.id or 'a client'} saw no end" for asked in clients.asked if not asked.ended]
+    ids = [one["id"] for one in created]
+    again = site.ask("select count(*) from predictions where id = any(%s) and attempts > 1", ids)
+    problems += [f"{again} predictions ran twice"] if again and not drill.second_attempts else []
+    evidence = Evidence(site.own_url, ids, receiver.deliveries, site.requests(), site.files, site.tend)
+    problems += [problem for problem in judge(evidence) if problem not in known]
+    known.update(problems)
+    return Result(len(created), [*drill.problems, *problems], drill.seconds)
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + signal.SIGTERM)
+def _expected(failed: dict[str, object], drill: Drill) -> bool:
+    return str(failed["error"]).startswith(drill.may_fail_with) if drill.may_fail_with else False
+
+
+def main() -> None:
+    """Run the faults that stdin names."""
+    folder, logs = map(Path, sys.argv[1:])
+    known: set[str] = set()
+    with running(folder, logs, MODELS) as site, receiving(OURS) as receiver:
+        for line in sys.stdin:
+            print(json.dumps(asdict(run(line.strip(), site, receiver, known))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

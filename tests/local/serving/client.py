@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from local.serve import Server
-from tests.local.waiting import HANG_S, POLL_S, eventually
+from tests.waiting import HANG_S, eventually
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def receiving() -> Iterator[Receiver]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         receiver = Receiver(server.server_port)
-        thread = threading.Thread(target=server.serve_forever, args=[POLL_S])
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         try:
             yield receiver

@@ -12,7 +12,7 @@ from PIL import Image
 
 from local import ROOT
 from tests.local.serving.client import Client
-from tests.local.waiting import HANG_S
+from tests.waiting import HANG_S
 
 EXAMPLES = ROOT / "examples" / "cog-server"
 NODE = shutil.which("node") or str(Path(sys.executable).with_name("node"))

@@ -4,7 +4,7 @@ import shutil
 
 from local.serve import health
 from tests.local.serving.client import Client
-from tests.local.waiting import eventually
+from tests.waiting import eventually
 
 
 def check_failure(client: Client, expected: str, **inputs: object) -> None:

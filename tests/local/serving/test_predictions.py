@@ -9,7 +9,7 @@ import pytest
 
 from local.serve import health
 from tests.local.serving.client import Client, Delivery, Receiver
-from tests.local.waiting import eventually
+from tests.waiting import eventually
 
 LONG: dict[str, dict[str, object]] = {  # 15 s and more
     "riffusion": {"num_inference_steps": 1000, "denoising": 1},

@@ -20,7 +20,7 @@ from local import ROOT
 from local.processes import StartError, guarded
 from local.serve import Server, noteworthy, share, started, wait_until_ready
 from tests.local.serving.client import Client, Receiver
-from tests.local.waiting import HANG_S, eventually, is_alive
+from tests.waiting import HANG_S, eventually, is_alive
 
 SERVE = str(ROOT / "script" / "serve")
 PLAIN_PREDICTOR = Path(__file__).with_name("plain_predictor.py")

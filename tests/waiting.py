@@ -8,15 +8,14 @@ import psutil
 
 T = TypeVar("T")
 HANG_S = 600  # after this long something hangs; nothing takes nearly as long, even on a busy machine
-POLL_S = 0.01
 
 
-def eventually(check: Callable[[], T | None]) -> T:
+def eventually(check: Callable[[], T | None], poll_s: float = 0.01) -> T:
     """Call `check` until its result is true, and return it."""
     give_up = time.monotonic() + HANG_S
     while not (result := check()):
         assert time.monotonic() < give_up, f"still {result} after {HANG_S} s"
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
     return result
 
 

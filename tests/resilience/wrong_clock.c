@@ -1,4 +1,4 @@
-/* A host's wrong clock: LD_PRELOAD this, and a process sees the time AHEAD_S seconds ahead; spans stay true. */
+/* A wrong clock, to be loaded with LD_PRELOAD: the time of day is AHEAD_S seconds ahead; durations stay correct. */
 #define _GNU_SOURCE
 #include <sys/syscall.h>
 #include <sys/time.h>
