@@ -1,7 +1,7 @@
-"""Read .dockerignore as Docker does, which is not as git does.
+"""Read .dockerignore as Docker does, which differs from git.
 
-A pattern is rooted; `*` and `?` stop at a slash, `**` does not; a pattern that matches a folder matches all below it; a
-`!` takes back what matched before, below an excluded folder too; the last line that matches decides.
+Patterns are relative to the root. `*` and `?` stop at a slash, `**` doesn't. A pattern that matches a folder matches
+everything below it. A `!` includes what was excluded, even below an excluded folder. The last matching line wins.
 Source: Docker's build context documentation, checked against what its builders send.
 """
 
@@ -14,30 +14,30 @@ WILDCARDS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 @dataclass(frozen=True)
 class Rule:
-    """One line: what it matches, and whether it keeps out or lets in."""
+    """One line: what it matches, and whether it excludes or includes that."""
 
     expression: re.Pattern[str]
-    keeps_out: bool
+    excludes: bool
 
 
 def parse(text: str) -> list[Rule]:
-    """Return the rules of a .dockerignore; brackets and backslashes are refused, for they would need more than this."""
+    """Return the rules of a .dockerignore; brackets and backslashes are not supported."""
     rules = []
     for line in text.splitlines():
         pattern = line.strip()
         if not pattern or line.startswith("#"):
             continue
-        keeps_out = not pattern.startswith("!")
+        excludes = not pattern.startswith("!")
         pattern = pattern.removeprefix("!").strip().strip("/")
-        assert not set(pattern) & set("![]\\"), f"this reader does not know {pattern}"
+        assert not set(pattern) & set("![]\\"), f"unsupported pattern {pattern}"
         tokens = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
         expression = "".join(WILDCARDS.get(token, re.escape(token)) for token in tokens)
-        rules.append(Rule(re.compile(expression), keeps_out))
+        rules.append(Rule(re.compile(expression), excludes))
     return rules
 
 
 def ignored(rules: list[Rule], path: str) -> bool:
-    """Say whether the rules keep `path`, relative and with slashes, out of a build."""
+    """Tell whether the rules exclude a relative path from a build."""
     places = [path, *(str(parent) for parent in PurePosixPath(path).parents if str(parent) != ".")]
-    verdicts = [rule.keeps_out for rule in rules if any(rule.expression.fullmatch(place) for place in places)]
+    verdicts = [rule.excludes for rule in rules if any(rule.expression.fullmatch(place) for place in places)]
     return bool(verdicts) and verdicts[-1]

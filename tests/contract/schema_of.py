@@ -1,4 +1,4 @@
-"""Read a Cog predictor as `cog build` does: by parsing it, without running it."""
+"""Read the schema of a Cog predictor as `cog build` does: by parsing it without running it."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ JSON_TYPES = {"str": "string", "int": "integer", "float": "number"}
 
 
 def input_schemas(path: Path) -> dict[str, Any]:
-    """Return the schemas that Cog's generator makes of the inputs: "Input", and one for each list of choices."""
+    """Return the schemas that Cog generates from the inputs: "Input", and one for each list of choices."""
     schemas: dict[str, Any] = {}
     properties: dict[str, Any] = {}
     schemas["Input"] = {"properties": properties, "title": "Input", "type": "object"}
@@ -40,7 +40,7 @@ def input_schemas(path: Path) -> dict[str, Any]:
 
 
 def output_schema(path: Path) -> dict[str, Any]:
-    """Return the schema that Cog's generator makes of what run() returns."""
+    """Return the schema that Cog generates from the return type of run()."""
     tree = _parse(path)
     returned = ast.unparse(_run_method(tree).returns or ast.Constant(None))
     file = {"format": "uri", "type": "string"}
@@ -83,7 +83,7 @@ def _run_method(tree: ast.Module) -> ast.FunctionDef:
 
 
 def _annotation(node: ast.expr | None) -> tuple[str, bool]:
-    """Return the name of a type and whether it is Optional."""
+    """Return the name of a type, and whether it is Optional."""
     if isinstance(node, ast.Subscript):
         assert ast.unparse(node.value) == "Optional"
         return ast.unparse(node.slice), True

@@ -1,6 +1,6 @@
-"""What a container is built from, as far as it can be checked without building one.
+"""What a container is built from, as far as that can be checked without building one.
 
-Cog ignores keys that it does not know and options in requirements without a word, so each of its rules is held here.
+Cog silently ignores unknown keys, and options in requirements, so these tests check each of its rules.
 """
 
 import ast
@@ -16,22 +16,22 @@ from typing import Any
 import pytest
 import yaml
 
+from local import ROOT
 from tests.contract.dockerignore import ignored, parse
 from tests.contract.schema_of import input_schemas
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIGS = {"riffusion": "cog.yaml", "deforum": "cog.deforum.yaml"}
 KEYS = {"build", "concurrency", "environment", "image", "model", "predict", "run", "train", "weights"}
 BUILD_KEYS = {
     *("cuda", "cudnn", "gpu", "pre_install", "python_packages", "python_requirements", "python_version", "run"),
     *("sdk_version", "system_packages"),
 }
-# What Cog keeps for itself, and refuses in `environment:`.
+# Reserved by Cog, which rejects them in `environment:`.
 RESERVED_NAMES = re.compile(
     "PATH|LD_LIBRARY_PATH|LIBRARY_PATH|PYTHONPATH|PYTHONUNBUFFERED|VIRTUAL_ENV|HF_ENDPOINT|HF_HUB_ENABLE_HF_TRANSFER"
     "|(CUDA|NVIDIA|NV|R8|REPLICATE|PGET|KUBERNETES)_.*"
 )
-NEWEST_TORCH = (2, 11, 0)  # that Cog 0.23.1 has wheels and CUDA versions for
+NEWEST_TORCH = (2, 11, 0)  # for which Cog 0.23.1 knows wheels and CUDA versions
 RULES = parse((ROOT / ".dockerignore").read_text(encoding="utf-8"))
 PINNED = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)==(\d+(?:\.\d+)*)")
 
@@ -46,7 +46,7 @@ def config(model: str) -> dict[str, Any]:
 
 
 def tracked(folder: str) -> list[str]:
-    """Return the files in `folder` that git has or would take."""
+    """Return the files in `folder` that git tracks or would track."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", folder]
     listing = subprocess.check_output(command, cwd=ROOT, text=True).split("\0")
     return [name for name in listing if name and (ROOT / name).is_file()]
@@ -63,24 +63,24 @@ def test_every_model_has_a_config() -> None:
 
 
 @pytest.mark.parametrize("model", CONFIGS)
-def test_a_config_has_only_keys_that_cog_knows(model: str) -> None:
+def test_a_config_has_only_keys_known_to_cog(model: str) -> None:
     assert config(model).keys() <= KEYS
     assert config(model)["build"].keys() <= BUILD_KEYS
 
 
 @pytest.mark.parametrize("model", CONFIGS)
-def test_a_config_builds_what_the_tests_run_on(model: str) -> None:
+def test_a_config_builds_the_environment_of_the_tests(model: str) -> None:
     build = config(model)["build"]
     assert build["python_version"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert build["python_requirements"] == "requirements.txt"
     assert build["gpu"] is True
-    assert "system_packages" not in build  # every wheel brings its own libraries; packages would cost 600 MB
-    assert build["cuda"] == "12.8"  # of its own accord Cog takes 13.0, which needs a driver of 580 or later
+    assert "system_packages" not in build  # wheels include their libraries; packages would cost 600 MB
+    assert build["cuda"] == "12.8"  # by default Cog takes 13.0, which needs driver 580 or later
     assert f"cog=={build['sdk_version']}" in lines("requirements-dev.txt")
 
 
 @pytest.mark.parametrize("model", CONFIGS)
-def test_a_config_runs_a_class_that_is_there(model: str) -> None:
+def test_a_config_runs_an_existing_class(model: str) -> None:
     assert "predict" not in config(model)
     file, name = config(model)["run"].split(":")
     assert file == f"predict_{model}.py"
@@ -102,10 +102,10 @@ def test_a_config_sets_only_variables_that_cog_allows(model: str) -> None:
         assert equals
         assert value
     assert "WEIGHTS=full" in config(model)["environment"]  # a container never falls back to the small model
-    assert "USER=cog" in config(model)["environment"]  # a user id without a name can run it: test_locked_up.py
+    assert "USER=cog" in config(model)["environment"]  # for a user id without a name, see test_locked_up.py
 
 
-def test_scripts_set_what_containers_do() -> None:
+def test_scripts_set_the_same_variables_as_containers() -> None:
     program = f". {ROOT / 'script' / 'env'}; env"
     ended = subprocess.run(
         ["/bin/bash", "-c", program], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
@@ -115,7 +115,7 @@ def test_scripts_set_what_containers_do() -> None:
     assert set(tuned) <= set(ended.stdout.splitlines())
 
 
-def test_the_models_differ_in_name_and_predictor_alone() -> None:
+def test_the_configs_differ_only_in_name_and_predictor() -> None:
     riffusion, deforum = config("riffusion"), config("deforum")
     for key in ("image", "run"):
         assert riffusion.pop(key) != deforum.pop(key)
@@ -124,7 +124,7 @@ def test_the_models_differ_in_name_and_predictor_alone() -> None:
 
 
 def test_requirements_are_flat_pinned_and_without_cog() -> None:
-    """Cog rewrites the file line by line: options, markers and hashes are lost, and it brings cog itself."""
+    """Cog rewrites the file line by line, so options, markers and hashes would be lost, and it adds cog itself."""
     assert [line for line in lines("requirements.txt") if not PINNED.fullmatch(line)] == []
     assert list(pins()) == sorted(pins())
     assert len(pins()) == len(lines("requirements.txt"))
@@ -133,7 +133,7 @@ def test_requirements_are_flat_pinned_and_without_cog() -> None:
     assert pins()["torchaudio"] == pins()["torch"]
 
 
-def test_development_has_what_the_container_has_and_more() -> None:
+def test_development_requires_what_the_container_requires_and_more() -> None:
     of_others, own = lines("requirements-dev.txt")[:2], lines("requirements-dev.txt")[2:]
     assert of_others == ["-r requirements-gateway.txt", "-r requirements.txt"]
     assert [line for line in own if not PINNED.fullmatch(line)] == []
@@ -155,7 +155,7 @@ def test_every_import_is_required() -> None:
         *CONFIGS.values(),
         *(f"predict_{model}.py" for model in CONFIGS),
         "requirements.txt",
-        "weights/riffusion/unet/config.json",  # baked in where they are
+        "weights/riffusion/unet/config.json",  # built into the image if they exist
     ],
 )
 def test_a_build_gets_what_it_needs(path: str) -> None:
@@ -166,14 +166,14 @@ def test_a_build_gets_the_whole_of_lib() -> None:
     assert [path for path in tracked("lib") if ignored(RULES, path)] == []
 
 
-# Files of many kinds that lie about in checkouts; "a" stands for whatever one has.
+# Many kinds of files that checkouts may contain; "a" stands for any name.
 PLANTED = (
     *(".git/HEAD", ".github/workflows/a.yml", ".ci/run", ".cog/openapi_schema.json", ".cog/build/Dockerfile"),
     *(".env", ".env.local", ".envrc", "venv/bin/python", "env/bin/python", ".venv/bin/python", "node_modules/a/a.js"),
     *(".vscode/a.json", ".idea/a.xml", ".DS_Store", "a.swp", ".ruff_cache/a", ".pytest_cache/v/a", ".mypy_cache/a"),
     *("dist/a.whl", "build/a", "a.egg-info/PKG-INFO", "__pycache__/a.pyc", "a.pyc", "answer.json", "a.wav", "id_rsa"),
     *("tests/conftest.py", "bench/RESULTS.md", "docs/deploy/container.md", "out/riffusion/audio.wav", "gateway/app.py"),
-    *("workshop/chance.py", "local/serve.py", "script/predict", "schema/a.json", "examples/a", "deploy/compose.yaml"),
+    *("workshop/a.py", "local/serve.py", "script/predict", "schema/a.json", "examples/a", "deploy/compose.yaml"),
     *("pyproject.toml", "README.md", "a-new-folder/a.py", "a_new_module.py", "predict_riffusion.py.orig", "cog.yaml~"),
     *("lib/__pycache__/a.pyc", "lib/audio/__pycache__/a.pyc", "lib/audio/a.pyc", "lib/.env", "lib/audio/.env.local"),
     *("lib/.idea/a.xml", "lib/.mypy_cache/a", "lib/audio/.ipynb_checkpoints/a.py", "lib/node_modules/a.js"),
@@ -186,17 +186,18 @@ def test_a_build_does_not_get_what_it_does_not_need(path: str) -> None:
     assert ignored(RULES, path)
 
 
-def test_nothing_that_is_tracked_gets_in_but_what_a_container_runs() -> None:
+def test_a_build_gets_only_the_tracked_files_that_a_container_runs() -> None:
     carried = {path.split("/")[0] for path in tracked(".") if not ignored(RULES, path)}
     runs = {"lib", "requirements.txt", *CONFIGS.values(), *(f"predict_{model}.py" for model in CONFIGS)}
     assert carried == runs
 
 
-def test_what_builds_write_is_no_part_of_the_repository() -> None:
+def test_git_ignores_what_builds_write() -> None:
     assert ".cog/" in lines(".gitignore")
 
 
-# What a container does at its start, and then as much of a prediction as shows that every file is there.
+# What a container does at its start, and enough of a prediction to need every file. Both models run in one process,
+# since importing PyTorch takes seconds; each has a predictor and weights of its own.
 PREDICTIONS = {
     "riffusion": """
 output = predictor.run(**{**inputs, "num_inference_steps": 2})
@@ -216,36 +217,34 @@ with torch.inference_mode():
 """,
 }
 PROGRAM = """
-import torch, yaml
-from cog.predictor import load_predictor_from_ref
-from pathlib import Path
 inputs = {inputs}
 predictor = load_predictor_from_ref(yaml.safe_load(Path({config!r}).read_text())["run"])
 predictor.setup()
 {prediction}
 assert predictor.healthcheck()
+assert all(path.stat().st_size > 1000 for path in files)
+"""
+BEGIN = """
+import torch, yaml
+from cog.predictor import load_predictor_from_ref
+from pathlib import Path
 import lib
 assert Path(lib.__file__).parent.parent == Path.cwd()
-assert all(path.stat().st_size > 1000 for path in files)
 """
 
 
-@pytest.fixture(scope="module")
-def container(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with what a build from this checkout would copy, files that git ignores left out."""
-    folder = tmp_path_factory.mktemp("container") / "src"
+def test_a_build_gets_enough_to_predict(tmp_path: Path) -> None:
+    """Files that git ignores are left out of the copy."""
+    source = tmp_path / "src"
     for name in tracked("."):
         if not ignored(RULES, name):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    return folder
-
-
-@pytest.mark.parametrize("model", CONFIGS)
-def test_what_a_build_gets_is_enough_to_predict(container: Path, tmp_path: Path, model: str) -> None:
-    properties = input_schemas(ROOT / f"predict_{model}.py")["Input"]["properties"]
-    inputs = {name: about["default"] for name, about in properties.items()}
-    program = PROGRAM.format(inputs=inputs, config=CONFIGS[model], prediction=PREDICTIONS[model])
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, source / name)
+    program = BEGIN
+    for model, prediction in PREDICTIONS.items():
+        properties = input_schemas(ROOT / f"predict_{model}.py")["Input"]["properties"]
+        inputs = {name: about["default"] for name, about in properties.items()}
+        program += PROGRAM.format(inputs=inputs, config=CONFIGS[model], prediction=prediction)
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": ".",
@@ -255,8 +254,7 @@ def test_what_a_build_gets_is_enough_to_predict(container: Path, tmp_path: Path,
         "OMP_WAIT_POLICY": "passive",
         "TMPDIR": str(tmp_path),
     }
-    run = subprocess.run(
-        [sys.executable, "-c", program], cwd=container, env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert "Weights: the small model" in run.stdout
+    assert all(f"script/weights {model}" in run.stdout for model in CONFIGS)  # the small weights were used

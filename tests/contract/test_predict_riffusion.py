@@ -1,10 +1,13 @@
-"""The predictor of riffusion, called as the server calls it."""
+"""Riffusion's predictor, called as the server calls it."""
 
+import contextlib
 import gc
+import io
 import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Predictor(OwnPredictor):
-    """The predictor, which keeps the metrics that the server would get."""
+    """The predictor, which keeps the metrics that the server would record."""
 
     metrics: dict[str, str | float]
 
@@ -42,9 +45,20 @@ class Predictor(OwnPredictor):
         self.metrics[name] = value
 
 
+@dataclass(frozen=True)
+class Clip:
+    """The files of a run, its metrics and its log."""
+
+    audio: bytes
+    spectrogram: bytes
+    metrics: dict[str, str | float]
+    log: str
+
+
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
     predictor = Predictor()
+    predictor.metrics = {}
     predictor.setup()
     return predictor
 
@@ -55,21 +69,24 @@ def output_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(autouse=True)
-def metrics(predictor: Predictor) -> dict[str, str | float]:
-    metrics: dict[str, str | float] = {}
-    predictor.metrics = metrics
-    return metrics
+@pytest.fixture(scope="module")
+def clip(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clip]:
+    """Make the clip that several tests look at, with a random seed."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as log:
+        patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("clip")))
+        predictor.metrics = {}
+        output = predictor.run(**DEFAULTS)
+        files = Path(output.audio).read_bytes(), Path(output.spectrogram).read_bytes()
+    yield Clip(*files, dict(predictor.metrics), log.getvalue())
 
 
-def test_a_clip_is_a_wav_and_its_spectrogram(predictor: Predictor, output_root: Path) -> None:
-    output = predictor.run(**DEFAULTS)
-    sound, rate = soundfile.read(output.audio)
-    info = soundfile.info(output.audio)
-    assert (info.format, info.subtype, info.channels, rate) == ("WAV", "PCM_16", 1, 44100)
+def test_a_clip_is_a_wav_and_its_spectrogram(clip: Clip) -> None:
+    with soundfile.SoundFile(io.BytesIO(clip.audio)) as file:
+        assert (file.format, file.subtype, file.channels, file.samplerate) == ("WAV", "PCM_16", 1, 44100)
+        sound = file.read()
     assert len(sound) == 225351  # 5.11 s
     assert 20 * np.log10(np.abs(sound).max()) == pytest.approx(-0.1, abs=0.001)
-    with Image.open(output.spectrogram) as picture:
+    with Image.open(io.BytesIO(clip.spectrogram)) as picture:
         assert isinstance(picture, PngImageFile)
         assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (512, 512))
         assert picture.text["prompt_a"] == "funky synth solo"
@@ -80,60 +97,42 @@ def test_a_clip_is_a_wav_and_its_spectrogram(predictor: Predictor, output_root: 
     assert (pixels == pixels[:, :, :1]).all()
 
 
-def test_the_picture_is_lossless(predictor: Predictor, output_root: Path) -> None:
-    output = predictor.run(**{**DEFAULTS, "denoising": 0, "seed_image_id": "agile"})
-    assert np.array_equal(np.array(Image.open(output.spectrogram))[:, :, 0], load("agile"))
+def test_the_metrics_describe_the_run(clip: Clip) -> None:
+    stages = {f"seconds.{stage}" for stage in ("encode", "denoise", "decode", "sound")}
+    assert clip.metrics.keys() == {"seed", "steps", "model", *stages}
+    assert clip.metrics["steps"] == 3
+    assert clip.metrics["model"] == "small"
+
+
+def test_the_seed_is_logged_and_reported_and_gives_the_same_files_again(
+    predictor: Predictor, output_root: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged = re.search(r"^Using seed: (\d+)$", clip.log, re.MULTILINE)
+    assert logged
+    assert clip.metrics["seed"] == int(logged[1])
+    monkeypatch.setenv("RIFFUSION_SEED", logged[1])
+    again = predictor.run(**DEFAULTS)
+    assert Path(again.audio).read_bytes() == clip.audio
+    assert Path(again.spectrogram).read_bytes() == clip.spectrogram
 
 
 @pytest.mark.parametrize("name", MUSICAL_SEEDS)
-def test_without_denoising_one_hears_the_seed(predictor: Predictor, output_root: Path, name: str) -> None:
-    """The clip, analysed again, shows the seed picture within the converter's own error."""
+def test_without_denoising_the_clip_is_the_seed_image(predictor: Predictor, output_root: Path, name: str) -> None:
+    """The picture is the seed image; that of the sound differs from it by little more than the synthesis makes it."""
     output = predictor.run(**{**DEFAULTS, "denoising": 0, "seed_image_id": name})
-    sound, _ = soundfile.read(output.audio, dtype="float32")
     seed = load(name)
+    assert np.array_equal(np.array(Image.open(output.spectrogram))[:, :, 0], seed)
+    sound, _ = soundfile.read(output.audio, dtype="float32")
 
     def error(waveform: NDArray[np.float32]) -> float:
-        """Return the mean difference in levels between the picture of a sound and the seed's, its loudest set black."""
+        """Return the mean difference between the pictures of a sound and of the seed, both with their loudest black."""
         again = mel_to_image(Analysis()(torch.from_numpy(waveform)[None], looped=True))
         return float(np.abs(again.astype(float) - mel_to_image(image_to_mel(seed))).mean())
 
     own = Synthesis(torch.device("cpu"))(image_to_mel(seed), torch.Generator().manual_seed(0))[0].numpy()
     assert error(own) < 4
-    # Beyond it come 16 bits and the limiter, which turns the few loudest peaks down.
+    # The rest is due to 16 bits, and to the limiter, which lowers the few loudest peaks.
     assert error(sound) < error(own) + 1.5
-
-
-def test_the_seed_is_logged_reported_and_makes_the_same_bytes_again(
-    predictor: Predictor,
-    output_root: Path,
-    metrics: dict[str, str | float],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    output = predictor.run(**DEFAULTS)
-    files = [Path(path).read_bytes() for path in (output.audio, output.spectrogram)]
-    logged = re.search(r"^Using seed: (\d+)$", capsys.readouterr().out, re.MULTILINE)
-    assert logged
-    assert metrics["seed"] == int(logged[1])
-    monkeypatch.setenv("RIFFUSION_SEED", logged[1])
-    again = predictor.run(**DEFAULTS)
-    assert [Path(path).read_bytes() for path in (again.audio, again.spectrogram)] == files
-
-
-def test_without_a_seed_every_clip_is_another(predictor: Predictor, output_root: Path) -> None:
-    assert Path(predictor.run(**DEFAULTS).audio).read_bytes() != Path(predictor.run(**DEFAULTS).audio).read_bytes()
-
-
-def test_metrics_say_what_was_done(predictor: Predictor, output_root: Path, metrics: dict[str, str | float]) -> None:
-    predictor.run(**DEFAULTS)
-    assert metrics.keys() == {
-        "seed",
-        "steps",
-        "model",
-        *(f"seconds.{stage}" for stage in ("encode", "denoise", "decode", "sound")),
-    }
-    assert metrics["steps"] == 3
-    assert metrics["model"] == "small"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +148,7 @@ def test_metrics_say_what_was_done(predictor: Predictor, output_root: Path, metr
         ("prompt_a", "x" * 100_000),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_written(
+def test_an_invalid_input_is_rejected_before_any_work(
     predictor: Predictor, output_root: Path, capsys: pytest.CaptureFixture[str], name: str, value: object
 ) -> None:
     with pytest.raises(UserError, match=f"^{name} is .*, but must be "):
@@ -158,7 +157,9 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert capsys.readouterr().out == ""
 
 
-def test_a_bad_fixed_seed_is_refused(predictor: Predictor, output_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_seed_in_the_environment_is_rejected(
+    predictor: Predictor, output_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RIFFUSION_SEED", "lucky")
     for call in (lambda: predictor.run(**DEFAULTS), Predictor().setup):
         with pytest.raises(UserError) as error:
@@ -176,18 +177,19 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_leaves_nothing_says_where_and_the_next_run_works(
-    predictor: Predictor, output_root: Path, capsys: pytest.CaptureFixture[str]
+def test_a_full_disk_is_reported_and_leaves_nothing(
+    predictor: Predictor, output_root: Path, clip: Clip, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sentence = f"No file can be written in {output_root}: File too large. Make room"
-    with full_disk(), pytest.raises(UserError, match=sentence):
+    with full_disk(), pytest.raises(UserError, match="File too large") as error:
         predictor.run(**DEFAULTS)
+    assert str(output_root) in str(error.value)
     assert list(output_root.iterdir()) == []
     assert "Traceback" not in capsys.readouterr().err
-    assert Path(predictor.run(**DEFAULTS).audio).exists()
+    output = predictor.run(**DEFAULTS)
+    assert Path(output.audio).read_bytes() != clip.audio  # every run without a seed draws another one
 
 
-def test_a_cancelled_run_stops_at_the_evaluation_and_leaves_nothing(predictor: Predictor, output_root: Path) -> None:
+def test_a_cancelled_run_stops_at_once_and_leaves_nothing(predictor: Predictor, output_root: Path) -> None:
     evaluations: list[int] = []
 
     def cancel(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The predictors keep to what Cog can read: it parses them without running them, and silently drops the rest."""
+"""The predictors contain only what Cog can parse: it doesn't run them, and silently drops the rest."""
 
 import ast
 import io
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from local import ROOT
 from tests.contract.schema_of import input_schemas, output_schema
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PREDICTORS = sorted(ROOT.glob("predict_*.py"))
 OPTIONS = {"default", "description", "ge", "le", "choices"}
 LAYOUT = {tokenize.NEWLINE, tokenize.NL, tokenize.ENDMARKER}
@@ -39,23 +39,23 @@ def inputs(path: Path) -> dict[str, tuple[str, ast.Call]]:
 
 
 def option_tokens(path: Path, option: ast.keyword) -> list[tokenize.TokenInfo]:
-    """Return the tokens of an option's value as they are written."""
+    """Return the tokens of an option's value as in the source."""
     segment = ast.get_source_segment(path.read_text(encoding="utf-8"), option)
     tokens = [token for token in tokenize.generate_tokens(io.StringIO(segment).readline) if token.type not in LAYOUT]
     return tokens[2:]  # after NAME and =
 
 
 @predictors
-def test_a_predictor_is_the_one_kind_that_warns_nowhere(path: Path) -> None:
-    """run() of a BaseRunner: predict() and BasePredictor are deprecated, and both methods at once fail at the start."""
+def test_a_predictor_is_of_the_kind_that_causes_no_warning(path: Path) -> None:
+    """It has run() of a BaseRunner: predict() and BasePredictor are deprecated, and both methods together fail."""
     assert [ast.unparse(base) for base in predictor(path).bases] == ["BaseRunner"]
     assert {"setup", "run", "healthcheck"} <= methods(path).keys()
     assert "predict" not in methods(path)
-    assert not methods(path)["run"].decorator_list  # it would hide the defaults from the server, which sets them
+    assert not methods(path)["run"].decorator_list  # it would hide the defaults from the server
 
 
 @predictors
-def test_the_names_of_cog_are_imported_as_they_are(path: Path) -> None:
+def test_names_of_cog_are_imported_without_aliases(path: Path) -> None:
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     assert not any(alias.name.split(".")[0] == "cog" for n in nodes if isinstance(n, ast.Import) for alias in n.names)
     (imported,) = (n for n in nodes if isinstance(n, ast.ImportFrom) and n.module == "cog")
@@ -64,7 +64,7 @@ def test_the_names_of_cog_are_imported_as_they_are(path: Path) -> None:
 
 
 @predictors
-def test_every_argument_is_an_input_with_keywords_that_cog_reads(path: Path) -> None:
+def test_every_argument_is_an_input_with_known_keywords(path: Path) -> None:
     arguments = methods(path)["run"].args
     assert not (arguments.posonlyargs or arguments.kwonlyargs or arguments.vararg or arguments.kwarg)
     for name, (_, call) in inputs(path).items():
@@ -75,7 +75,7 @@ def test_every_argument_is_an_input_with_keywords_that_cog_reads(path: Path) -> 
 
 
 @predictors
-def test_every_annotation_is_plain_and_optional_where_the_default_is_none(path: Path) -> None:
+def test_every_annotation_is_plain_or_optional_if_the_default_is_none(path: Path) -> None:
     properties = input_schemas(path)["Input"]["properties"]
     for name, (annotation, _) in inputs(path).items():
         plain = annotation.removeprefix("Optional[").removesuffix("]")
@@ -84,8 +84,8 @@ def test_every_annotation_is_plain_and_optional_where_the_default_is_none(path: 
 
 
 @predictors
-def test_every_option_is_one_bare_literal(path: Path) -> None:
-    """Expressions, brackets, joined, prefixed and escaped strings come out wrong or make an input required."""
+def test_every_option_is_one_plain_literal(path: Path) -> None:
+    """Cog misreads expressions, brackets, and joined, prefixed or escaped strings, or makes the input required."""
     for name, (_, call) in inputs(path).items():
         for option in call.keywords:
             tokens = option_tokens(path, option)
@@ -107,7 +107,7 @@ def check_choices(value: ast.expr, tokens: list[tokenize.TokenInfo], where: str)
     assert all(isinstance(choice, ast.Constant) and isinstance(choice.value, str) for choice in value.elts), where
     assert not any(token.type == tokenize.COMMENT for token in tokens), where
     strings = [token for token in tokens if token.type == tokenize.STRING]
-    assert len(strings) == len(value.elts), where  # none is joined from two
+    assert len(strings) == len(value.elts), where  # so none is joined from two
     for string in strings:
         check_string(string, where)
 
@@ -115,7 +115,7 @@ def check_choices(value: ast.expr, tokens: list[tokenize.TokenInfo], where: str)
 def check_string(token: tokenize.TokenInfo, where: str) -> None:
     assert token.string[0] == '"', f"{where} has a prefix"
     assert not token.string.startswith('"""'), where
-    assert "\\" not in token.string, f"{where}: escapes are not processed"
+    assert "\\" not in token.string, f"{where}: Cog doesn't process escapes"
     assert token.start[0] == token.end[0], f"{where} is not on one line"
 
 
@@ -128,7 +128,7 @@ def test_the_output_is_a_path_or_a_direct_model_of_paths(path: Path) -> None:
 
 @predictors
 def test_the_health_check_is_called_as_the_server_calls_it(path: Path) -> None:
-    """Without arguments and from a thread; anything but False, None included, would be taken as healthy."""
+    """The server calls it without arguments from a thread, and takes anything but False as healthy, even None."""
     healthcheck = methods(path)["healthcheck"]
     assert [argument.arg for argument in healthcheck.args.args] == ["self"]
     assert ast.unparse(healthcheck.returns or ast.Constant(None)) == "bool"

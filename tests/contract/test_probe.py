@@ -1,4 +1,4 @@
-"""The command that tells whether a container has to be restarted."""
+"""The health check of a container, which tells whether it must be restarted."""
 
 import json
 import os
@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from lib.probe import PATIENCE_S, RESTART, Seen, computed_s, due, look
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from local import ROOT
 
 
 @contextmanager
@@ -45,28 +44,28 @@ def probe(port: int, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("status", ["STARTING", "READY", "BUSY"])
-def test_a_server_that_is_well_is_left_alone(tmp_path: Path, status: str) -> None:
+def test_a_healthy_server_is_left_alone(tmp_path: Path, status: str) -> None:
     with answering(json.dumps({"status": status}).encode()) as port:
         assert [probe(port, tmp_path).returncode for _ in range(2)] == [0, 0]
 
 
 @pytest.mark.parametrize("status", ["SETUP_FAILED", "UNHEALTHY", "DEFUNCT"])
-def test_a_bad_status_is_a_reason_and_said(tmp_path: Path, status: str) -> None:
+def test_a_bad_status_is_reported_and_asks_for_a_restart(tmp_path: Path, status: str) -> None:
     with answering(json.dumps({"status": status}).encode()) as port:
         ended = probe(port, tmp_path)
     assert ended.returncode == RESTART
     assert status in ended.stdout
 
 
-def test_no_answer_is_no_reason(tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_left_alone(tmp_path: Path) -> None:
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused, as by a server that ends
+        unused.bind(("127.0.0.1", 0))  # not listening, so it refuses connections as a stopping server does
         assert probe(unused.getsockname()[1], tmp_path).returncode == 0
     with answering(b"not JSON") as port:
         assert probe(port, tmp_path).returncode == 0
 
 
-def test_busy_without_work_for_ten_minutes_is_a_reason() -> None:
+def test_ten_minutes_busy_without_processor_time_ask_for_a_restart() -> None:
     seen = look("BUSY", None, 1000, 50)
     for at_s in range(1030, 1000 + PATIENCE_S, 30):
         seen = look("BUSY", seen, at_s, seen.cpu_s + 0.03)
@@ -75,32 +74,32 @@ def test_busy_without_work_for_ten_minutes_is_a_reason() -> None:
     assert due("BUSY", seen) == f"the server is BUSY, but has not computed for {PATIENCE_S} s"
 
 
-def test_busy_with_work_is_none_however_long() -> None:
+def test_a_server_that_computes_may_be_busy_for_any_time() -> None:
     seen = look("BUSY", None, 0, 0)
     for at_s in range(30, 10 * PATIENCE_S, 30):
         seen = look("BUSY", seen, at_s, at_s * 0.9)
         assert due("BUSY", seen) is None
 
 
-def test_a_new_prediction_begins_a_new_wait() -> None:
+def test_a_new_prediction_starts_a_new_wait() -> None:
     seen = look("READY", Seen(at_s=0, cpu_s=9, worked_s=0), 500, 9)
     assert look("BUSY", seen, 700, 9).worked_s == 500
 
 
-def test_cpu_time_is_that_of_the_other_processes() -> None:
+def test_processor_time_includes_other_processes() -> None:
     before = computed_s()
-    program = "import time\nwhile time.process_time() < 2: pass\nprint(flush=True)\ninput()"
+    program = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
         stat = Path(f"/proc/{other.pid}/stat").read_text(encoding="utf-8").split()
-        assert (int(stat[13]) + int(stat[14])) / os.sysconf("SC_CLK_TCK") >= 1.9
+        assert (int(stat[13]) + int(stat[14])) / os.sysconf("SC_CLK_TCK") >= 0.4
         assert computed_s() != before
         other.communicate(b"\n")
 
 
 def test_the_probe_needs_no_libraries() -> None:
-    """It runs every 30 seconds beside a model that computes."""
+    """It runs every 30 seconds next to a model that computes."""
     program = "import sys, lib.probe; print(*{name.split('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
     ended = subprocess.run([sys.executable, "-S", "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(ended.stdout.split()) <= {"lib", "__main__"}

@@ -1,4 +1,4 @@
-"""A CPU quota, set for real as a container's engine does: as many threads compute as it has CPUs."""
+"""A CPU quota, set as a container engine sets it: a run uses as many threads as the quota has CPUs."""
 
 import os
 import subprocess
@@ -8,40 +8,55 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from local import ROOT
+
 GROUPS = Path("/sys/fs/cgroup")
 PERIOD_US = 100_000
-THREADS = "import torch; from lib.device import computing\nwith computing(): print(torch.get_num_threads())"
+# Without a limit, on one CPU of its affinity, with a quota; in one process, since importing torch takes seconds.
+PROGRAM = """
+import os, sys
+from pathlib import Path
+import torch
+from lib.device import computing
+
+def threads():
+    with computing():
+        return torch.get_num_threads()
+
+found = [threads()]
+cpus = os.sched_getaffinity(0)
+os.sched_setaffinity(0, [min(cpus)])
+found.append(threads())
+os.sched_setaffinity(0, cpus)
+Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
+found.append(threads())
+print(*found)
+"""
 
 
 @pytest.fixture
 def one_cpu() -> Iterator[Path]:
-    """Make a cgroup with a quota of one CPU, version 2 or 1, whichever this machine has."""
+    """Create a cgroup with a quota of one CPU, of version 2 or 1."""
     version_2 = (GROUPS / "cgroup.controllers").exists()
     group = (GROUPS if version_2 else GROUPS / "cpu") / f"test-{os.getpid()}"
     try:
         group.mkdir()
     except OSError as error:
-        pytest.skip(f"this machine lets nobody make a cgroup: {error}")
+        pytest.skip(f"this machine allows no new cgroup: {error}")
     try:
         limits = {"cpu.max": f"{PERIOD_US} {PERIOD_US}"} if version_2 else {"cpu.cfs_quota_us": str(PERIOD_US)}
         for name, value in limits.items():
             if not (group / name).exists():
-                pytest.skip(f"this machine's cgroups have no {name}")
+                pytest.skip(f"the cgroups of this machine have no {name}")
             (group / name).write_text(value, encoding="utf-8")
         yield group
     finally:
         group.rmdir()
 
 
-def threads(before: str = "") -> int:
-    """Return how many threads a run computes on, in a process that first runs a line of shell."""
+def test_a_run_uses_as_many_threads_as_its_quota_has_cpus(one_cpu: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    command = ["/bin/bash", "-c", f'{before}\nexec "$0" -c "$1"', sys.executable, THREADS]
-    return int(subprocess.check_output(command, env=environment, text=True))
-
-
-def test_a_run_computes_on_as_many_threads_as_its_quota_has_cpus(one_cpu: Path) -> None:
-    assert threads(f"echo $$ >{one_cpu}/cgroup.procs") == 1
-    assert threads(f"taskset -cp {min(os.sched_getaffinity(0))} $$ >/dev/null") == 1
-    assert threads() <= len(os.sched_getaffinity(0))
+    found = subprocess.check_output([sys.executable, "-c", PROGRAM, str(one_cpu)], env=environment, text=True)
+    unlimited, on_one_cpu, with_quota = map(int, found.split())
+    assert unlimited <= len(os.sched_getaffinity(0))
+    assert with_quota == on_one_cpu == 1

@@ -1,12 +1,11 @@
-"""The predictor, the documented schema, the committed generated schema and lib's inputs are one.
+"""The predictor, the documented schema, the committed generated schema and lib's inputs agree.
 
-schema/NAME.documented.json is the API as it was always documented; schema/NAME.openapi.json is what Cog's
-generator makes of the predictor, which the server validates requests with.
+schema/NAME.documented.json is the documented API. schema/NAME.openapi.json is what Cog generates from the predictor;
+the server validates requests against it.
 """
 
 import json
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +13,9 @@ import pytest
 from lib import deforum_request, riffusion_request
 from lib.diffusion.timesteps import MAX_STEPS
 from lib.errors import UserError
+from local import ROOT
 from tests.contract.schema_of import as_documented, input_schemas, output_schema
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 INPUTS: dict[str, riffusion_request.Inputs | deforum_request.Inputs] = {
     "riffusion": riffusion_request.Inputs(),
     "deforum": deforum_request.Inputs(),
@@ -31,13 +30,13 @@ def committed(model: str, kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_predictor_is_what_is_documented(model: str) -> None:
+def test_the_predictor_agrees_with_the_documented_schema(model: str) -> None:
     predictor = as_documented(input_schemas(ROOT / f"predict_{model}.py"))
     assert predictor == committed(model, "documented"), ADVICE.format(model)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_committed_schema_is_that_of_the_predictor(model: str) -> None:
+def test_the_committed_schema_agrees_with_the_predictor(model: str) -> None:
     schemas = committed(model, "openapi")["components"]["schemas"]
     predictor = input_schemas(ROOT / f"predict_{model}.py")
     assert predictor == {name: schemas[name] for name in predictor}, ADVICE.format(model)
@@ -48,12 +47,12 @@ def test_the_committed_schema_is_that_of_the_predictor(model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_lib_has_the_same_names_and_defaults(model: str) -> None:
     documented = {name: about["default"] for name, about in properties(model).items()}
-    # A seed that is left out is drawn; riffusion's is no documented input.
+    # A missing seed is drawn at random; riffusion's seed is not a documented input.
     assert {**asdict(INPUTS[model]), "seed": None} == {**documented, "seed": None}
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_lib_takes_every_choice_and_bound_and_nothing_beyond(model: str) -> None:
+def test_lib_accepts_every_choice_and_bound_and_nothing_beyond(model: str) -> None:
     schemas = input_schemas(ROOT / f"predict_{model}.py")
     for name, about in properties(model).items():
         for choice in schemas.get(name, {}).get("enum", []):
@@ -65,7 +64,7 @@ def test_lib_takes_every_choice_and_bound_and_nothing_beyond(model: str) -> None
                     read(model, name, about[bound] + beyond)
 
 
-def test_lib_refuses_what_a_schedule_has_no_room_for() -> None:
+def test_lib_rejects_more_steps_than_the_schedule_has() -> None:
     """The documented schema has no upper bound for the steps."""
     assert "maximum" not in properties("riffusion")["num_inference_steps"]
     assert read("riffusion", "num_inference_steps", MAX_STEPS) == 1000
@@ -79,14 +78,14 @@ def properties(model: str) -> dict[str, Any]:
 
 
 def read(model: str, name: str, value: object) -> object:
-    """Return what a request has for an input of this value."""
+    """Return the value in the request made of an input."""
     changes: dict[str, Any] = {name: value}
     return getattr(replace(INPUTS[model], **changes).request().inputs, name)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_descriptions_are_plain_one_line_literals(model: str) -> None:
-    """Cog's reader takes the raw text of a literal: joined, bracketed or escaped ones come out wrong."""
+    """Cog reads the raw text of a literal, and so misreads one that is joined, in brackets or escaped."""
     source = (ROOT / f"predict_{model}.py").read_text(encoding="utf-8")
     for about in committed(model, "documented")["properties"].values():
         if about["description"] != "An enumeration.":
