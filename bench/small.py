@@ -19,7 +19,7 @@ import torch
 
 from bench import report
 from lib.device import pick_dtype
-from local.inputs import ROOT
+from local import ROOT
 
 PREDICT = [str(ROOT / "script" / "predict"), "riffusion", "--seed", "1", "-o"]
 CPUS = (2, 1)

@@ -56,7 +56,7 @@ class Clients:
             thread.join()
 
     def ask(self, *, wait: bool = False, gateway: int = 0, **given: object) -> Asked:
-        """Have one more client create a prediction, first at this gateway; return once it is created, unless it waits."""
+        """Create a prediction as one more client, first at this gateway; return once it is created, unless it waits."""
         asked = Asked(given)
         self._run(threading.Thread(target=self._ask, args=(asked, wait, gateway)))
         eventually(lambda: asked.id or wait)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from local.processes import free_port
 from local.supervisor import Command, Supervisor, python
-from local.system import free_port
 from tests.gateway.conftest import Databases
 from tests.gateway.processes import ROOT, System, Token
 
