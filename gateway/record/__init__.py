@@ -13,7 +13,7 @@ from gateway.record.attempts import Attempts
 from gateway.record.database import UNAVAILABLE, Database, Secrets, open_database, read_secrets
 from gateway.record.end import Deliveries
 from gateway.record.files import Files
-from gateway.record.jobs import EXPIRE_TASK, GATEWAY_QUEUE, RETAIN_TASK
+from gateway.record.jobs import EXPIRE_TASK, GATEWAY_QUEUE, RETAIN_TASK, RetryUnavailable
 from gateway.record.migrations import check_schema
 from gateway.record.notices import Notices
 from gateway.record.predictions import Predictions
@@ -57,7 +57,7 @@ class Record:
         """
         app = self.procrastinate
 
-        @app.task(name=EXPIRE_TASK, queue=GATEWAY_QUEUE)
+        @app.task(name=EXPIRE_TASK, queue=GATEWAY_QUEUE, retry=RetryUnavailable(self.clock.now))
         async def expire(id: str) -> None:  # noqa: A002 - the name of the job's argument
             await self.predictions.cancel(id)
 

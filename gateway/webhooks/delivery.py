@@ -5,14 +5,13 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
-from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
+from procrastinate import JobContext, RetryDecision
 from procrastinate.jobs import Job
 
-from gateway.clock import Now, own_time
 from gateway.metrics import Metrics
 from gateway.prediction import Prediction
 from gateway.record import Record
-from gateway.record.jobs import WEBHOOK_QUEUE, WEBHOOK_TASK
+from gateway.record.jobs import WEBHOOK_QUEUE, WEBHOOK_TASK, RetryUnavailable
 from gateway.settings import Settings
 from gateway.webhooks.rules import secret_of
 from gateway.webhooks.sending import Message, NotDeliveredError, Sender
@@ -21,15 +20,16 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class RetryPauses(BaseRetryStrategy):
+class RetryPauses(RetryUnavailable):
     """Retry a `completed` webhook after each of the pauses. Other events are not retried."""
 
     pauses_s: tuple[float, ...]
-    now: Now = own_time  # procrastinate compares with the database's time
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """Return the time of the next try, or None after the last."""
-        if not isinstance(exception, NotDeliveredError) or is_last(self, job):
+        if not isinstance(exception, NotDeliveredError):
+            return super().get_retry_decision(exception=exception, job=job)
+        if is_last(self, job):
             return None
         return RetryDecision(retry_at=self.now() + timedelta(seconds=self.pauses_s[job.attempts]))
 
@@ -101,7 +101,7 @@ class Deliverer:
 
 def register(record: Record, sender: Sender, metrics: Metrics, settings: Settings) -> None:
     """Register the task on the record's procrastinate app."""
-    retries = RetryPauses(settings.webhook_pauses_s, record.clock.now)
+    retries = RetryPauses(record.clock.now, settings.webhook_pauses_s)
     deliverer = Deliverer(record, sender, metrics, retries, settings.webhook_interval_s)
 
     @record.procrastinate.task(name=WEBHOOK_TASK, queue=WEBHOOK_QUEUE, pass_context=True, retry=retries)

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import httpcore
+import psycopg
 import pytest
 from procrastinate.jobs import Job
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -172,7 +173,7 @@ async def _connect(backend: PublicOnly) -> None:
 
 def test_completed_is_tried_at_0_1_2_4_8_16_and_32_seconds_and_nothing_else_twice() -> None:
     now = own_time() + timedelta(hours=1)  # the database's, as this process knows it
-    pauses = RetryPauses((1, 1, 2, 4, 8, 16), lambda: now)
+    pauses = RetryPauses(lambda: now, (1, 1, 2, 4, 8, 16))
 
     def pause(event: str, attempts: int, error: BaseException) -> float | None:
         job = Job(
@@ -191,3 +192,6 @@ def test_completed_is_tried_at_0_1_2_4_8_16_and_32_seconds_and_nothing_else_twic
     assert [pause("completed", attempts, failed) for attempts in range(8)] == [1, 1, 2, 4, 8, 16, None, None]
     assert not any(pause(event, 0, failed) for event in ("start", "output", "logs"))
     assert not pause("completed", 0, ValueError("a fault of ours"))
+    # After a try during which the database was unavailable, nothing else would send the webhook.
+    lost = psycopg.OperationalError("server closed the connection unexpectedly")
+    assert [pause("completed", attempts, lost) for attempts in (0, 6)] == [1, 1]
