@@ -1,114 +1,258 @@
-// The documented API as this page uses it, and two routes beside it: preview and queue.
+// A client of the gateway's HTTP API.
+/** @import { Model, PageOfPredictions, Prediction, Preview, Values } from "./types.js" */
 
-const KEPT = "gateway.token";
-const POLL_MS = 400;
-const LONGEST_PAUSE_MS = 5000;
+const TOKEN_KEY = "gateway.token";
+const RETRY_MS = 500; // doubled with each failure in a row
+const MAX_RETRY_MS = 5000;
+const HIDDEN_POLL_MS = 2000;
 
-/** An answer that is no success. `fields` names the inputs that were refused: [{field, description}]. */
+/** A response that isn't a success. `fields` lists the inputs that the gateway rejected. */
 export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {{ title?: string, detail?: string, invalid_fields?: { field: string, description: string }[] }} problem
+   */
   constructor(status, problem) {
-    super(problem.detail || problem.title || `The server answered ${status}.`);
+    super(problem.detail || problem.title || `The server answered with status ${status}.`);
     this.status = status;
     this.fields = problem.invalid_fields ?? [];
-    this.retryAfterS = problem.retry_after;
   }
 }
 
-/** Take the token from the link's fragment, where script/serve puts it, or the one that was kept. */
+/**
+ * Describe why a request failed.
+ * @param {unknown} error
+ * @param {string} [unreachable] what to say if no response came
+ */
+export function messageOf(error, unreachable = "Can't reach the server.") {
+  if (error instanceof TypeError) return unreachable; // fetch raises it when the network fails
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Return the token from the link's fragment, where script/serve puts it, or else the stored one. */
 export function takeToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
-    keepToken(given);
+    storeToken(given);
     history.replaceState(null, "", location.pathname + location.search); // not in bookmarks, nor in screenshots
   }
-  return localStorage.getItem(KEPT) ?? "";
+  return localStorage.getItem(TOKEN_KEY) ?? "";
 }
 
-export function keepToken(token) {
-  if (token) localStorage.setItem(KEPT, token);
-  else localStorage.removeItem(KEPT);
+/** @param {string} token empty to forget it */
+export function storeToken(token) {
+  if (token) localStorage.setItem(TOKEN_KEY, token);
+  else localStorage.removeItem(TOKEN_KEY);
 }
 
+/**
+ * @param {string} path
+ * @param {{ method?: string, body?: object, signal?: AbortSignal }} [options]
+ * @returns {Promise<any>}
+ */
 async function call(path, { method = "GET", body, signal } = {}) {
-  const headers = { Authorization: `Bearer ${localStorage.getItem(KEPT) ?? ""}` };
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+  /** @type {Record<string, string>} */
+  const headers = { Authorization: `Bearer ${localStorage.getItem(TOKEN_KEY) ?? ""}` };
+  if (body) headers["Content-Type"] = "application/json";
   const response = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body) });
   if (response.ok) return response.json();
-  const problem = await response.json().catch(() => ({}));
-  throw new ApiError(response.status, problem);
+  throw new ApiError(response.status, await response.json().catch(() => ({})));
 }
 
-/** Let the files of an output come from where the page came from: its server may have several names. */
-function ownFiles(output) {
-  if (typeof output === "string") return /^https?:/.test(output) && new URL(output).pathname.startsWith("/outputs/") ? new URL(output).pathname : output;
-  if (Array.isArray(output)) return output.map(ownFiles);
-  if (output && typeof output === "object") return Object.fromEntries(Object.entries(output).map(([key, value]) => [key, ownFiles(value)]));
-  return output;
+/**
+ * Point a URL of the gateway's own files and streams at this page's origin, because a gateway can have several names.
+ * @param {string} url
+ */
+function toOwnOrigin(url) {
+  if (!/^https?:/.test(url)) return url;
+  const { pathname } = new URL(url);
+  return /^\/(outputs|v1\/stream)\//.test(pathname) ? pathname : url;
 }
 
-const prediction = async (asked) => {
-  const answer = await asked;
-  return { ...answer, output: ownFiles(answer.output) };
-};
-
-export const models = async () => (await call("/v1/models")).results;
-export const create = (version, input) => prediction(call("/v1/predictions", { method: "POST", body: { version, input } }));
-export const get = (id, signal) => prediction(call(`/v1/predictions/${encodeURIComponent(id)}`, { signal }));
-export const cancel = (id) => call(`/v1/predictions/${encodeURIComponent(id)}/cancel`, { method: "POST" });
-/** Return a page of predictions, the newest first: {results, next}; `next` asks for the one after it. */
-export async function page(next) {
-  const answer = await call(next ? new URL(next).pathname + new URL(next).search : "/v1/predictions");
-  return { ...answer, results: await Promise.all(answer.results.map(prediction)) };
+/**
+ * @param {unknown} output
+ * @returns {unknown}
+ */
+function withOwnFiles(output) {
+  if (typeof output === "string") return toOwnOrigin(output);
+  if (Array.isArray(output)) return output.map(withOwnFiles);
+  if (!output || typeof output !== "object") return output;
+  return Object.fromEntries(Object.entries(output).map(([key, value]) => [key, withOwnFiles(value)]));
 }
 
-export const queue = (id, signal) => call(`/v1/predictions/${encodeURIComponent(id)}/queue`, { signal });
+/**
+ * @param {Prediction} prediction
+ * @returns {Prediction}
+ */
+const received = (prediction) => ({ ...prediction, output: withOwnFiles(prediction.output) });
+
+/** @param {string} id */
+const pathOf = (id) => `/v1/predictions/${encodeURIComponent(id)}`;
+
+/** @param {Model} model */
+export const nameOf = ({ owner, name }) => `${owner}/${name}`;
+
+/** @returns {Promise<Model[]>} */
+export const listModels = async () => (await call("/v1/models")).results;
+
+/**
+ * @param {string} version
+ * @param {Values} input
+ */
+export const create = async (version, input) =>
+  received(await call("/v1/predictions", { method: "POST", body: { version, input } }));
+
+/**
+ * @param {string} id
+ * @param {AbortSignal} [signal]
+ */
+export const get = async (id, signal) => received(await call(pathOf(id), { signal }));
+
+/** @param {string} id */
+export const cancel = (id) => call(`${pathOf(id)}/cancel`, { method: "POST" });
+
+/**
+ * List predictions, newest first.
+ * @param {string | null} [next] the `next` of the page before
+ * @returns {Promise<PageOfPredictions>}
+ */
+export async function list(next) {
+  const page = await call(next ? new URL(next).pathname + new URL(next).search : "/v1/predictions");
+  return { ...page, results: page.results.map(received) };
+}
+
+/**
+ * Ask the model's preview server about an input. Raises ApiError 404 if the model has none.
+ * @param {Model} model
+ * @param {Values} input
+ * @param {AbortSignal} signal
+ * @returns {Promise<Preview>}
+ */
 export const preview = (model, input, signal) =>
-  call(`/v1/models/${model.owner}/${model.name}/preview`, { method: "POST", body: { input }, signal });
+  call(`/v1/models/${nameOf(model)}/preview`, { method: "POST", body: { input }, signal });
 
-export const ended = (prediction) => ["succeeded", "failed", "canceled"].includes(prediction.status);
+/** @param {Pick<Prediction, "status">} prediction */
+export const hasEnded = ({ status }) => ["succeeded", "failed", "canceled"].includes(status);
 
-/** Pause, or end early with the signal. */
+/**
+ * Wait, or raise the signal's reason when it is aborted.
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>}
+ */
 export function pause(ms, signal) {
   return new Promise((resolve, reject) => {
-    const stop = () => (clearTimeout(timer), reject(signal.reason));
-    const timer = setTimeout(() => (signal?.removeEventListener("abort", stop), resolve()), ms);
-    signal?.addEventListener("abort", stop, { once: true });
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", stop);
+      resolve();
+    }, ms);
+    signal.addEventListener("abort", stop, { once: true });
+    if (signal.aborted) stop();
   });
 }
 
 /**
- * Follow a prediction to its end. `onChange(prediction, place)` is called with each news; place is its place in the
- * queue, from 1, while it waits; `onLost(true)` when the server does not answer, `onLost(false)` when it does again.
+ * Follow a prediction to its end, over lost connections, and return it as it is then.
+ * @param {Prediction} prediction
+ * @param {(news: Prediction, position: number | null) => void} onNews the position in the queue counts from 1
+ * @param {(lost: boolean) => void} onLost whether the server can't be reached
+ * @param {AbortSignal} signal
  */
-export async function follow(id, onChange, onLost, signal) {
+export async function follow(prediction, onNews, onLost, signal) {
+  let latest = prediction;
   let failures = 0;
-  for (;;) {
+  while (!hasEnded(latest)) {
     try {
-      const prediction = await get(id, signal);
-      const place = prediction.status === "starting" ? (await queue(id, signal)).position : null;
-      if (failures) onLost(false);
+      // A browser opens six connections to a server at most, for all its tabs together. Hidden ones leave them alone.
+      if (document.hidden) await pause(HIDDEN_POLL_MS, signal);
+      else if (!failures) await listen(latest, onNews, signal);
+      latest = await get(latest.id, signal);
       failures = 0;
-      onChange(prediction, place);
-      if (ended(prediction)) return prediction;
+      onLost(false);
+      onNews(latest, null);
+      if (!hasEnded(latest)) await pause(RETRY_MS, signal);
     } catch (error) {
       if (signal.aborted || (error instanceof ApiError && error.status < 500)) throw error;
       failures += 1;
       onLost(true);
+      await pause(Math.min(RETRY_MS * 2 ** (failures - 1), MAX_RETRY_MS), signal);
     }
-    await pause(Math.min(POLL_MS * 2 ** Math.min(failures, 4), LONGEST_PAUSE_MS), signal);
   }
+  return latest;
 }
 
-/** Say what stands in the logs as progress: {percent, done, total} of the last line that tells it, or null. */
-export function progress(logs) {
-  const found = [...logs.matchAll(/^\s*(\d+)%\s*\|.+?\|\s*(\d+)\/(\d+)/gm)].at(-1);
-  return found ? { percent: Number(found[1]), done: Number(found[2]), total: Number(found[3]) } : null;
+/**
+ * Pass on what a prediction's event stream reports, until the prediction ends, the connection breaks or the page is
+ * hidden.
+ * @param {Prediction} prediction
+ * @param {(news: Prediction, position: number | null) => void} onNews
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>}
+ */
+function listen(prediction, onNews, signal) {
+  return new Promise((resolve, reject) => {
+    const source = new EventSource(`${toOwnOrigin(prediction.urls.stream)}?logs=1&status=1`);
+    const over = new AbortController(); // removes the listeners
+    const end = () => {
+      source.close();
+      over.abort();
+      if (signal.aborted) reject(signal.reason);
+      else resolve();
+    };
+    /** @type {(type: string, listener: (event: any) => void) => void} */
+    const on = (type, listener) => source.addEventListener(type, listener, { signal: over.signal });
+    const news = { status: prediction.status, position: null, logs: "" };
+    const tell = () => {
+      const { status, position, logs } = news;
+      if (!hasEnded(news)) onNews({ ...prediction, status, logs: logs || prediction.logs }, position);
+    };
+    on("status", ({ data }) => {
+      Object.assign(news, JSON.parse(data));
+      tell();
+    });
+    on("logs", ({ data }) => {
+      news.logs += data;
+      tell();
+    });
+    on("done", end);
+    on("error", (event) => {
+      if (!("data" in event)) end(); // with data it is the prediction's error, and `done` follows
+    });
+    document.addEventListener("visibilitychange", end, { signal: over.signal });
+    signal.addEventListener("abort", end, { signal: over.signal });
+    if (signal.aborted) end();
+  });
 }
 
-/** List the files of an output: [{name, url}], whatever its shape. */
-export function files(output, name = "output") {
-  if (typeof output === "string") return /^(https?:|data:|\/outputs\/)/.test(output) ? [{ name, url: output }] : [];
-  if (Array.isArray(output)) return output.flatMap((item, index) => files(item, `${name} ${index + 1}`));
-  if (output && typeof output === "object") return Object.entries(output).flatMap(([key, value]) => files(value, key));
-  return [];
+/**
+ * Read the progress from a prediction's logs: from the last line that is a progress bar of tqdm, if there is one.
+ * @param {string} logs
+ */
+export function progressOf(logs) {
+  const [, percent, done, total] = [...logs.matchAll(/^\s*(\d+)%\s*\|.+?\|\s*(\d+)\/(\d+)/gm)].at(-1) ?? [];
+  return percent === undefined ? null : { percent: Number(percent), done: Number(done), total: Number(total) };
+}
+
+const KINDS = {
+  image: /\.(png|jpe?g|gif|webp)(\?|$)|^data:image\//,
+  audio: /\.(wav|mp3|ogg|flac)(\?|$)|^data:audio\//,
+  video: /\.(mp4|webm|mov)(\?|$)|^data:video\//,
+};
+
+/** @typedef {{ name: string, url: string, kind: string | undefined }} OutputFile */
+
+/**
+ * List the files of an output, whatever its shape.
+ * @param {unknown} output
+ * @returns {OutputFile[]}
+ */
+export function filesOf(output, name = "output") {
+  if (Array.isArray(output)) return output.flatMap((item, index) => filesOf(item, `${name} ${index + 1}`));
+  if (output && typeof output === "object") return Object.entries(output).flatMap(([key, item]) => filesOf(item, key));
+  if (typeof output !== "string" || !/^(https?:|data:|\/outputs\/)/.test(output)) return [];
+  return [{ name, url: output, kind: Object.entries(KINDS).find(([, pattern]) => pattern.test(output))?.[0] }];
 }

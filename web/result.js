@@ -1,70 +1,91 @@
-// What became of a prediction: where it stands, its progress, its output, its logs.
-import { html, useState } from "./vendor/htm-preact-3.1.1.js";
-import { ended, files, progress } from "./api.js";
-import { Clip, isClip } from "./clip.js";
-import { Film, isFilm } from "./film.js";
+// A prediction: its status, progress, output and logs.
+import { html } from "./vendor/htm-preact-3.1.1.js";
+import { filesOf, hasEnded, progressOf } from "./api.js";
+import { CopyButton, canCopy } from "./code.js";
+/** @import { OutputFile } from "./api.js" */
+/** @import { OutputProps, Prediction, Status, View } from "./types.js" */
 
-export function Result({ prediction, place, lost, kept, onKeep, recent, fresh, model }) {
-  if (!prediction) return html`<section class="result empty"><p class="about">Run, and what is made appears here.</p></section>`;
-  const { status, output, error, logs, id } = prediction;
-  const run_s = prediction.metrics?.predict_time;
+/** @type {Record<Status, string>} */
+export const STATUSES = {
+  starting: "Starting",
+  processing: "Running",
+  succeeded: "Done",
+  failed: "Failed",
+  canceled: "Canceled",
+};
+
+/** @param {{ view: View, prediction: Prediction | null } & Omit<ShownProps, "prediction">} props */
+export function Result({ view, prediction, ...rest }) {
+  if (prediction) return html`<${Shown} view=${view} prediction=${prediction} ...${rest} />`;
+  return html`<section class="result empty"><p class="about">Press Run. The result appears here.</p></section>`;
+}
+
+/** @typedef {OutputProps & { view: View, position: number | null, lost: boolean }} ShownProps */
+
+/** @param {ShownProps} props */
+function Shown({ view, position, lost, ...props }) {
+  const { status, output, error, logs, id, metrics, data_removed } = props.prediction;
+  const ended = hasEnded(props.prediction);
+  const run_s = ended && metrics?.predict_time;
+  const Output = view.Output && view.shows?.(output) ? view.Output : Plain;
   return html`<section class="result" aria-labelledby="result-title">
     <div class="controls">
-      <h2 id="result-title"><span class=${`dot ${status}`}></span><span role="status">${standing(prediction, place)}</span></h2>
-      <span class="about">${run_s && ended(prediction) ? `${run_s.toFixed(1)} s · ` : ""}<code>${id}</code></span>
+      <h2 id="result-title">
+        <span class=${`dot ${status}`}></span><span role="status">${describe(props.prediction, position)}</span>
+      </h2>
+      <span class="about">${run_s ? `${run_s.toFixed(1)} s · ` : ""}<code>${id}</code></span>
       <${Share} id=${id} />
     </div>
-    ${lost && html`<p class="error" role="alert">No connection to the server; trying again …</p>`}
-    ${!ended(prediction) && html`<${Progress} logs=${logs} />`}
+    ${lost && html`<p class="error" role="alert">Connection lost. Reconnecting…</p>`}
+    ${!ended && html`<${Progress} logs=${logs} />`}
     ${error && html`<p class="error" role="alert">${error}</p>`}
-    ${prediction.data_removed && html`<p class="about">Its inputs, output and logs were removed after the time that the server keeps them.</p>`}
-    ${isClip(output) && html`<${Clip} key="clip" prediction=${prediction} kept=${kept} onKeep=${onKeep} recent=${recent} autoplay=${fresh === id} />`}
-    ${isFilm(output) && html`<${Film} key=${id} prediction=${prediction} model=${model} />`}
-    ${output !== null && !isClip(output) && !isFilm(output) && html`<${Other} output=${output} />`}
+    ${data_removed && html`<p class="about">The inputs, output and logs were deleted after the retention period.</p>`}
+    ${output !== null && html`<${Output} ...${props} />`}
     ${logs && html`<details><summary>Logs</summary><pre tabindex="0">${logs}</pre></details>`}
   </section>`;
 }
 
-/** Copy the link to a prediction; whoever has its token can open it. */
-function Share({ id }) {
-  const [copied, setCopied] = useState(false);
-  const copy = async () => {
-    await navigator.clipboard.writeText(`${location.origin}/?prediction=${id}`);
-    setCopied(true);
-    setTimeout(() => setCopied(false), 1500);
-  };
-  // Browsers give the clipboard only to pages of this machine or with TLS; elsewhere the link itself can be copied.
-  if (!navigator.clipboard) return html`<a class="quiet" href=${`/?prediction=${id}`}>link</a>`;
-  return html`<button type="button" class="quiet" onClick=${copy}>${copied ? "copied" : "copy link"}</button>`;
+/** @type {(prediction: Prediction, position: number | null) => string} */
+function describe({ status }, position) {
+  if (status !== "starting" || !position) return STATUSES[status];
+  return position === 1 ? "Next in the queue" : `Number ${position} in the queue`;
 }
 
-const standing = ({ status }, place) =>
-  ({
-    starting: place ? (place === 1 ? "next in the queue" : `place ${place} in the queue`) : "starting",
-    processing: "running",
-    succeeded: "done",
-    failed: "failed",
-    canceled: "canceled",
-  })[status];
+/** @param {{ id: string }} props */
+function Share({ id }) {
+  const path = `/?prediction=${id}`; // whoever has the prediction's token can open it
+  if (!canCopy) return html`<a class="quiet" href=${path}>Link</a>`;
+  return html`<${CopyButton} text=${location.origin + path} label="Copy link" quiet />`;
+}
 
+/** @param {{ logs: string }} props */
 function Progress({ logs }) {
-  const at = progress(logs);
+  const at = progressOf(logs);
   return html`<div class="progress">
-    <progress aria-label="Progress" max="100" value=${at ? at.percent : undefined}></progress>
-    <span class="about">${at ? `${at.done} of ${at.total}` : ""}</span>
+    <progress aria-label="Progress" max="100" value=${at?.percent}></progress>
+    <span class="about">${at && `${at.done} of ${at.total}`}</span>
   </div>`;
 }
 
-/** Show an output of another model: its files by their type, else its JSON. */
-function Other({ output }) {
-  const found = files(output);
-  const text = typeof output === "string" && !found.length ? output : JSON.stringify(output, null, 2);
+/**
+ * Show an output of any model: its files by their type, or else text or JSON.
+ * @param {OutputProps} props
+ */
+function Plain({ prediction: { output } }) {
+  const found = filesOf(output);
+  const text = typeof output === "string" ? output : JSON.stringify(output, null, 2);
   return html`<div class="other">
-    ${found.map(({ name, url }) => html`<p key=${name}>
-      ${/\.(png|jpe?g|gif|webp)(\?|$)|^data:image/.test(url) && html`<img src=${url} alt=${name} />`}
-      ${/\.(wav|mp3|ogg|flac)(\?|$)|^data:audio/.test(url) && html`<audio src=${url} controls loop></audio>`}
-      <a href=${url} download>${name}</a>
-    </p>`)}
+    ${found.map(
+      (file) => html`<p key=${file.name}><${Media} file=${file} /> <a href=${file.url} download>${file.name}</a></p>`,
+    )}
     ${!found.length && html`<pre tabindex="0">${text}</pre>`}
   </div>`;
+}
+
+/** @param {{ file: OutputFile }} props */
+function Media({ file: { name, url, kind } }) {
+  if (kind === "image") return html`<img src=${url} alt=${name} />`;
+  if (kind === "audio") return html`<audio src=${url} controls loop></audio>`;
+  if (kind === "video") return html`<video src=${url} controls loop playsinline></video>`;
+  return null;
 }

@@ -30,7 +30,7 @@ def at_the_form(browser: Browser, token: Token, model: str = FAKE, **how: int | 
 
 def test_a_wrong_token_is_refused_and_a_right_one_kept(browser: Browser, visitor: Token) -> None:
     with opened(browser, f"{visitor.url}/#token=r8_wrong", lost=True) as page:
-        expect(page.get_by_role("alert")).to_have_text("This token is not valid here.")
+        expect(page.get_by_role("alert")).to_have_text("Invalid token.")
         assert flaws(page) == ""
         page.get_by_label("API token").fill(visitor.text)
         page.keyboard.press("Enter")
@@ -40,7 +40,9 @@ def test_a_wrong_token_is_refused_and_a_right_one_kept(browser: Browser, visitor
         page.wait_for_selector("form .fields")
 
 
-def test_an_input_is_refused_at_its_field_mended_and_run_by_keyboard(browser: Browser, visitor: Token) -> None:
+def test_an_invalid_input_is_reported_at_its_field_corrected_and_run_by_keyboard(
+    browser: Browser, visitor: Token
+) -> None:
     with at_the_form(browser, visitor, lost=True) as page:
         field = page.locator("#input-seconds")
         page.locator("#input-text").fill("what it says")
@@ -62,13 +64,13 @@ def test_escape_cancels_and_the_queue_is_shown(browser: Browser, visitor: Token)
     visitor.until(first["id"], "processing")
     with at_the_form(browser, visitor) as page:
         page.get_by_role("button", name="Run").click()
-        expect(page.get_by_role("status")).to_have_text("next in the queue")
+        expect(page.get_by_role("status")).to_have_text("Next in the queue")
         page.keyboard.press("Escape")
-        expect(page.get_by_role("status")).to_have_text("canceled")
+        expect(page.get_by_role("status")).to_have_text("Canceled")
         page.locator(f".card[href='?prediction={first['id']}']").click()
-        expect(page.get_by_role("status")).to_have_text("running")
+        expect(page.get_by_role("status")).to_have_text("Running")
         page.keyboard.press("Escape")
-        expect(page.get_by_role("status")).to_have_text("canceled")
+        expect(page.get_by_role("status")).to_have_text("Canceled")
 
 
 def test_progress_is_read_from_the_logs(browser: Browser, visitor: Token) -> None:
@@ -78,7 +80,49 @@ def test_progress_is_read_from_the_logs(browser: Browser, visitor: Token) -> Non
         expect(page.locator(".progress")).to_contain_text("10 of 20")
         assert page.locator("progress").get_attribute("value") == "50"
         page.keyboard.press("Escape")
-        expect(page.get_by_role("status")).to_have_text("canceled")
+        expect(page.get_by_role("status")).to_have_text("Canceled")
+
+
+def test_a_run_is_followed_by_one_stream_and_no_polling(browser: Browser, visitor: Token) -> None:
+    logs = ["50%|#####     | 10/20 [00:01<00:01]"] + ["more"] * 300
+    with at_the_form(browser, visitor) as page:
+        page.locator("#input-seconds").fill("300")
+        page.locator("#input-logs").fill("\n".join(logs))
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".progress")).to_contain_text("10 of 20")
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.wait_for_timeout(3000)
+        assert requests == []
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("status")).to_have_text("Canceled")
+
+
+@pytest.mark.parametrize("hindrance", ["no stream", "hidden"])
+def test_a_run_is_followed_without_its_stream(browser: Browser, visitor: Token, hindrance: str) -> None:
+    requests: list[str] = []
+    with at_the_form(browser, visitor, lost=True) as page:
+        page.on("request", lambda request: requests.append(request.url))
+        if hindrance == "no stream":
+            page.route("**/v1/stream/**", lambda route: route.abort())
+        else:
+            page.evaluate("Object.defineProperty(document, 'hidden', {get: () => true})")
+        page.locator("#input-text").fill("what it says")
+        page.locator("#input-seconds").fill("1")
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".other pre")).to_have_text("what it says")
+    assert any("/v1/stream/" in url for url in requests) == (hindrance == "no stream")
+
+
+def test_runs_from_elsewhere_come_with_the_focus_and_end_by_themselves(browser: Browser, visitor: Token) -> None:
+    with at_the_form(browser, visitor) as page:
+        expect(page.locator(".history .about")).to_have_text("No predictions yet.")
+        created = visitor.create(input={"seconds": 300, "text": "from elsewhere"})
+        page.evaluate("dispatchEvent(new Event('focus'))")
+        card = page.locator(".card", has_text="from elsewhere")
+        expect(card).to_have_count(1)
+        visitor.http.post(f"/predictions/{created['id']}/cancel")
+        expect(card).to_contain_text("Canceled")
 
 
 def test_what_was_typed_is_text_and_never_markup(browser: Browser, visitor: Token) -> None:
@@ -104,7 +148,7 @@ def test_what_was_typed_is_text_and_never_markup(browser: Browser, visitor: Toke
         page.keyboard.press("Control+Enter")
         expect(page.locator(".card .title").first).to_have_text(EVIL)
         page.keyboard.press("Escape")
-        expect(page.get_by_role("status")).to_have_text("canceled")
+        expect(page.get_by_role("status")).to_have_text("Canceled")
 
 
 def test_the_gateway_is_restarted_under_an_open_page(browser: Browser, visitor: Token, system: System) -> None:
@@ -112,13 +156,13 @@ def test_the_gateway_is_restarted_under_an_open_page(browser: Browser, visitor: 
     with at_the_form(browser, visitor, lost=True) as page:
         page.locator("#input-seconds").fill("300")
         page.keyboard.press("Control+Enter")
-        expect(page.get_by_role("status")).to_have_text("running")
+        expect(page.get_by_role("status")).to_have_text("Running")
         system.kill("gateway")
-        expect(page.get_by_role("alert")).to_contain_text("No connection")
+        expect(page.get_by_role("alert")).to_contain_text("Connection lost")
         system.until(system.answers)
         expect(page.get_by_role("alert")).to_have_count(0)
         page.keyboard.press("Escape")
-        expect(page.get_by_role("status")).to_have_text("canceled")
+        expect(page.get_by_role("status")).to_have_text("Canceled")
 
 
 def test_what_was_run_yesterday_is_found_and_run_again(browser: Browser, visitor: Token, system: System) -> None:
@@ -138,7 +182,7 @@ def test_what_was_run_yesterday_is_found_and_run_again(browser: Browser, visitor
         )
     with at_the_form(browser, visitor) as page:
         expect(page.locator(".card")).to_have_count(100)
-        page.get_by_role("button", name="Older").click()
+        page.get_by_role("button", name="Load more").click()
         expect(page.locator(".card")).to_have_count(121)
         page.reload()
         page.locator(".history select").nth(1).select_option("failed")  # it asks for older pages by itself

@@ -73,7 +73,7 @@ def test_a_clip_is_made_played_looped_and_compared(page: Page) -> None:
     page.evaluate("playground.player.seek(4.9)")
     until(page, "playground.player.place_s < 2")  # it went round
     assert page.evaluate("playground.player.playing")
-    page.get_by_label("loop").uncheck()
+    page.get_by_label("Loop").uncheck()
     page.evaluate("playground.player.seek(4.9)")
     until(page, "!playground.player.playing")  # it came to its end
     frame = page.locator(".frame")
@@ -84,7 +84,7 @@ def test_a_clip_is_made_played_looped_and_compared(page: Page) -> None:
     page.keyboard.press("ArrowRight")
     assert place_s(page) == pytest.approx(CLIP_S / 2 + 0.25, abs=0.1)
 
-    page.get_by_role("button", name="Keep to compare").click()
+    page.get_by_role("button", name="Pin for A/B").click()
     page.locator("#input-prompt_a").fill("slow church bells")
     page.keyboard.press("Control+Enter")
     expect(page.locator(".take")).to_have_count(2)
@@ -95,7 +95,7 @@ def test_a_clip_is_made_played_looped_and_compared(page: Page) -> None:
     page.wait_for_timeout(300)  # colours change in 0.12 s
     assert flaws(page) == ""
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save as one WAV").click()
+        page.get_by_role("button", name="Export joined WAV").click()
     assert length_s(download.value.path()) == pytest.approx(2 * CLIP_S, abs=1e-3)
 
 
@@ -117,7 +117,7 @@ def test_endless_clips_join_without_a_gap(page: Page) -> None:
     assert all(clip["until_s"] - clip["at_s"] == pytest.approx(CLIP_S, abs=1e-4) for clip in clips)
     assert all(before["until_s"] == after["at_s"] for before, after in pairwise(clips))
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save the last minute").click()
+        page.get_by_role("button", name="Export the last minute").click()
     assert length_s(download.value.path()) >= 3 * CLIP_S - 0.01
     page.locator(".endless").get_by_role("button", name="Stop").click()
     expect(page.locator(".endless").get_by_role("button", name="Start")).to_be_visible()
@@ -131,7 +131,7 @@ def test_motion_is_mended_while_one_types_then_run_and_cancelled(page: Page) -> 
     expect(page.locator("#input-zoom-error")).to_contain_text("foo")
     expect(page.get_by_role("img", name="zoom:")).to_have_count(0)
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_role("status")).to_have_text("failed")
+    expect(page.get_by_role("status")).to_have_text("Failed")
     expect(page.locator(".result .error")).to_contain_text("zoom")
     page.locator("#input-max_frames").fill("1000")
     page.locator("#input-zoom").fill("0: (1 + 0.02*t/max_f)")
@@ -140,7 +140,7 @@ def test_motion_is_mended_while_one_types_then_run_and_cancelled(page: Page) -> 
     page.keyboard.press("Control+Enter")
     expect(page.locator(".progress")).to_contain_text(" of ")
     page.keyboard.press("Escape")
-    expect(page.get_by_role("status")).to_have_text("canceled")
+    expect(page.get_by_role("status")).to_have_text("Canceled")
 
 
 def test_a_video_is_shown_frame_by_frame_with_its_prompts(page: Page) -> None:
@@ -151,9 +151,9 @@ def test_a_video_is_shown_frame_by_frame_with_its_prompts(page: Page) -> None:
     expect(film.locator("strong")).to_have_text("Frame 0")
     until(page, "document.querySelector('.film video').readyState >= 2")
     for frame in (1, 2):
-        film.get_by_role("button", name="One frame on").click()
+        film.get_by_role("button", name="Next frame").click()
         expect(film.locator("strong")).to_have_text(f"Frame {frame}")
-    film.get_by_role("button", name="One frame back").click()
+    film.get_by_role("button", name="Previous frame").click()
     expect(film.locator("strong")).to_have_text("Frame 1")
     expect(film.locator("q")).to_have_text("a sunset over the sea")
     page.evaluate(f"document.querySelector('.film video').currentTime = {60.5 / FPS}")

@@ -1,57 +1,107 @@
-// deforum's result: a player that goes frame by frame and says which prompt a frame is of.
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
-import { Curve, Strip, usePreview } from "./motion.js";
+// A video, frame by frame, with each frame's prompt and motion.
+import { html, useEffect, useRef, useState } from "../../vendor/htm-preact-3.1.1.js";
+import { nameOf } from "../../api.js";
+import { usePreview } from "../../view.js";
+import { Curve, Strip } from "./motion.js";
+/** @import { OutputProps } from "../../types.js" */
+/** @import { Motion } from "./motion.js" */
 
-export const isFilm = (output) => typeof output === "string" && (/\.(mp4|webm|mov)(\?|$)/.test(output) || output.startsWith("data:video/"));
+const CURVES = ["zoom", "angle", "translation_x", "translation_y"];
+const DEFAULT_FPS = 15;
 
-const SHOWN = ["zoom", "angle", "translation_x", "translation_y"];
+/** @type {(output: unknown) => boolean} */
+export const isFilm = (output) =>
+  typeof output === "string" && (/\.(mp4|webm|mov)(\?|$)/.test(output) || output.startsWith("data:video/"));
 
-/** Show a video, and below it on one time line the prompts and the motion that it was made with, where they are known. */
-export function Film({ prediction, model }) {
-  const video = useRef();
+/**
+ * Follow which frame a video shows.
+ * @param {number} fps
+ */
+function useFrames(fps) {
+  const video = useRef(/** @type {HTMLVideoElement | null} */ (null));
   const [frame, setFrame] = useState(0);
-  const [looping, setLooping] = useState(true);
-  const [playing, setPlaying] = useState(false);
-  const fps = Number(prediction.input.fps ?? 15);
-  const preview = usePreview(model, prediction.input, !prediction.data_removed && prediction.model === `${model.owner}/${model.name}`);
-  const prompts = preview?.prompts ?? [];
-  const moving = SHOWN.filter((name) => preview?.curves[name]?.some((value) => value !== preview.curves[name][0]));
-  const count = Number(prediction.input.max_frames ?? 0);
   useEffect(() => {
-    const element = video.current;
+    /** @type {number} */
     let request;
     const look = () => {
-      setFrame(Math.floor(element.currentTime * fps + 0.01));
+      if (video.current) setFrame(Math.floor(video.current.currentTime * fps + 0.01));
       request = requestAnimationFrame(look);
     };
     look();
     return () => cancelAnimationFrame(request);
-  }, [fps, prediction.id]);
-  // The middle of a frame: its beginning may be rounded to the frame before.
+  }, [fps]);
+  /** @param {number} wanted */
   const show = (wanted) => {
+    if (!video.current) return;
     video.current.pause();
     const last = Math.max(Math.round(video.current.duration * fps) - 1, 0);
+    // To the middle of the frame: its start can be rounded to the frame before.
     video.current.currentTime = (Math.min(Math.max(wanted, 0), last) + 0.5) / fps;
   };
-  const keys = (event) => {
+  return { video, frame, show };
+}
+
+/** @param {OutputProps} props */
+export function Film({ prediction, model }) {
+  const { input, output, id } = prediction;
+  const { video, frame, show } = useFrames(Number(input["fps"] ?? DEFAULT_FPS));
+  const [looping, setLooping] = useState(true);
+  const [playing, setPlaying] = useState(false);
+  const known = !prediction.data_removed && prediction.model === nameOf(model);
+  const motion = /** @type {Motion | null} */ (usePreview(model, input, known));
+  const toggle = () => (playing ? video.current?.pause() : void video.current?.play());
+  /** @param {KeyboardEvent} event */
+  const press = (event) => {
     const by = { ",": -1, ".": 1, ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (by === undefined) return;
     event.preventDefault();
     show(frame + by);
   };
-  const prompt = prompts.filter((one) => one.frame <= frame).at(-1) ?? prompts[0];
-  return html`<section class="film" aria-label="The video">
-    <video ref=${video} src=${prediction.output} controls loop=${looping} playsinline preload="auto" tabindex="0" onKeyDown=${keys}
-      onPlay=${() => setPlaying(true)} onPause=${() => setPlaying(false)}></video>
-    <p class="about" aria-live="off"><strong>Frame ${frame}</strong>${count ? ` of ${count}` : ""}${prompt && html`: <q>${prompt.text}</q>`}</p>
+  return html`<section class="film" aria-label="Video">
+    <video
+      ref=${video}
+      src=${output}
+      controls
+      loop=${looping}
+      playsinline
+      preload="auto"
+      tabindex="0"
+      onKeyDown=${press}
+      onPlay=${() => setPlaying(true)}
+      onPause=${() => setPlaying(false)}
+    ></video>
+    <${Caption} frame=${frame} count=${Number(input["max_frames"] ?? 0)} prompts=${motion?.prompts ?? []} />
     <div class="controls">
-      <button type="button" class="primary" onClick=${() => (playing ? video.current.pause() : video.current.play())}>${playing ? "Pause" : "Play"}</button>
-      <button type="button" onClick=${() => show(frame - 1)} aria-label="One frame back">◀ frame</button>
-      <button type="button" onClick=${() => show(frame + 1)} aria-label="One frame on">frame ▶</button>
-      <label class="inline"><input type="checkbox" checked=${looping} onChange=${(event) => setLooping(event.target.checked)} /> loop</label>
-      <a href=${prediction.output} download=${`film-${prediction.id.slice(0, 8)}.mp4`}>MP4</a>
+      <button type="button" class="primary" onClick=${toggle}>${playing ? "Pause" : "Play"}</button>
+      <button type="button" onClick=${() => show(frame - 1)}>Previous frame</button>
+      <button type="button" onClick=${() => show(frame + 1)}>Next frame</button>
+      <label class="inline">
+        <input type="checkbox" checked=${looping} onChange=${() => setLooping(!looping)} /> Loop
+      </label>
+      <a href=${output} download=${`film-${id.slice(0, 8)}.mp4`}>MP4</a>
     </div>
-    ${prompts.length > 0 && html`<${Strip} prompts=${prompts} frames=${preview.frames} at=${frame} />`}
-    ${moving.map((name) => html`<${Curve} key=${name} name=${name} values=${preview.curves[name]} at=${frame} onPick=${show} />`)}
+    ${motion && html`<${TimeLine} motion=${motion} frame=${frame} onPick=${show} />`}
   </section>`;
+}
+
+/** @param {{ frame: number, count: number, prompts: Motion["prompts"] }} props */
+function Caption({ frame, count, prompts }) {
+  const prompt = prompts.findLast((one) => one.frame <= frame) ?? prompts[0];
+  return html`<p class="about" aria-live="off">
+    <strong>Frame ${frame}</strong>${count ? ` of ${count}` : ""}${prompt && html`: <q>${prompt.text}</q>`}
+  </p>`;
+}
+
+/**
+ * Show the prompts, and the curves of the inputs that change.
+ * @param {{ motion: Motion, frame: number, onPick: (frame: number) => void }} props
+ */
+function TimeLine({ motion: { prompts, frames, curves }, frame, onPick }) {
+  const changing = CURVES.filter((name) => curves[name]?.some((value) => value !== curves[name]?.[0]));
+  return html`
+    ${prompts.length > 0 && html`<${Strip} prompts=${prompts} frames=${frames} at=${frame} />`}
+    ${changing.map(
+      (name) => html`<${Curve} key=${name} name=${name} values=${curves[name]} at=${frame} onPick=${onPick} />`,
+    )}
+  `;
 }

@@ -1,77 +1,105 @@
-// Motion as curves over the frames, and prompts as a strip on the same time line, while one types. The values come from
-// the model's own parser by the preview route; where a version has none, the fields stay without curves.
-import { html, useEffect, useState } from "./vendor/htm-preact-3.1.1.js";
-import { ApiError, preview } from "./api.js";
+// Motion as curves over the frames, and prompts as a strip on the same time line. The values come from the model's own
+// parser, through its preview server.
+import { html, useState } from "../../vendor/htm-preact-3.1.1.js";
+/** @import { Preview } from "../../types.js" */
 
-const TYPING_MS = 250;
-const without = new Set(); // models that have no preview, which the server said once
-const WIDTH = 400;
+/** @typedef {{ frame: number, text: string }} PromptAt a prompt and its first frame */
+/** @typedef {Preview & { frames: number, curves: Record<string, number[]>, prompts: PromptAt[] }} Motion */
+
+const WIDTH = 400; // of the drawing, in units of its own
 const HEIGHT = 56;
+const MARGIN = 4;
+
+/** @type {(value: number) => string} */
+const rounded = (value) => Number(value.toPrecision(4)).toString();
 
 /**
- * Ask for the preview of an input whenever it has changed: {frames, curves: {name: [value, ...]}, prompts: [{frame,
- * text}], errors: {name: sentence}}; null before the first answer and where there is none.
+ * Draw an input's curve or prompts below its field.
+ * @param {{ name: string, preview: Preview }} props
  */
-export function usePreview(model, input, wanted) {
-  const [shown, setShown] = useState(null);
-  const key = JSON.stringify(input);
-  useEffect(() => {
-    const name = `${model.owner}/${model.name}`;
-    if (!wanted || without.has(name)) return setShown(null);
-    const stop = new AbortController();
-    const timer = setTimeout(() => {
-      preview(model, input, stop.signal).then(setShown, (error) => {
-        if (error instanceof ApiError && error.status === 404) {
-          without.add(name);
-          setShown(null);
-        }
-      });
-    }, TYPING_MS);
-    return () => (clearTimeout(timer), stop.abort());
-  }, [model, key, wanted]);
-  return shown;
+export function Hint({ name, preview }) {
+  const { curves, prompts, frames } = /** @type {Motion} */ (preview);
+  if (curves[name]) return html`<${Curve} name=${name} values=${curves[name]} />`;
+  if (prompts.length && name === "animation_prompts") return html`<${Strip} prompts=${prompts} frames=${frames} />`;
+  return null;
 }
 
-/** Draw one input's values over the frames; `at` marks a frame, and `onPick(frame)` is called with one that is clicked. */
+/**
+ * Return the path of a curve through the middle of each frame's value.
+ * @type {(values: number[], low: number, high: number, x: (frame: number) => number) => string}
+ */
+function pathOf(values, low, high, x) {
+  /** @param {number} value */
+  const y = (value) =>
+    high === low ? HEIGHT / 2 : HEIGHT - MARGIN - ((value - low) / (high - low)) * (HEIGHT - 2 * MARGIN);
+  const points = values.map((value, frame) => `${x(frame).toFixed(1)} ${y(value).toFixed(1)}`);
+  return `M${points.join("L")}`;
+}
+
+/**
+ * Draw an input's values over the frames.
+ * @param {object} props
+ * @param {string} props.name
+ * @param {number[]} props.values
+ * @param {number} [props.at] the frame to mark
+ * @param {(frame: number) => void} [props.onPick] called with a frame that is clicked
+ */
 export function Curve({ name, values, at: marked, onPick }) {
+  const [pointed, setPointed] = useState(/** @type {number | null} */ (null));
   const low = Math.min(...values);
   const high = Math.max(...values);
-  const span = high - low || 1;
-  const y = (value) => (high === low ? HEIGHT / 2 : HEIGHT - 4 - ((value - low) / span) * (HEIGHT - 8));
-  const x = (index) => (values.length > 1 ? (index / (values.length - 1)) * WIDTH : 0);
-  const path = values.map((value, index) => `${index ? "L" : "M"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`).join("");
-  const [pointed, setPointed] = useState(null);
-  const under = (event) => {
-    const box = event.currentTarget.getBoundingClientRect();
-    const index = Math.round(((event.clientX - box.left) / box.width) * (values.length - 1));
-    return Math.min(Math.max(index, 0), values.length - 1);
+  const last = values.length - 1;
+  /** @param {number} frame */
+  const x = (frame) => (last ? (frame / last) * WIDTH : 0);
+  /** @param {PointerEvent & { currentTarget: Element }} event */
+  const frameUnder = ({ currentTarget, clientX }) => {
+    const { left, width } = currentTarget.getBoundingClientRect();
+    return Math.min(Math.max(Math.round(((clientX - left) / width) * last), 0), last);
   };
-  const at = pointed ?? (marked < values.length ? marked : null) ?? null;
-  const told = at === null ? low === high ? `${rounded(low)} in every frame` : `${rounded(low)} to ${rounded(high)} over ${values.length} frames` : `frame ${at}: ${rounded(values[at])}`;
+  const at = pointed ?? marked;
+  const value = at === undefined ? undefined : values[at];
+  const frames = low === high ? "in every frame" : `to ${rounded(high)} over ${values.length} frames`;
+  const text = value === undefined ? `${rounded(low)} ${frames}` : `frame ${at}: ${rounded(value)}`;
+  const at_x = x(at ?? 0);
+  const mark = html`<line x1=${at_x} x2=${at_x} y1="0" y2=${HEIGHT} vector-effect="non-scaling-stroke" />`;
   return html`<div class="curve">
-    <svg viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label=${`${name}: ${rounded(low)} to ${rounded(high)}`} 
-      onPointerMove=${(event) => setPointed(under(event))} onPointerLeave=${() => setPointed(null)} onClick=${(event) => onPick?.(under(event))}>
-      <path d=${path} vector-effect="non-scaling-stroke" />
-      ${at !== null && html`<line x1=${x(at)} x2=${x(at)} y1="0" y2=${HEIGHT} vector-effect="non-scaling-stroke" />`}
+    <svg
+      viewBox=${`0 0 ${WIDTH} ${HEIGHT}`}
+      preserveAspectRatio="none"
+      role="img"
+      aria-label=${`${name}: ${rounded(low)} to ${rounded(high)}`}
+      onPointerMove=${(/** @type {any} */ event) => setPointed(frameUnder(event))}
+      onPointerLeave=${() => setPointed(null)}
+      onClick=${(/** @type {any} */ event) => onPick?.(frameUnder(event))}
+    >
+      <path d=${pathOf(values, low, high, x)} vector-effect="non-scaling-stroke" />
+      ${value !== undefined && mark}
     </svg>
-    <span class="about">${onPick ? `${name}, ` : ""}${told}</span>
+    <span class="about">${onPick ? `${name}, ` : ""}${text}</span>
   </div>`;
 }
 
-/** Draw which prompt holds when; the one of frame `at` stands out. */
+/**
+ * Draw which prompt each frame has.
+ * @param {object} props
+ * @param {PromptAt[]} props.prompts
+ * @param {number} props.frames
+ * @param {number} [props.at] the frame whose prompt stands out
+ */
 export function Strip({ prompts, frames, at = -1 }) {
-  const parts = prompts.map((prompt, index) => {
-    const from = index ? prompt.frame : 0; // before its first keyframe a prompt holds too
+  const parts = prompts.map(({ frame, text }, index) => {
+    const from = index ? frame : 0; // the first prompt also holds before its keyframe
     const to = prompts[index + 1]?.frame ?? frames;
-    return { ...prompt, from, share: Math.max(to - from, 0), now: at >= from && at < to };
+    return { text, from, share: Math.max(to - from, 0), isCurrent: at >= from && at < to };
   });
+  /** @type {(share: number) => (element: HTMLElement | null) => void} */
+  const sized = (share) => (element) => element?.style.setProperty("flex-grow", `${share}`);
   return html`<ol class="strip" aria-label="Prompts by frame">
     ${parts.map(
-      (part, index) => html`<li key=${index} class=${part.now ? "now" : ""} ref=${(element) => element && (element.style.flexGrow = part.share)} title=${part.text}>
-        <span class="about">${part.from}</span> ${part.text}
-      </li>`,
+      ({ text, from, share, isCurrent }, index) =>
+        html`<li key=${index} class=${isCurrent ? "now" : ""} ref=${sized(share)} title=${text}>
+          <span class="about">${from}</span> ${text}
+        </li>`,
     )}
   </ol>`;
 }
-
-const rounded = (value) => Number(value.toPrecision(4)).toString();

@@ -1,131 +1,199 @@
-// Endless: prompts that turn into one another, clip by clip, for as long as one listens. While one clip plays the next
-// are made; each enters on the bar, since all clips of a seed are two bars of one length.
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
-import { create, follow, pause } from "./api.js";
-import { Volume } from "./clip.js";
-import { Sequence, audio, load, save, toWav } from "./sound.js";
+// Endless: prompts that blend into one another, clip by clip. While one clip plays, the next ones are made. All clips
+// of a seed image are two bars long, so each starts on the bar.
+import { html, useEffect, useRef, useState } from "../../vendor/htm-preact-3.1.1.js";
+import { create, follow, messageOf, pause } from "../../api.js";
+import { Volume, clipOf, titleOf } from "./clip.js";
+import { Sequence, audio, load } from "./sound.js";
+import { save, toWav } from "./wav.js";
+/** @import { PanelProps, Values, Version } from "../../types.js" */
+/** @import { Titled } from "./sound.js" */
 
-const AHEAD = 2; // clips that are ready before they are heard: no more, so that a new prompt is heard soon
-const KEPT_S = 60;
+/** @typedef {Titled & { at_s: number, key: number }} Heard a clip and when it is heard, by the AudioContext's clock */
+/** @typedef {{ prompts: string[], clips: number }} Plan the prompts, and the clips from each one to the next */
+/** @typedef {{ stop: AbortController, sequence: Sequence }} Playing */
+
+const READY = 2; // clips that are made ahead: few, so that a new prompt is heard soon
+const HEARD = 16; // clips that are remembered
+const EXPORTED_S = 60;
 const RETRY_MS = 2000;
+const MAX_CLIPS = 16; // per transition
 
-/** Say which clip is the n-th: between two neighbours of the prompts, alpha goes in equal parts from one to the next. */
-export function step(prompts, parts, n) {
-  const leg = Math.floor(n / parts) % prompts.length;
-  const alpha = (n % parts) / parts;
-  const [from, to] = [prompts[leg], prompts[(leg + 1) % prompts.length]];
-  return alpha === 0 ? { prompt_a: from } : { prompt_a: from, prompt_b: to, alpha };
+/**
+ * Return the inputs of the n-th clip. From one prompt to the next, alpha rises in equal steps.
+ * @type {(plan: Plan, n: number) => Values}
+ */
+function inputOf({ prompts, clips }, n) {
+  const leg = Math.floor(n / clips) % prompts.length;
+  const alpha = (n % clips) / clips;
+  const prompt_a = prompts[leg];
+  return alpha === 0 ? { prompt_a } : { prompt_a, prompt_b: prompts[(leg + 1) % prompts.length], alpha };
 }
 
-export function Endless({ version, settings, onClose }) {
-  const [prompts, setPrompts] = useState(() => [settings.prompt_a || "funky synth solo", settings.prompt_b || "church bells", ""]);
-  const [parts, setParts] = useState(4);
-  const [state, setState] = useState("stopped"); // stopped, first, playing
-  const [problem, setProblem] = useState("");
-  const [repeating, setRepeating] = useState(false);
-  const [heard, setHeard] = useState([]); // the clips that were heard, the last one last
-  const run = useRef(null);
-  const wanted = useRef();
-  wanted.current = { prompts: prompts.map((prompt) => prompt.trim()).filter(Boolean), parts };
-
-  const start = () => {
-    audio();
-    const stop = new AbortController();
-    const ready = [];
-    const sequence = new Sequence(
-      () => ready.shift() ?? null,
-      (clip, at_s) => {
-        setState("playing");
-        setRepeating(Boolean(clip.repeated));
-        setHeard((clips) => [...clips, { ...clip, at_s, key: clips.length ? clips.at(-1).key + 1 : 0 }].slice(-16));
-      },
-      () => end(),
-    );
-    run.current = { stop, sequence };
-    setProblem("");
-    setHeard([]);
-    setState("first");
-    sequence.start();
-    make(version, settings, wanted, ready, setProblem, stop.signal);
-  };
-  const end = () => {
-    const ended = run.current;
-    run.current = null;
-    ended?.stop.abort(new Error("stopped"));
-    ended?.sequence.stop();
-    setState("stopped");
-    setRepeating(false);
-  };
-  useEffect(() => end, []);
-
-  const saveMinute = () => {
-    const length_s = heard[0]?.buffer.duration ?? 1;
-    save(toWav(heard.slice(-Math.ceil(KEPT_S / length_s)).map((clip) => clip.buffer)), "last-minute.wav");
-  };
-  const now = heard.at(-1);
-  return html`<section class="endless" aria-labelledby="endless-title">
-    <div class="controls">
-      <h2 id="endless-title">Endless</h2>
-      <button type="button" class="quiet" onClick=${() => (end(), onClose())}>close</button>
-    </div>
-    <p class="about">Two or three prompts turn into one another, clip by clip, with the settings of the form. What you type is heard from the next clip on.</p>
-    ${prompts.map(
-      (prompt, index) => html`<label key=${index} class="field">
-        <span>${["from", "to", "then (may stay blank)"][index]}</span>
-        <input type="text" value=${prompt} onInput=${(event) => setPrompts(prompts.map((one, which) => (which === index ? event.target.value : one)))} />
-      </label>`,
-    )}
-    <label class="inline">clips from one to the next <input type="number" min="1" max="16" value=${parts} onInput=${(event) => setParts(Math.min(Math.max(Number(event.target.value) || 1, 1), 16))} /></label>
-    <div class="controls">
-      <button type="button" class="primary" onClick=${state === "stopped" ? start : end} disabled=${state === "stopped" && wanted.current.prompts.length < 1}>${state === "stopped" ? "Start" : "Stop"}</button>
-      <${Volume} />
-      <button type="button" onClick=${saveMinute} disabled=${!heard.length}>Save the last minute</button>
-    </div>
-    <p role="status" class=${problem ? "error" : "about"}>
-      ${problem || { stopped: "", first: "The first clip is being made …", playing: now ? `${now.title}${repeating ? " · once more: the model is slower than the sound" : ""}` : "" }[state]}
-    </p>
-    <${Rolling} clips=${heard} playing=${state === "playing"} />
-  </section>`;
-}
-
-/** Make clips, a few ahead of what is heard, until the signal comes. */
-async function make(version, settings, wanted, ready, onProblem, signal) {
+/**
+ * Make clips and push them to `ready` until the signal is aborted.
+ * @param {Version} version
+ * @param {Values} settings the other inputs
+ * @param {{ current: Plan }} plan read again for each clip
+ * @param {Titled[]} ready
+ * @param {(problem: string) => void} onProblem
+ * @param {AbortSignal} signal
+ */
+async function makeClips(version, settings, plan, ready, onProblem, signal) {
   const { prompt_a: _a, prompt_b: _b, alpha: _alpha, ...rest } = settings;
-  for (let n = 0; !signal.aborted; ) {
+  const onLost = (/** @type {boolean} */ lost) => onProblem(lost ? "Connection lost. Reconnecting…" : "");
+  let n = 0;
+  while (!signal.aborted) {
     try {
-      if (ready.length >= AHEAD || !wanted.current.prompts.length) {
+      if (ready.length >= READY || !plan.current.prompts.length) {
         await pause(100, signal);
         continue;
       }
-      const input = { ...rest, ...step(wanted.current.prompts, wanted.current.parts, n) };
-      const { id } = await create(version.id, input);
-      const ended = await follow(id, () => {}, (lost) => onProblem(lost ? "No connection; trying again …" : ""), signal);
-      if (ended.status !== "succeeded") throw new Error(ended.error || `A clip was ${ended.status}.`);
-      const title = input.prompt_b ? `${input.prompt_a} → ${input.prompt_b} (${input.alpha})` : input.prompt_a;
-      ready.push({ buffer: await load(ended.output.audio), picture: ended.output.spectrogram, title });
+      const input = { ...rest, ...inputOf(plan.current, n) };
+      const ended = await follow(await create(version.id, input), () => {}, onLost, signal);
+      if (ended.status !== "succeeded") throw new Error(ended.error || `A prediction was ${ended.status}.`);
+      const { audio: sound, spectrogram } = clipOf(ended);
+      ready.push({ buffer: await load(sound), picture: spectrogram, title: titleOf(input) });
       onProblem("");
       n += 1;
     } catch (error) {
       if (signal.aborted) return;
-      onProblem(error.message);
+      onProblem(messageOf(error));
       await pause(RETRY_MS, signal).catch(() => {});
     }
   }
 }
 
-/** Let the spectrograms roll by: the line in the middle is now. */
+/**
+ * Start and stop the sequence, and keep the clips that were heard.
+ * @param {Version} version
+ * @param {Values} settings
+ * @param {Plan} plan
+ */
+function useEndless(version, settings, plan) {
+  const [state, setState] = useState(/** @type {"stopped" | "waiting" | "playing"} */ ("stopped"));
+  const [problem, setProblem] = useState("");
+  const [heard, setHeard] = useState(/** @type {Heard[]} */ ([]));
+  const playing = useRef(/** @type {Playing | null} */ (null));
+  const current = useRef(plan);
+  current.current = plan;
+
+  const stop = () => {
+    const stopped = playing.current;
+    playing.current = null;
+    stopped?.stop.abort(new Error("stopped"));
+    stopped?.sequence.stop();
+    setState("stopped");
+  };
+  /** @type {(clip: Titled, at_s: number) => void} */
+  const add = (clip, at_s) => {
+    setState("playing");
+    setHeard((clips) => [...clips, { ...clip, at_s, key: (clips.at(-1)?.key ?? 0) + 1 }].slice(-HEARD));
+  };
+  const start = () => {
+    audio();
+    /** @type {Titled[]} */
+    const ready = [];
+    playing.current = {
+      stop: new AbortController(),
+      sequence: new Sequence(() => ready.shift() ?? null, add, stop),
+    };
+    setProblem("");
+    setHeard([]);
+    setState("waiting");
+    playing.current.sequence.start();
+    void makeClips(version, settings, current, ready, setProblem, playing.current.stop.signal);
+  };
+  useEffect(() => stop, []);
+  return { state, problem, heard, start, stop };
+}
+
+/** @param {PanelProps} props */
+export function Endless({ version, input, onClose }) {
+  const first = /** @type {string} */ (input["prompt_a"] || "funky synth solo");
+  const second = /** @type {string} */ (input["prompt_b"] || "church bells");
+  const [prompts, setPrompts] = useState([first, second, ""]);
+  const [clips, setClips] = useState(4);
+  const plan = { prompts: prompts.map((prompt) => prompt.trim()).filter(Boolean), clips };
+  const { state, problem, heard, start, stop } = useEndless(version, input, plan);
+  const isStopped = state === "stopped";
+  const exportMinute = () => {
+    const count = Math.ceil(EXPORTED_S / (heard[0]?.buffer.duration ?? 1));
+    save(toWav(heard.slice(-count).map(({ buffer }) => buffer)), "last-minute.wav");
+  };
+  return html`<section class="endless" aria-labelledby="endless-title">
+    <div class="controls">
+      <h2 id="endless-title">Endless</h2>
+      <button type="button" class="quiet" onClick=${onClose}>Close</button>
+    </div>
+    <p class="about">
+      Blends two or three prompts into one another, clip by clip, with the form's other inputs. Changes are heard within
+      a few clips.
+    </p>
+    <${Prompts} prompts=${prompts} onChange=${setPrompts} />
+    <${ClipCount} value=${clips} onChange=${setClips} />
+    <div class="controls">
+      <button
+        type="button"
+        class="primary"
+        onClick=${isStopped ? start : stop}
+        disabled=${isStopped && !plan.prompts.length}
+      >
+        ${isStopped ? "Start" : "Stop"}
+      </button>
+      <${Volume} />
+      <button type="button" onClick=${exportMinute} disabled=${!heard.length}>Export the last minute</button>
+    </div>
+    <p role="status" class=${problem ? "error" : "about"}>${problem || describe(state, heard.at(-1))}</p>
+    <${Rolling} clips=${heard} playing=${state === "playing"} />
+  </section>`;
+}
+
+/** @type {(state: string, clip: Titled | undefined) => string} */
+function describe(state, clip) {
+  if (state === "waiting") return "Making the first clip…";
+  if (state === "stopped" || !clip) return "";
+  return clip.repeated ? `${clip.title} · Repeating: the next clip isn't ready yet` : clip.title;
+}
+
+/** @typedef {{ target: HTMLInputElement }} Typed an event */
+
+/** @param {{ prompts: string[], onChange: (prompts: string[]) => void }} props */
+function Prompts({ prompts, onChange }) {
+  return prompts.map((prompt, index) => {
+    const type = (/** @type {Typed} */ { target }) => onChange(prompts.with(index, target.value));
+    return html`<label key=${index} class="field">
+      <span>Prompt ${index + 1}${index === 2 && " (optional)"}</span>
+      <input type="text" value=${prompt} onInput=${type} />
+    </label>`;
+  });
+}
+
+/** @param {{ value: number, onChange: (value: number) => void }} props */
+function ClipCount({ value, onChange }) {
+  const type = (/** @type {Typed} */ { target }) =>
+    onChange(Math.min(Math.max(Number(target.value) || 1, 1), MAX_CLIPS));
+  return html`<label class="inline">
+    Clips per transition <input type="number" min="1" max=${MAX_CLIPS} value=${value} onInput=${type} />
+  </label>`;
+}
+
+/**
+ * Let the spectrograms roll by. The line in the middle is what is heard now.
+ * @param {{ clips: Heard[], playing: boolean }} props
+ */
 function Rolling({ clips, playing }) {
-  const strip = useRef();
-  const box = useRef();
+  const tape = useRef(/** @type {HTMLElement | null} */ (null));
+  const box = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => {
-    if (!playing || !clips.length) return undefined;
+    const first = clips[0];
+    if (!playing || !first) return undefined;
+    /** @type {number} */
     let request;
     const move = () => {
-      const now = audio().currentTime;
-      const first = clips[0];
-      const width = strip.current.firstElementChild?.getBoundingClientRect().width ?? 0;
-      const passed = (now - first.at_s) / first.buffer.duration;
-      strip.current.style.transform = `translateX(${box.current.clientWidth / 2 - passed * width}px)`;
+      if (!tape.current || !box.current) return;
+      const clip_px = tape.current.firstElementChild?.getBoundingClientRect().width ?? 0;
+      const passed = (audio().currentTime - first.at_s) / first.buffer.duration; // in clips
+      tape.current.style.transform = `translateX(${box.current.clientWidth / 2 - passed * clip_px}px)`;
       request = requestAnimationFrame(move);
     };
     move();
@@ -133,7 +201,7 @@ function Rolling({ clips, playing }) {
   }, [clips, playing]);
   if (!clips.length) return null;
   return html`<div class="rolling" ref=${box} aria-hidden="true">
-    <div class="tape" ref=${strip}>${clips.map((clip) => html`<img key=${clip.key} src=${clip.picture} alt="" />`)}</div>
+    <div class="tape" ref=${tape}>${clips.map((clip) => html`<img key=${clip.key} src=${clip.picture} alt="" />`)}</div>
     <div class="playhead"></div>
   </div>`;
 }

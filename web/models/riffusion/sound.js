@@ -1,125 +1,144 @@
 // Sound by Web Audio: gapless, and timed to the sample.
 
-let context = null;
-let volume = null;
+const SAMPLE_RATE_HZ = 44100; // the clips' own: resampling would break the loop
+const START_S = 0.02; // from placing sources to hearing them
+const MAX_LOADED = 24;
 
-// For tests, and for the curious in a browser's console: what sounds, and which clips were put end to end when.
-const heard = (globalThis.playground = { context: null, player: null, scheduled: [] });
+/** @type {{ context: AudioContext, volume: GainNode } | null} */
+let output = null;
 
-/** The one AudioContext; made at the first gesture, since browsers let no page play before. */
-export function audio() {
-  if (!context) {
-    context = new AudioContext({ sampleRate: 44100 }); // the clips' own rate: resampled, a loop would no longer be whole
-    volume = new GainNode(context, { gain: loudness() });
+/** @type {typeof globalThis.playground} */
+const exposed = (globalThis.playground = { context: null, volume: null, player: null, scheduled: [] });
+
+/** Return the AudioContext. The first call must come from a click or a key: browsers let no page play before. */
+export const audio = () => open().context;
+
+function open() {
+  if (!output) {
+    const context = new AudioContext({ sampleRate: SAMPLE_RATE_HZ });
+    const volume = new GainNode(context, { gain: loudness() });
     volume.connect(context.destination);
-    heard.context = context;
-    heard.volume = volume;
+    output = { context, volume };
+    Object.assign(exposed, output);
   }
-  if (context.state === "suspended") context.resume();
-  return context;
+  if (output.context.state === "suspended") void output.context.resume();
+  return output;
 }
 
+/** Return the volume, from 0 to 1. */
 export const loudness = () => Number(localStorage.getItem("volume") ?? 0.8);
 
+/** @param {number} value from 0 to 1 */
 export function setLoudness(value) {
   localStorage.setItem("volume", String(value));
-  if (volume) volume.gain.setTargetAtTime(value, context.currentTime, 0.01);
+  output?.volume.gain.setTargetAtTime(value, output.context.currentTime, 0.01);
 }
 
-const decoded = new Map(); // URL -> promise of its AudioBuffer; the last few
+/** @type {Map<string, Promise<AudioBuffer>>} */
+const loaded = new Map(); // by URL, the oldest first
 
-/** Fetch a clip and decode it. */
+/** @param {string} url */
 export function load(url) {
-  if (!decoded.has(url)) {
-    decoded.set(url, fetch(url).then((response) => {
-      if (!response.ok) throw new Error(`The sound can't be fetched: the server answered ${response.status}.`);
-      return response.arrayBuffer();
-    }).then((bytes) => audio().decodeAudioData(bytes)));
-    decoded.get(url).catch(() => decoded.delete(url));
-    if (decoded.size > 24) decoded.delete(decoded.keys().next().value);
-  }
-  return decoded.get(url);
+  const known = loaded.get(url);
+  if (known) return known;
+  const loading = fetchAndDecode(url);
+  loaded.set(url, loading);
+  loading.catch(() => loaded.delete(url));
+  const [oldest] = loaded.keys();
+  if (loaded.size > MAX_LOADED && oldest) loaded.delete(oldest);
+  return loading;
 }
 
+/** @param {string} url */
+async function fetchAndDecode(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`Can't load the clip: the server answered with status ${response.status}.`);
+  return audio().decodeAudioData(await response.arrayBuffer());
+}
+
+/** @type {{ stop(): void } | null} */
 let sounding = null; // one thing at a time: a player, or a sequence
 
-/** Tell whether something is heard now. */
-export const sounds = () => Boolean(sounding);
+/** Whether something plays. */
+export const isSounding = () => Boolean(sounding);
 
-function begin(one) {
-  if (sounding && sounding !== one) sounding.stop();
-  sounding = one;
+/** @param {{ stop(): void }} next */
+function takeOver(next) {
+  if (sounding !== next) sounding?.stop();
+  sounding = next;
 }
 
-function end(one) {
-  if (sounding === one) sounding = null;
+/** @param {{ stop(): void }} stopped */
+function release(stopped) {
+  if (sounding === stopped) sounding = null;
 }
 
 /**
- * Play clips of the same length at the same place: all of them run, one is heard. With a single clip it is a plain
- * player. Changing from one to the other keeps the place.
+ * A player of clips of the same length. All of them run, and one is heard, so that changing to another one keeps the
+ * position.
  */
 export class Player {
-  constructor() {
-    this.buffers = [];
-    this.heard = 0;
-    this.looping = true;
-    this.playing = false;
-    this.offset_s = 0; // the place where it begins or was stopped
-    this.onChange = () => {};
-  }
+  buffers = /** @type {AudioBuffer[]} */ ([]);
+  heard = 0; // the index of the clip that is heard
+  looping = true;
+  playing = false;
+  onChange = () => {};
+  #voices = /** @type {{ source: AudioBufferSourceNode, gain: GainNode }[]} */ ([]);
+  #offset_s = 0; // where it starts, or was stopped
+  #startedAt_s = 0; // by the context's clock
 
+  /** @param {AudioBuffer[]} buffers */
   setBuffers(buffers) {
-    const was = this.playing;
-    this.stop();
-    this.buffers = buffers;
-    this.heard = Math.min(this.heard, Math.max(buffers.length - 1, 0));
-    if (was && buffers.length) this.play();
-    this.onChange();
+    this.#whileStopped(() => {
+      this.buffers = buffers;
+      this.heard = Math.min(this.heard, Math.max(buffers.length - 1, 0));
+    });
   }
 
   get duration_s() {
     return this.buffers[0]?.duration ?? 0;
   }
 
-  /** The place that is heard now, in seconds. */
+  /** The position that is heard now. */
   get place_s() {
-    if (!this.playing) return this.offset_s;
-    const passed = this.offset_s + Math.max(audio().currentTime - this.began_s, 0);
-    return this.looping ? passed % this.duration_s : Math.min(passed, this.duration_s);
+    if (!this.playing) return this.#offset_s;
+    const position_s = this.#offset_s + Math.max(audio().currentTime - this.#startedAt_s, 0);
+    return this.looping ? position_s % this.duration_s : Math.min(position_s, this.duration_s);
   }
 
   play() {
     if (this.playing || !this.buffers.length) return;
-    begin(this);
-    const at = audio().currentTime + 0.02;
-    this.voices = this.buffers.map((buffer, index) => {
+    takeOver(this);
+    const { context, volume } = open();
+    this.#startedAt_s = context.currentTime + START_S;
+    this.#voices = this.buffers.map((buffer, index) => {
       const gain = new GainNode(context, { gain: index === this.heard ? 1 : 0 });
       const source = new AudioBufferSourceNode(context, { buffer, loop: this.looping });
       source.connect(gain).connect(volume);
-      source.start(at, this.offset_s % buffer.duration);
+      source.start(this.#startedAt_s, this.#offset_s % buffer.duration);
       return { source, gain };
     });
-    this.voices[0].source.onended = () => {
-      if (this.playing && !this.looping) {
-        end(this);
-        this.playing = false;
-        this.offset_s = 0;
-        this.onChange();
-      }
-    };
-    this.began_s = at;
+    this.#voices[0]?.source.addEventListener("ended", () => this.#finish());
     this.playing = true;
-    heard.player = this;
+    exposed.player = this;
+    this.onChange();
+  }
+
+  /** Return to the start once a clip that doesn't loop has been played. */
+  #finish() {
+    if (!this.playing || this.looping) return;
+    release(this);
+    this.playing = false;
+    this.#offset_s = 0;
     this.onChange();
   }
 
   stop() {
     if (!this.playing) return;
-    end(this);
-    this.offset_s = this.place_s;
+    release(this);
+    this.#offset_s = this.place_s;
     this.playing = false;
-    for (const { source } of this.voices) source.stop();
+    for (const { source } of this.#voices) source.stop();
     this.onChange();
   }
 
@@ -128,120 +147,109 @@ export class Player {
     else this.play();
   }
 
-  seek(place_s) {
-    const was = this.playing;
-    this.stop();
-    this.offset_s = Math.min(Math.max(place_s, 0), this.duration_s);
-    if (was) this.play();
-    this.onChange();
+  /** @param {number} position_s */
+  seek(position_s) {
+    this.#whileStopped(() => {
+      this.#offset_s = Math.min(Math.max(position_s, 0), this.duration_s);
+    });
   }
 
+  /** @param {boolean} looping */
   setLooping(looping) {
-    const place_s = this.place_s;
-    const was = this.playing;
-    this.stop();
-    this.looping = looping;
-    this.offset_s = place_s;
-    if (was) this.play();
-    this.onChange();
+    this.#whileStopped(() => {
+      this.looping = looping;
+    });
   }
 
-  /** Hear another of the clips, from the same place on. */
+  /**
+   * Let another of the clips be heard.
+   * @param {number} index
+   */
   hear(index) {
     this.heard = index;
-    this.voices?.forEach(({ gain }, which) => gain.gain.setTargetAtTime(which === index ? 1 : 0, audio().currentTime, 0.005));
+    for (const [which, { gain }] of this.#voices.entries()) {
+      gain.gain.setTargetAtTime(which === index ? 1 : 0, audio().currentTime, 0.005);
+    }
+    this.onChange();
+  }
+
+  /** @param {() => void} change */
+  #whileStopped(change) {
+    const wasPlaying = this.playing;
+    this.stop();
+    change();
+    if (wasPlaying) this.play();
     this.onChange();
   }
 }
 
-const AHEAD_S = 1.5; // that sources are placed before they are heard: timers of a hidden page come once a second
+const AHEAD_S = 1.5; // from placing a clip to hearing it: a hidden page's timers fire once a second
+const FILL_MS = 50;
+const FIRST_S = 0.1;
 
-/**
- * Play clips one after the other without a gap. `next()` returns the clip that comes, {buffer, ...}, or null when there
- * is none yet; then the last one is heard once more. `onClip(clip, at_s)` tells what begins, and when; `onStop()` that
- * it was stopped, by itself or for something else.
- */
+/** @typedef {{ buffer: AudioBuffer, title: string, picture?: string, repeated?: boolean }} Titled */
+
+/** Plays clips one after the other without a gap. */
 export class Sequence {
+  #sources = /** @type {AudioBufferSourceNode[]} */ ([]);
+  #running = false;
+  #last = /** @type {Titled | null} */ (null);
+  #until_s = 0; // the end of the last clip that is placed
+  #timer = 0;
+
+  /**
+   * @param {() => Titled | null} next takes the next clip. Without one, the last clip is repeated
+   * @param {(clip: Titled, at_s: number) => void} onClip called as a clip is placed
+   * @param {() => void} onStop called when it is stopped, also by another sound
+   */
   constructor(next, onClip, onStop) {
     this.next = next;
     this.onClip = onClip;
     this.onStop = onStop;
-    this.sources = [];
-    this.running = false;
   }
 
   start() {
-    begin(this);
-    this.running = true;
-    this.until_s = audio().currentTime + 0.1;
-    this.last = null;
-    this.timer = setInterval(() => this.fill(), 50);
-    this.fill();
+    takeOver(this);
+    this.#running = true;
+    this.#until_s = audio().currentTime + FIRST_S;
+    this.#timer = setInterval(() => this.#fill(), FILL_MS);
+    this.#fill();
   }
 
-  /** Queue what is heard next once the last clip nears its end. */
-  fill() {
-    while (this.running && this.until_s < audio().currentTime + AHEAD_S) {
-      const coming = this.next();
-      const clip = coming ?? (this.last && { ...this.last, repeated: true });
+  /** Place clips until enough are ahead. */
+  #fill() {
+    const { currentTime } = audio();
+    while (this.#running && this.#until_s < currentTime + AHEAD_S) {
+      const clip = this.next() ?? (this.#last && { ...this.#last, repeated: true });
       if (!clip) {
-        this.until_s = Math.max(this.until_s, audio().currentTime + 0.1);
+        this.#until_s = Math.max(this.#until_s, currentTime + FIRST_S);
         return;
       }
-      const source = new AudioBufferSourceNode(context, { buffer: clip.buffer });
-      source.connect(volume);
-      const at_s = Math.max(this.until_s, audio().currentTime); // a throttled timer may come late
-      source.start(at_s);
-      source.onended = () => this.sources.splice(this.sources.indexOf(source), 1);
-      this.sources.push(source);
-      this.until_s = at_s + clip.buffer.duration;
-      heard.scheduled.push({ at_s, until_s: this.until_s, repeated: Boolean(clip.repeated) });
-      this.last = clip;
-      this.onClip(clip, at_s);
+      this.#place(clip);
     }
+  }
+
+  /** @param {Titled} clip */
+  #place(clip) {
+    const { context, volume } = open();
+    const at_s = Math.max(this.#until_s, context.currentTime); // a throttled timer can be late
+    const source = new AudioBufferSourceNode(context, { buffer: clip.buffer });
+    source.connect(volume);
+    source.start(at_s);
+    source.onended = () => void this.#sources.splice(this.#sources.indexOf(source), 1);
+    this.#sources.push(source);
+    this.#until_s = at_s + clip.buffer.duration;
+    this.#last = clip;
+    exposed.scheduled.push({ at_s, until_s: this.#until_s, repeated: Boolean(clip.repeated) });
+    this.onClip(clip, at_s);
   }
 
   stop() {
-    if (!this.running) return;
-    this.running = false;
-    end(this);
-    clearInterval(this.timer);
-    for (const source of this.sources) source.stop();
+    if (!this.#running) return;
+    this.#running = false;
+    release(this);
+    clearInterval(this.#timer);
+    for (const source of this.#sources) source.stop();
     this.onStop();
   }
-}
-
-/** Join clips to a 16-bit mono WAV file. */
-export function toWav(buffers) {
-  const rate_hz = buffers[0].sampleRate;
-  const length = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
-  const view = new DataView(new ArrayBuffer(44 + 2 * length));
-  const text = (at, word) => [...word].forEach((letter, index) => view.setUint8(at + index, letter.charCodeAt(0)));
-  text(0, "RIFF");
-  view.setUint32(4, 36 + 2 * length, true);
-  text(8, "WAVEfmt ");
-  view.setUint32(16, 16, true);
-  view.setUint16(20, 1, true); // PCM
-  view.setUint16(22, 1, true); // channels
-  view.setUint32(24, rate_hz, true);
-  view.setUint32(28, 2 * rate_hz, true);
-  view.setUint16(32, 2, true);
-  view.setUint16(34, 16, true);
-  text(36, "data");
-  view.setUint32(40, 2 * length, true);
-  let at = 44;
-  for (const buffer of buffers) {
-    for (const sample of buffer.getChannelData(0)) {
-      view.setInt16(at, Math.round(Math.max(-1, Math.min(1, sample)) * 32767), true);
-      at += 2;
-    }
-  }
-  return new Blob([view], { type: "audio/wav" });
-}
-
-/** Let the browser save a blob. */
-export function save(blob, name) {
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
