@@ -206,9 +206,13 @@ function listen(prediction, onNews, signal) {
     /** @type {(type: string, listener: (event: any) => void) => void} */
     const on = (type, listener) => source.addEventListener(type, listener, { signal: over.signal });
     const news = { status: prediction.status, position: null, logs: "" };
+    /** @type {string[]} */
+    const items = []; // of the output of a running iterator
     const tell = () => {
       const { status, position, logs } = news;
-      if (!hasEnded(news)) onNews({ ...prediction, status, logs: logs || prediction.logs }, position);
+      if (hasEnded(news)) return; // then the prediction is requested as a whole
+      const output = items.length ? [...items] : prediction.output;
+      onNews({ ...prediction, status, logs: logs || prediction.logs, output }, position);
     };
     on("status", ({ data }) => {
       Object.assign(news, JSON.parse(data));
@@ -216,6 +220,10 @@ function listen(prediction, onNews, signal) {
     });
     on("logs", ({ data }) => {
       news.logs += data;
+      tell();
+    });
+    on("output", ({ data }) => {
+      items.push(toOwnOrigin(data));
       tell();
     });
     on("done", end);

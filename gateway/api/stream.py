@@ -81,7 +81,8 @@ async def _events(
     """Yield the events that a client has not received yet, up to `done`.
 
     Without `with_status` every event has an id, and there are no types but output, logs, error and done, because the
-    Python 1.x client drops or rejects anything else (docs/clients.md#stream-events). Comments keep the connection alive.
+    Python 1.x client drops or rejects anything else (docs/clients.md#stream-events). Comments keep the connection
+    alive.
     """
     sent_status = ""
     with services.metrics.streams.track_inprogress():

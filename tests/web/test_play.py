@@ -1,4 +1,4 @@
-"""The page with both small models behind it: what one hears and sees."""
+"""The page with both small models: what the user hears and sees."""
 
 import time
 import wave
@@ -10,10 +10,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from local import postgres, system
-from tests.gateway import browsing
-from tests.gateway.browsing import flaws, opened
 from tests.gateway.processes import PATIENCE_S
 from tests.local.test_system import QUICK_DEFORUM
+from tests.web.browsing import flaws, opened
 
 expect.set_options(timeout=PATIENCE_S * 500)
 
@@ -25,19 +24,13 @@ PROMPTS = "0: a sunset over the sea | 50: snowy mountains"
 
 @pytest.fixture(scope="module")
 def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the link that script/serve prints; deforum draws small frames, one step for each."""
+    """Return the link that script/serve prints. deforum makes small frames with one step each."""
     data = tmp_path_factory.mktemp("data")
     try:
         with system.running(system.Options(port=0, data=data, predictors={"deforum": QUICK_DEFORUM})) as running:
             yield running.page
     finally:
-        postgres.remove(data / "postgres")  # it may lie elsewhere: see local/postgres.py
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing.started() as browser:
-        yield browser
+        postgres.remove(data / "postgres")  # it can be elsewhere: see local/postgres.py
 
 
 @pytest.fixture
@@ -47,21 +40,21 @@ def page(link: str, browser: Browser) -> Iterator[Page]:
         yield page
 
 
-def place_s(page: Page) -> float:
-    """Return the place in the clip that is heard."""
-    place: float = page.evaluate("playground.player.place_s")
-    return place
+def position_s(page: Page) -> float:
+    """Return the position in the clip that is heard."""
+    position: float = page.evaluate("playground.player.place_s")
+    return position
 
 
 def until(page: Page, condition: str) -> None:
-    """Return when an expression in the page is true; the page's policy lets no expression wait inside it."""
+    """Wait until an expression in the page is true. The page's policy forbids Playwright's own wait."""
     give_up = time.monotonic() + PATIENCE_S / 2
     while not page.evaluate(condition):
         assert time.monotonic() < give_up, f"still not {condition}"
         page.wait_for_timeout(50)
 
 
-def test_a_clip_is_made_played_looped_and_compared(page: Page) -> None:
+def test_a_clip_plays_loops_and_is_compared(page: Page) -> None:
     page.locator("#input-num_inference_steps").fill(QUICK_STEPS)
     page.get_by_role("radio", name="og beat").check(force=True)
     page.get_by_role("button", name="Run").click()
@@ -71,18 +64,18 @@ def test_a_clip_is_made_played_looped_and_compared(page: Page) -> None:
     assert page.evaluate("playground.player.duration_s") == pytest.approx(CLIP_S, abs=1e-4)
 
     page.evaluate("playground.player.seek(4.9)")
-    until(page, "playground.player.place_s < 2")  # it went round
+    until(page, "playground.player.place_s < 2")  # it looped
     assert page.evaluate("playground.player.playing")
     page.get_by_label("Loop").uncheck()
     page.evaluate("playground.player.seek(4.9)")
-    until(page, "!playground.player.playing")  # it came to its end
+    until(page, "!playground.player.playing")  # it ended
     frame = page.locator(".frame")
     box = frame.bounding_box()
     assert box
     frame.click(position={"x": box["width"] / 2, "y": 20})
-    assert place_s(page) == pytest.approx(CLIP_S / 2, abs=0.1)
+    assert position_s(page) == pytest.approx(CLIP_S / 2, abs=0.1)
     page.keyboard.press("ArrowRight")
-    assert place_s(page) == pytest.approx(CLIP_S / 2 + 0.25, abs=0.1)
+    assert position_s(page) == pytest.approx(CLIP_S / 2 + 0.25, abs=0.1)
 
     page.get_by_role("button", name="Pin for A/B").click()
     page.locator("#input-prompt_a").fill("slow church bells")
@@ -99,7 +92,7 @@ def test_a_clip_is_made_played_looped_and_compared(page: Page) -> None:
     assert length_s(download.value.path()) == pytest.approx(2 * CLIP_S, abs=1e-3)
 
 
-def test_the_seeds_are_heard_before_one_is_chosen(page: Page) -> None:
+def test_seed_images_can_be_heard(page: Page) -> None:
     listen = page.get_by_role("button", name="Listen to marim")
     listen.click()
     expect(listen).to_have_attribute("aria-pressed", "true")
@@ -107,7 +100,7 @@ def test_the_seeds_are_heard_before_one_is_chosen(page: Page) -> None:
     expect(listen).to_have_attribute("aria-pressed", "false")
 
 
-def test_endless_clips_join_without_a_gap(page: Page) -> None:
+def test_endless_joins_clips_without_a_gap(page: Page) -> None:
     page.locator("#input-num_inference_steps").fill(QUICK_STEPS)
     page.get_by_role("button", name="Endless").click()
     page.locator(".endless").get_by_role("button", name="Start").click()
@@ -123,7 +116,7 @@ def test_endless_clips_join_without_a_gap(page: Page) -> None:
     expect(page.locator(".endless").get_by_role("button", name="Start")).to_be_visible()
 
 
-def test_motion_is_mended_while_one_types_then_run_and_cancelled(page: Page) -> None:
+def test_motion_is_checked_while_typing_then_run_and_canceled(page: Page) -> None:
     page.get_by_role("button", name="deforum").click()
     page.locator("#input-animation_prompts").fill(PROMPTS)
     expect(page.locator(".strip li")).to_have_text(["0 a sunset over the sea", "50 snowy mountains"])
@@ -143,7 +136,7 @@ def test_motion_is_mended_while_one_types_then_run_and_cancelled(page: Page) -> 
     expect(page.get_by_role("status")).to_have_text("Canceled")
 
 
-def test_a_video_is_shown_frame_by_frame_with_its_prompts(page: Page) -> None:
+def test_a_video_plays_frame_by_frame_with_its_prompts(page: Page) -> None:
     page.get_by_role("button", name="deforum").click()
     page.locator("#input-animation_prompts").fill(PROMPTS)
     page.keyboard.press("Control+Enter")

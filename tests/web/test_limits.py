@@ -1,4 +1,4 @@
-"""What the page weighs, where it comes from, and how soon it is there."""
+"""The page's size, origin and time to first paint."""
 
 import re
 from urllib.parse import urlparse
@@ -7,14 +7,14 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Response
 
-from tests.gateway.browsing import opened
 from tests.gateway.processes import Token
+from tests.web.browsing import opened
 
 MOST_BYTES = 150_000
 FIRST_PAINT_MS = 200
 
 
-def test_the_first_view_is_small_and_comes_from_one_place(browser: Browser, visitor: Token) -> None:
+def test_the_first_view_is_small_and_comes_from_one_origin(browser: Browser, visitor: Token) -> None:
     answers: list[Response] = []
     with browser.new_context() as context:
         page = context.new_page()
@@ -27,7 +27,7 @@ def test_the_first_view_is_small_and_comes_from_one_place(browser: Browser, visi
         assert sum(size["responseBodySize"] + size["responseHeadersSize"] for size in sizes) < MOST_BYTES
 
 
-def test_the_policy_lets_no_inline_script_or_style_in(visitor: Token) -> None:
+def test_the_policy_forbids_inline_scripts_and_styles(visitor: Token) -> None:
     page = httpx.get(visitor.url, headers={"Accept": "text/html"}, trust_env=False)
     policy = dict(part.strip().split(" ", 1) for part in page.headers["Content-Security-Policy"].split(";"))
     assert policy["default-src"] == "'none'"
@@ -36,7 +36,7 @@ def test_the_policy_lets_no_inline_script_or_style_in(visitor: Token) -> None:
 
 
 @pytest.mark.limits
-def test_the_first_paint_comes_soon(browser: Browser, visitor: Token) -> None:
+def test_the_first_paint_is_fast(browser: Browser, visitor: Token) -> None:
     with opened(browser, f"{visitor.url}/#token={visitor.text}") as page:
         page.locator("form .fields").wait_for()
         page.reload()

@@ -1,4 +1,4 @@
-"""The page against the gateway as it runs, with a model that does as it is told."""
+"""The page with a real gateway, and a fake model that does what its inputs say."""
 
 import json
 import os
@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.gateway.browsing import EVIL, flaws, opened
 from tests.gateway.processes import CLIENTS, FAKE, PATIENCE_S, System, Token, node
+from tests.web.browsing import EVIL, flaws, opened
 
 expect.set_options(timeout=PATIENCE_S * 500)
 
@@ -28,7 +28,7 @@ def at_the_form(browser: Browser, token: Token, model: str = FAKE, **how: int | 
         yield page
 
 
-def test_a_wrong_token_is_refused_and_a_right_one_kept(browser: Browser, visitor: Token) -> None:
+def test_a_wrong_token_is_rejected_and_a_right_one_remembered(browser: Browser, visitor: Token) -> None:
     with opened(browser, f"{visitor.url}/#token=r8_wrong", lost=True) as page:
         expect(page.get_by_role("alert")).to_have_text("Invalid token.")
         assert flaws(page) == ""
@@ -59,7 +59,7 @@ def test_an_invalid_input_is_reported_at_its_field_corrected_and_run_by_keyboard
         expect(page.locator(".other pre")).to_have_text("what it says")
 
 
-def test_escape_cancels_and_the_queue_is_shown(browser: Browser, visitor: Token) -> None:
+def test_escape_cancels_and_the_position_in_the_queue_is_shown(browser: Browser, visitor: Token) -> None:
     first = visitor.create(input={"seconds": 300})
     visitor.until(first["id"], "processing")
     with at_the_form(browser, visitor) as page:
@@ -73,8 +73,8 @@ def test_escape_cancels_and_the_queue_is_shown(browser: Browser, visitor: Token)
         expect(page.get_by_role("status")).to_have_text("Canceled")
 
 
-def test_progress_is_read_from_the_logs(browser: Browser, visitor: Token) -> None:
-    logs = ["50%|#####     | 10/20 [00:01<00:01]"] + ["more"] * 300  # they come evenly over the run
+def test_progress_is_parsed_from_the_logs(browser: Browser, visitor: Token) -> None:
+    logs = ["50%|#####     | 10/20 [00:01<00:01]"] + ["more"] * 300  # spread evenly over the run
     created = visitor.create(input={"seconds": 300, "logs": logs})
     with opened(browser, f"{visitor.url}/?prediction={created['id']}#token={visitor.text}") as page:
         expect(page.locator(".progress")).to_contain_text("10 of 20")
@@ -125,7 +125,7 @@ def test_runs_from_elsewhere_come_with_the_focus_and_end_by_themselves(browser: 
         expect(card).to_contain_text("Canceled")
 
 
-def test_what_was_typed_is_text_and_never_markup(browser: Browser, visitor: Token) -> None:
+def test_inputs_and_outputs_are_shown_as_text_never_as_markup(browser: Browser, visitor: Token) -> None:
     failed = visitor.create(input={"fail": EVIL, "logs": [EVIL], "text": EVIL})
     visitor.ended(failed["id"])
     with at_the_form(browser, visitor, lost=True) as page:
@@ -151,8 +151,8 @@ def test_what_was_typed_is_text_and_never_markup(browser: Browser, visitor: Toke
         expect(page.get_by_role("status")).to_have_text("Canceled")
 
 
-def test_the_gateway_is_restarted_under_an_open_page(browser: Browser, visitor: Token, system: System) -> None:
-    """The one test that kills something of the shared system, and it waits until that is there again."""
+def test_an_open_page_survives_a_restart_of_the_gateway(browser: Browser, visitor: Token, system: System) -> None:
+    """The only test here that kills a shared process. It waits until the process is back."""
     with at_the_form(browser, visitor, lost=True) as page:
         page.locator("#input-seconds").fill("300")
         page.keyboard.press("Control+Enter")
@@ -165,7 +165,7 @@ def test_the_gateway_is_restarted_under_an_open_page(browser: Browser, visitor: 
         expect(page.get_by_role("status")).to_have_text("Canceled")
 
 
-def test_what_was_run_yesterday_is_found_and_run_again(browser: Browser, visitor: Token, system: System) -> None:
+def test_an_old_prediction_is_found_and_run_again(browser: Browser, visitor: Token, system: System) -> None:
     old = visitor.create(input={"text": "of yesterday", "files": 0, "fail": "no luck"})
     visitor.ended(old["id"])
     with psycopg.connect(system.database_url, autocommit=True) as connection:
@@ -174,7 +174,7 @@ def test_what_was_run_yesterday_is_found_and_run_again(browser: Browser, visitor
             " '1 day', completed_at = completed_at - interval '1 day' where id = %s",
             [old["id"]],
         )
-        connection.execute(  # newer ones, more than fill a page
+        connection.execute(  # more than a page of newer ones
             "insert into predictions (id, status, created_at, owner, model, version, queue, base_url, input, job_id)"
             " select repeat('a', 20) || (100000 + n), 'succeeded', created_at + n * interval '1 s', owner, model,"
             " version, queue, base_url, input, job_id from predictions, generate_series(1, 120) n where id = %s",
@@ -185,7 +185,7 @@ def test_what_was_run_yesterday_is_found_and_run_again(browser: Browser, visitor
         page.get_by_role("button", name="Load more").click()
         expect(page.locator(".card")).to_have_count(121)
         page.reload()
-        page.locator(".history select").nth(1).select_option("failed")  # it asks for older pages by itself
+        page.locator(".history select").nth(1).select_option("failed")  # loads older pages by itself
         page.locator(".card", has_text="of yesterday").click()
         expect(page.locator("#input-text")).to_have_value("of yesterday")
         expect(page.locator("#input-fail")).to_have_value("no luck")
@@ -195,7 +195,7 @@ def test_what_was_run_yesterday_is_found_and_run_again(browser: Browser, visitor
         expect(page.locator(".other pre")).to_have_text("of yesterday")
 
 
-def test_an_output_file_comes_from_where_the_page_does(browser: Browser, visitor: Token) -> None:
+def test_output_files_come_from_the_origin_of_the_page(browser: Browser, visitor: Token) -> None:
     ended = visitor.ended(visitor.create(input={"files": 1})["id"])
     assert ended["output"].startswith("http://127.0.0.1")
     other_name = visitor.url.replace("127.0.0.1", "localhost")
@@ -207,7 +207,7 @@ def test_an_output_file_comes_from_where_the_page_does(browser: Browser, visitor
 
 
 @pytest.mark.parametrize("language", ["curl", "Python", "JavaScript"])
-def test_the_request_as_code_runs_as_it_stands(browser: Browser, visitor: Token, language: str) -> None:
+def test_the_code_of_a_request_runs_unchanged(browser: Browser, visitor: Token, language: str) -> None:
     text = 'it\'s "true", said null: $HOME \\ é'
     with at_the_form(browser, visitor) as page:
         page.locator("#input-text").fill(text)
@@ -234,7 +234,7 @@ def test_the_request_as_code_runs_as_it_stands(browser: Browser, visitor: Token,
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_axe_finds_nothing(browser: Browser, visitor: Token, dark: bool) -> None:
+def test_axe_finds_no_violations(browser: Browser, visitor: Token, dark: bool) -> None:
     visitor.ended(visitor.create(input={"text": "something to list"})["id"])
     with at_the_form(browser, visitor, "riffusion/riffusion", dark=dark, lost=True) as page:
         page.locator(".card").first.wait_for()
@@ -242,13 +242,13 @@ def test_axe_finds_nothing(browser: Browser, visitor: Token, dark: bool) -> None
         page.get_by_role("button", name="Endless").click()
         page.wait_for_timeout(300)  # colours change in 0.12 s
         assert flaws(page) == ""
-        page.get_by_role("button", name="deforum").click()  # this one has no preview: the console tells of a 404
+        page.get_by_role("button", name="deforum").click()  # it has no preview here: the console logs a 404
         page.wait_for_timeout(300)
         assert flaws(page) == ""
 
 
 @pytest.mark.parametrize("width", [360, 2560])
-def test_nothing_is_wider_than_the_screen(browser: Browser, visitor: Token, width: int) -> None:
+def test_the_page_is_not_wider_than_the_screen(browser: Browser, visitor: Token, width: int) -> None:
     visitor.ended(visitor.create(input={"text": "word" * 100})["id"])
     with at_the_form(browser, visitor, width=width, height=740, lost=True) as page:
         for model in page.locator("nav button").all():

@@ -3,8 +3,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.gateway import browsing
+from tests.gateway.conftest import cluster, databases, system, template  # noqa: F401 (the fixtures behind `system`)
 from tests.gateway.processes import System, Token
+from tests.web import browsing
 
 
 @pytest.fixture(scope="module")
@@ -14,6 +15,6 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visitor(system: System, browser: Browser) -> Token:
-    """Return a token that has no predictions yet, for someone with a browser."""
+def visitor(system: System) -> Token:  # noqa: F811
+    """Return the token of a visitor without any predictions."""
     return browsing.token_of(system)

@@ -1,4 +1,4 @@
-"""A real browser on the page: Debian's Chromium, driven by playwright."""
+"""A real browser with the page: Debian's Chromium, driven by Playwright."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ EVIL = "<img src=x onerror=\"document.title='markup'\">"
 
 @contextmanager
 def started() -> Iterator[Browser]:
-    """Run a browser. Tests share one for a module at most: an event loop runs in this thread for as long."""
+    """Run a browser. One is shared by a module at most, because Playwright runs an event loop in this thread."""
     path = shutil.which("chromium")
     assert path, "the page's tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path, args=OPTIONS) as browser:
@@ -24,7 +24,7 @@ def started() -> Iterator[Browser]:
 
 
 def token_of(system: System) -> Token:
-    """Make a token from another thread, since an event loop runs in the browser's."""
+    """Create a token from another thread, because the browser's event loop runs in this one."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(system.token).result()
 
@@ -33,30 +33,31 @@ def token_of(system: System) -> Token:
 def opened(
     browser: Browser, url: str, *, width: int = 1200, height: int = 900, dark: bool = False, lost: bool = False
 ) -> Iterator[Page]:
-    """Open an address as someone new; on the way out, see that no markup ran and that nothing was wrong.
+    """Open a URL in a new browser context; afterwards, verify that no markup ran and no error was logged.
 
-    A test that takes the server away, or is refused, says `lost`: the browser's console tells of each failed request.
+    Args:
+        lost: requests may fail, for example because the test stops the server. The browser's console logs each one.
     """
-    wrong: list[str] = []
+    errors: list[str] = []
 
     def note(message: ConsoleMessage) -> None:
         if message.type == "error" and not (lost and message.text.startswith("Failed to load resource")):
-            wrong.append(message.text)
+            errors.append(message.text)
 
     view: ViewportSize = {"width": width, "height": height}
     with browser.new_context(viewport=view, color_scheme="dark" if dark else "light") as context:
         context.set_default_timeout(PATIENCE_S * 500)
         page = context.new_page()
         page.on("console", note)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
         yield page
         assert page.title() == "Playground"
         assert page.locator("img[src=x]").count() == 0
-    assert not wrong
+    assert not errors
 
 
 def flaws(page: Page) -> str:
-    """Return what axe finds wrong for those who read with other senses; nothing is the empty string."""
+    """Return axe's report of accessibility violations; an empty string if there are none."""
     found = Axe().run(page)
     return str(found.generate_report()) if found.violations_count else ""
