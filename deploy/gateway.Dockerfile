@@ -15,6 +15,7 @@ WORKDIR /opt/gateway
 COPY pyproject.toml ./
 COPY schema ./schema
 COPY gateway ./gateway
+COPY web ./web
 # pip has compiled its packages. The filesystem is read-only later, so compile the rest now.
 RUN ["python", "-m", "compileall", "-q", "gateway"]
 

@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, Str
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
 FullName = Annotated[str, StringConstraints(pattern=r"^[^/]+/[^/]+$")]
 VersionId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+PageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(?:-[a-z0-9]+)*$")]
 Schema = dict[str, JsonValue]
 
 
@@ -80,6 +81,7 @@ class Model:
     description: str
     visibility: str
     versions: tuple[Version, ...]
+    page: str | None = None  # the folder below web/models with the page's own views of this model
 
     @property
     def full_name(self) -> str:
@@ -136,6 +138,7 @@ class _Model(_Entry):
     name: Name
     description: str = ""
     visibility: str = "private"
+    page: PageName | None = None
     versions: Annotated[list[_Version], Field(min_length=1)]
 
 
@@ -188,7 +191,7 @@ def _model(entry: _Model, folder: Path) -> Model:
     name = f"{entry.owner}/{entry.name}"
     versions = [_version(name, version, folder) for version in entry.versions]
     versions.sort(key=lambda version: version.created_at, reverse=True)
-    return Model(entry.owner, entry.name, entry.description, entry.visibility, tuple(versions))
+    return Model(entry.owner, entry.name, entry.description, entry.visibility, tuple(versions), entry.page)
 
 
 def _version(model: str, entry: _Version, folder: Path) -> Version:

@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "GATEWAY_"
 HERE = Path(__file__).resolve().parent
+# An installed package contains the page's files. In a checkout and in the image they are next to the package.
+WEB = HERE / "web" if (HERE / "web" / "index.html").is_file() else HERE.parent / "web"
 
 Seconds = Annotated[float, Field(ge=0, le=10 * 365 * 86400)]
 Bytes = Annotated[int, Field(ge=1)]
@@ -60,7 +62,7 @@ class Settings(BaseSettings):
     drain_s: Seconds = Field(
         default=5, description="How long running requests may take to finish at shutdown, in seconds."
     )
-    web: Path = Field(default=HERE / "web", description="The folder of the web page.")
+    web: Path = Field(default=WEB, description="The folder of the web page.")
 
     body_bytes: Bytes = Field(default=1 << 20, description="The largest request body, in bytes. A larger one gets 413.")
     body_s: Seconds = Field(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-SHARE = ("tests/gateway", "tests/local/serving", "tests/local/page", "tests/workshop")  # servers, or what is rendered
+SHARE = ("tests/gateway", "tests/local/serving", "tests/web", "tests/workshop")  # servers, or what is rendered
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported: no test reaches the hub
 # A shell that starts the suite in the background has it ignore Ctrl-C, and all that it starts inherits that.

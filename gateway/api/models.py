@@ -96,7 +96,7 @@ def _page(results: list[JsonObject]) -> JsonObject:
 
 
 def _model(model: Model, runs: dict[str, int], base_url: str) -> JsonObject:
-    return {
+    shown: JsonObject = {
         "url": f"{base_url}/?model={model.full_name}",
         "owner": model.owner,
         "name": model.name,
@@ -110,6 +110,9 @@ def _model(model: Model, runs: dict[str, int], base_url: str) -> JsonObject:
         "default_example": None,
         "latest_version": _version(model.latest),
     }
+    if model.page:  # for our web page: Replicate's models have no such field, and its clients ignore it
+        shown["page"] = model.page
+    return shown
 
 
 def _version(version: Version) -> JsonObject:

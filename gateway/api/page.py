@@ -1,12 +1,12 @@
-"""The web page's static files, and the two routes that only the page uses: queue positions and previews."""
+"""The web page's static files, and the route that only the page uses: previews."""
 
 import json
 from pathlib import Path
-from typing import Annotated, cast
+from typing import cast
 
 import httpx
 from fastapi import APIRouter, FastAPI, Request
-from fastapi import Path as PathParameter
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -56,23 +56,12 @@ def mount(app: FastAPI, folder: Path) -> None:
             raise errors.not_found()
         return FileResponse(document, headers=_headers(services))
 
-    app.mount("/web", Page(directory=folder), name="web")
+    app.mount("/web", GZipMiddleware(Page(directory=folder)), name="web")
 
 
 def _headers(services: Services) -> dict[str, str]:
     bucket = f" {services.files_origin}" if services.files_origin else ""
     return {"Content-Security-Policy": POLICY.format(bucket=bucket), **HEADERS}
-
-
-@router.get("/predictions/{prediction_id}/queue")
-async def get_queue_position(
-    prediction_id: Annotated[str, PathParameter(max_length=64)], services: ServicesDependency, caller: CallerDependency
-) -> Response:
-    """Get a prediction's position in its model's queue, from 1; null once it has started."""
-    row = await services.record.predictions.get(prediction_id, caller.owner)
-    if row is None:
-        raise errors.not_found()
-    return json_response({"position": await services.record.predictions.queue_position(row)})
 
 
 @router.post("/models/{owner}/{name}/preview")

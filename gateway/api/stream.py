@@ -37,7 +37,12 @@ class Place:
 
 @router.get("/stream/{signature}/{prediction_id}", include_in_schema=False)
 async def stream(
-    signature: str, prediction_id: str, request: Request, services: ServicesDependency, logs: str = ""
+    signature: str,
+    prediction_id: str,
+    request: Request,
+    services: ServicesDependency,
+    logs: str = "",
+    status: str = "",
 ) -> Response:
     """Send a prediction's events. Clients send no token here, so the URL is signed: docs/clients.md#signed-urls."""
     try:
@@ -51,9 +56,9 @@ async def stream(
     place = place_of(request.headers.get("last-event-id", ""), row)
     if place.done:
         return Response(status_code=204)  # tells an EventSource not to reconnect
-    # Some clients fail on unknown events, so logs are sent only on request.
-    with_logs = logs in ("1", "true")
-    events = _events(services, prediction_id, base_url(request), place, with_logs)
+    # Some clients fail on unknown events, so logs and statuses are sent only on request.
+    with_logs, with_status = logs in ("1", "true"), status in ("1", "true")
+    events = _events(services, prediction_id, base_url(request), place, with_logs, with_status)
     return EventSourceResponse(events, headers=HEADERS, ping=PING_S, sep="\n")
 
 
@@ -71,15 +76,20 @@ def place_of(last_event_id: str, row: Prediction) -> Place:
 
 
 async def _events(
-    services: Services, prediction_id: str, base: str, place: Place, with_logs: bool
+    services: Services, prediction_id: str, base: str, place: Place, with_logs: bool, with_status: bool
 ) -> AsyncIterator[ServerSentEvent]:
     """Yield the events that a client has not received yet, up to `done`.
 
-    Every event has an id, and there are no event types but output, logs, error and done, because the Python 1.x client
-    drops or rejects anything else (docs/clients.md#stream-events). Comments keep the connection alive.
+    Without `with_status` every event has an id, and there are no types but output, logs, error and done, because the
+    Python 1.x client drops or rejects anything else (docs/clients.md#stream-events). Comments keep the connection
+    alive.
     """
+    sent_status = ""
     with services.metrics.streams.track_inprogress():
         async for row in states(services.record, prediction_id, services.stopping, MAX_S):
+            if with_status and (current := await _status(services, row)) != sent_status:
+                sent_status = current
+                yield ServerSentEvent(current, event="status", sep="\n")  # without an id: sent again on reconnecting
             if with_logs and len(row.logs) > place.logs:
                 news, place.logs = row.logs[place.logs :], len(row.logs)
                 yield _event("logs", place.logs, news)
@@ -89,6 +99,12 @@ async def _events(
             if row.status.ended:
                 for event in _end(services, row, base, place):
                     yield event
+
+
+async def _status(services: Services, row: Prediction) -> str:
+    """Return a status event's data. The position in the queue counts from 1, and is null once the prediction starts."""
+    position = await services.record.predictions.queue_position(row)
+    return json.dumps({"status": row.status, "position": position})
 
 
 async def _output_so_far(services: Services, row: Prediction, base: str, place: Place) -> list[ServerSentEvent]:

@@ -126,6 +126,18 @@ def test_a_stream_tells_logs_where_they_are_asked_for(token: Token) -> None:
     assert [event["event"] for event in rest] == ["output", "done"]
 
 
+def test_a_stream_reports_the_status_on_request(token: Token) -> None:
+    first = token.create(input={"seconds": 2})
+    second = token.create(input={})
+    found = events(f"{second['urls']['stream']}?status=1")
+    statuses = [json.loads(event["data"]) for event in found if event["event"] == "status"]
+    assert statuses[-1] == {"status": "succeeded", "position": None}
+    assert {"status": "starting", "position": 1} in statuses or {"status": "starting", "position": 2} in statuses
+    assert not any("id" in event for event in found if event["event"] == "status")  # Last-Event-ID stays as it was
+    assert [event["event"] for event in found[-2:]] == ["output", "done"]
+    token.ended(first["id"])
+
+
 def test_a_stream_tells_errors_and_cancels(token: Token) -> None:
     failed = events(token.create(input={"fail": "no such seed"})["urls"]["stream"])
     assert [event["event"] for event in failed] == ["error", "done"]

@@ -1,0 +1,105 @@
+// Motion as curves over the frames, and prompts as a strip on the same time line. The values come from the model's own
+// parser, through its preview server.
+import { html, useState } from "../../vendor/htm-preact-3.1.1.js";
+/** @import { Preview } from "../../types.js" */
+
+/** @typedef {{ frame: number, text: string }} PromptAt a prompt and its first frame */
+/** @typedef {Preview & { frames: number, curves: Record<string, number[]>, prompts: PromptAt[] }} Motion */
+
+const WIDTH = 400; // of the drawing, in units of its own
+const HEIGHT = 56;
+const MARGIN = 4;
+
+/** @type {(value: number) => string} */
+const rounded = (value) => Number(value.toPrecision(4)).toString();
+
+/**
+ * Draw an input's curve or prompts below its field.
+ * @param {{ name: string, preview: Preview }} props
+ */
+export function Hint({ name, preview }) {
+  const { curves, prompts, frames } = /** @type {Motion} */ (preview);
+  if (curves[name]) return html`<${Curve} name=${name} values=${curves[name]} />`;
+  if (prompts.length && name === "animation_prompts") return html`<${Strip} prompts=${prompts} frames=${frames} />`;
+  return null;
+}
+
+/**
+ * Return the path of a curve through the middle of each frame's value.
+ * @type {(values: number[], low: number, high: number, x: (frame: number) => number) => string}
+ */
+function pathOf(values, low, high, x) {
+  /** @param {number} value */
+  const y = (value) =>
+    high === low ? HEIGHT / 2 : HEIGHT - MARGIN - ((value - low) / (high - low)) * (HEIGHT - 2 * MARGIN);
+  const points = values.map((value, frame) => `${x(frame).toFixed(1)} ${y(value).toFixed(1)}`);
+  return `M${points.join("L")}`;
+}
+
+/**
+ * Draw an input's values over the frames.
+ * @param {object} props
+ * @param {string} props.name
+ * @param {number[]} props.values
+ * @param {number} [props.at] the frame to mark
+ * @param {(frame: number) => void} [props.onPick] called with a frame that is clicked
+ */
+export function Curve({ name, values, at: marked, onPick }) {
+  const [pointed, setPointed] = useState(/** @type {number | null} */ (null));
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  const last = values.length - 1;
+  /** @param {number} frame */
+  const x = (frame) => (last ? (frame / last) * WIDTH : 0);
+  /** @param {PointerEvent & { currentTarget: Element }} event */
+  const frameUnder = ({ currentTarget, clientX }) => {
+    const { left, width } = currentTarget.getBoundingClientRect();
+    return Math.min(Math.max(Math.round(((clientX - left) / width) * last), 0), last);
+  };
+  const at = pointed ?? marked;
+  const value = at === undefined ? undefined : values[at];
+  const frames = low === high ? "in every frame" : `to ${rounded(high)} over ${values.length} frames`;
+  const text = value === undefined ? `${rounded(low)} ${frames}` : `frame ${at}: ${rounded(value)}`;
+  const at_x = x(at ?? 0);
+  const mark = html`<line x1=${at_x} x2=${at_x} y1="0" y2=${HEIGHT} vector-effect="non-scaling-stroke" />`;
+  return html`<div class="curve">
+    <svg
+      viewBox=${`0 0 ${WIDTH} ${HEIGHT}`}
+      preserveAspectRatio="none"
+      role="img"
+      aria-label=${`${name}: ${rounded(low)} to ${rounded(high)}`}
+      onPointerMove=${(/** @type {any} */ event) => setPointed(frameUnder(event))}
+      onPointerLeave=${() => setPointed(null)}
+      onClick=${(/** @type {any} */ event) => onPick?.(frameUnder(event))}
+    >
+      <path d=${pathOf(values, low, high, x)} vector-effect="non-scaling-stroke" />
+      ${value !== undefined && mark}
+    </svg>
+    <span class="about">${onPick ? `${name}, ` : ""}${text}</span>
+  </div>`;
+}
+
+/**
+ * Draw which prompt each frame has.
+ * @param {object} props
+ * @param {PromptAt[]} props.prompts
+ * @param {number} props.frames
+ * @param {number} [props.at] the frame whose prompt stands out
+ */
+export function Strip({ prompts, frames, at = -1 }) {
+  const parts = prompts.map(({ frame, text }, index) => {
+    const from = index ? frame : 0; // the first prompt also holds before its keyframe
+    const to = prompts[index + 1]?.frame ?? frames;
+    return { text, from, share: Math.max(to - from, 0), isCurrent: at >= from && at < to };
+  });
+  /** @type {(share: number) => (element: HTMLElement | null) => void} */
+  const sized = (share) => (element) => element?.style.setProperty("flex-grow", `${share}`);
+  return html`<ol class="strip" aria-label="Prompts by frame">
+    ${parts.map(
+      ({ text, from, share, isCurrent }, index) =>
+        html`<li key=${index} class=${isCurrent ? "now" : ""} ref=${sized(share)} title=${text}>
+          <span class="about">${from}</span> ${text}
+        </li>`,
+    )}
+  </ol>`;
+}

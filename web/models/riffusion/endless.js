@@ -1,0 +1,207 @@
+// Endless: prompts that blend into one another, clip by clip. While one clip plays, the next ones are made. All clips
+// of a seed image are two bars long, so each starts on the bar.
+import { html, useEffect, useRef, useState } from "../../vendor/htm-preact-3.1.1.js";
+import { create, follow, messageOf, pause } from "../../api.js";
+import { Volume, clipOf, titleOf } from "./clip.js";
+import { Sequence, audio, load } from "./sound.js";
+import { save, toWav } from "./wav.js";
+/** @import { PanelProps, Values, Version } from "../../types.js" */
+/** @import { Titled } from "./sound.js" */
+
+/** @typedef {Titled & { at_s: number, key: number }} Heard a clip and when it is heard, by the AudioContext's clock */
+/** @typedef {{ prompts: string[], clips: number }} Plan the prompts, and the clips from each one to the next */
+/** @typedef {{ stop: AbortController, sequence: Sequence }} Playing */
+
+const READY = 2; // clips that are made ahead: few, so that a new prompt is heard soon
+const HEARD = 16; // clips that are remembered
+const EXPORTED_S = 60;
+const RETRY_MS = 2000;
+const MAX_CLIPS = 16; // per transition
+
+/**
+ * Return the inputs of the n-th clip. From one prompt to the next, alpha rises in equal steps.
+ * @type {(plan: Plan, n: number) => Values}
+ */
+function inputOf({ prompts, clips }, n) {
+  const leg = Math.floor(n / clips) % prompts.length;
+  const alpha = (n % clips) / clips;
+  const prompt_a = prompts[leg];
+  return alpha === 0 ? { prompt_a } : { prompt_a, prompt_b: prompts[(leg + 1) % prompts.length], alpha };
+}
+
+/**
+ * Make clips and push them to `ready` until the signal is aborted.
+ * @param {Version} version
+ * @param {Values} settings the other inputs
+ * @param {{ current: Plan }} plan read again for each clip
+ * @param {Titled[]} ready
+ * @param {(problem: string) => void} onProblem
+ * @param {AbortSignal} signal
+ */
+async function makeClips(version, settings, plan, ready, onProblem, signal) {
+  const { prompt_a: _a, prompt_b: _b, alpha: _alpha, ...rest } = settings;
+  const onLost = (/** @type {boolean} */ lost) => onProblem(lost ? "Connection lost. Reconnecting…" : "");
+  let n = 0;
+  while (!signal.aborted) {
+    try {
+      if (ready.length >= READY || !plan.current.prompts.length) {
+        await pause(100, signal);
+        continue;
+      }
+      const input = { ...rest, ...inputOf(plan.current, n) };
+      const ended = await follow(await create(version.id, input), () => {}, onLost, signal);
+      if (ended.status !== "succeeded") throw new Error(ended.error || `A prediction was ${ended.status}.`);
+      const { audio: sound, spectrogram } = clipOf(ended);
+      ready.push({ buffer: await load(sound), picture: spectrogram, title: titleOf(input) });
+      onProblem("");
+      n += 1;
+    } catch (error) {
+      if (signal.aborted) return;
+      onProblem(messageOf(error));
+      await pause(RETRY_MS, signal).catch(() => {});
+    }
+  }
+}
+
+/**
+ * Start and stop the sequence, and keep the clips that were heard.
+ * @param {Version} version
+ * @param {Values} settings
+ * @param {Plan} plan
+ */
+function useEndless(version, settings, plan) {
+  const [state, setState] = useState(/** @type {"stopped" | "waiting" | "playing"} */ ("stopped"));
+  const [problem, setProblem] = useState("");
+  const [heard, setHeard] = useState(/** @type {Heard[]} */ ([]));
+  const playing = useRef(/** @type {Playing | null} */ (null));
+  const current = useRef(plan);
+  current.current = plan;
+
+  const stop = () => {
+    const stopped = playing.current;
+    playing.current = null;
+    stopped?.stop.abort(new Error("stopped"));
+    stopped?.sequence.stop();
+    setState("stopped");
+  };
+  /** @type {(clip: Titled, at_s: number) => void} */
+  const add = (clip, at_s) => {
+    setState("playing");
+    setHeard((clips) => [...clips, { ...clip, at_s, key: (clips.at(-1)?.key ?? 0) + 1 }].slice(-HEARD));
+  };
+  const start = () => {
+    audio();
+    /** @type {Titled[]} */
+    const ready = [];
+    playing.current = {
+      stop: new AbortController(),
+      sequence: new Sequence(() => ready.shift() ?? null, add, stop),
+    };
+    setProblem("");
+    setHeard([]);
+    setState("waiting");
+    playing.current.sequence.start();
+    void makeClips(version, settings, current, ready, setProblem, playing.current.stop.signal);
+  };
+  useEffect(() => stop, []);
+  return { state, problem, heard, start, stop };
+}
+
+/** @param {PanelProps} props */
+export function Endless({ version, input, onClose }) {
+  const first = /** @type {string} */ (input["prompt_a"] || "funky synth solo");
+  const second = /** @type {string} */ (input["prompt_b"] || "church bells");
+  const [prompts, setPrompts] = useState([first, second, ""]);
+  const [clips, setClips] = useState(4);
+  const plan = { prompts: prompts.map((prompt) => prompt.trim()).filter(Boolean), clips };
+  const { state, problem, heard, start, stop } = useEndless(version, input, plan);
+  const isStopped = state === "stopped";
+  const exportMinute = () => {
+    const count = Math.ceil(EXPORTED_S / (heard[0]?.buffer.duration ?? 1));
+    save(toWav(heard.slice(-count).map(({ buffer }) => buffer)), "last-minute.wav");
+  };
+  return html`<section class="endless" aria-labelledby="endless-title">
+    <div class="controls">
+      <h2 id="endless-title">Endless</h2>
+      <button type="button" class="quiet" onClick=${onClose}>Close</button>
+    </div>
+    <p class="about">
+      Blends two or three prompts into one another, clip by clip, with the form's other inputs. Changes are heard within
+      a few clips.
+    </p>
+    <${Prompts} prompts=${prompts} onChange=${setPrompts} />
+    <${ClipCount} value=${clips} onChange=${setClips} />
+    <div class="controls">
+      <button
+        type="button"
+        class="primary"
+        onClick=${isStopped ? start : stop}
+        disabled=${isStopped && !plan.prompts.length}
+      >
+        ${isStopped ? "Start" : "Stop"}
+      </button>
+      <${Volume} />
+      <button type="button" onClick=${exportMinute} disabled=${!heard.length}>Export the last minute</button>
+    </div>
+    <p role="status" class=${problem ? "error" : "about"}>${problem || describe(state, heard.at(-1))}</p>
+    <${Rolling} clips=${heard} playing=${state === "playing"} />
+  </section>`;
+}
+
+/** @type {(state: string, clip: Titled | undefined) => string} */
+function describe(state, clip) {
+  if (state === "waiting") return "Making the first clip…";
+  if (state === "stopped" || !clip) return "";
+  return clip.repeated ? `${clip.title} · Repeating: the next clip isn't ready yet` : clip.title;
+}
+
+/** @typedef {{ target: HTMLInputElement }} Typed an event */
+
+/** @param {{ prompts: string[], onChange: (prompts: string[]) => void }} props */
+function Prompts({ prompts, onChange }) {
+  return prompts.map((prompt, index) => {
+    const type = (/** @type {Typed} */ { target }) => onChange(prompts.with(index, target.value));
+    return html`<label key=${index} class="field">
+      <span>Prompt ${index + 1}${index === 2 && " (optional)"}</span>
+      <input type="text" value=${prompt} onInput=${type} />
+    </label>`;
+  });
+}
+
+/** @param {{ value: number, onChange: (value: number) => void }} props */
+function ClipCount({ value, onChange }) {
+  const type = (/** @type {Typed} */ { target }) =>
+    onChange(Math.min(Math.max(Number(target.value) || 1, 1), MAX_CLIPS));
+  return html`<label class="inline">
+    Clips per transition <input type="number" min="1" max=${MAX_CLIPS} value=${value} onInput=${type} />
+  </label>`;
+}
+
+/**
+ * Let the spectrograms roll by. The line in the middle is what is heard now.
+ * @param {{ clips: Heard[], playing: boolean }} props
+ */
+function Rolling({ clips, playing }) {
+  const tape = useRef(/** @type {HTMLElement | null} */ (null));
+  const box = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => {
+    const first = clips[0];
+    if (!playing || !first) return undefined;
+    /** @type {number} */
+    let request;
+    const move = () => {
+      if (!tape.current || !box.current) return;
+      const clip_px = tape.current.firstElementChild?.getBoundingClientRect().width ?? 0;
+      const passed = (audio().currentTime - first.at_s) / first.buffer.duration; // in clips
+      tape.current.style.transform = `translateX(${box.current.clientWidth / 2 - passed * clip_px}px)`;
+      request = requestAnimationFrame(move);
+    };
+    move();
+    return () => cancelAnimationFrame(request);
+  }, [clips, playing]);
+  if (!clips.length) return null;
+  return html`<div class="rolling" ref=${box} aria-hidden="true">
+    <div class="tape" ref=${tape}>${clips.map((clip) => html`<img key=${clip.key} src=${clip.picture} alt="" />`)}</div>
+    <div class="playhead"></div>
+  </div>`;
+}
