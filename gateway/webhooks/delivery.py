@@ -77,7 +77,7 @@ class Deliverer:
         return self.record.links.body(await self.record.predictions.with_output(row))
 
     async def _send(self, job: Job, event: str, message: Message, prediction_id: str) -> None:
-        about = {"prediction": prediction_id, "event": event, "attempt": job.attempts}
+        about = {"prediction": prediction_id, "webhook": event, "attempt": job.attempts}
         try:
             await self.sender.send(message)
         except NotDeliveredError as error:
