@@ -56,7 +56,18 @@ class Settings(BaseSettings):
         "such as `10.0.0.1,10.1.0.0/16`.",
     )
     keep_alive_s: Seconds = Field(default=20, description="How long an idle connection stays open, in seconds.")
-    connections: int = Field(default=2000, ge=1, description="The most concurrent connections. More get 503.")
+    connections: int = Field(
+        default=2000,
+        ge=1,
+        description="The most open connections. Beyond it, a new connection closes the one that has been idle for "
+        "longest, or gets 503 if none is idle. Health checks are answered all the same.",
+    )
+    connections_per_address: int = Field(
+        default=1000,
+        ge=1,
+        description="The most open connections from one client address (for IPv6: from one /64 network), with the same "
+        "consequences. It doesn't apply to trusted proxies.",
+    )
     drain_s: Seconds = Field(
         default=5, description="How long running requests may take to finish at shutdown, in seconds."
     )
