@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, HttpUrl, ValidationError, field_validator
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -176,6 +176,11 @@ class Settings(BaseSettings):
         "Default: none.",
     )
 
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        description="The token that /metrics needs, for a Prometheus server. Clients' tokens don't open it, because it "
+        "counts everybody's predictions. Default: none.",
+    )
     metrics_public: bool = Field(default=False, description="Serve /metrics without a token.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The lowest level that is logged."
