@@ -144,6 +144,16 @@ class Settings(BaseSettings):
     callback_port: int = Field(
         default=0, ge=0, le=65535, description="Worker: the port for its Cog server's webhooks. 0 takes a free one."
     )
+    callback_token: SecretStr | None = Field(
+        default=None,
+        description="Worker: the value of WEBHOOK_AUTH_TOKEN in its Cog server's environment. Webhooks without it are "
+        "refused, so no other user of the host can forge a result. Default: not checked.",
+    )
+    cog_uids: Annotated[tuple[int, ...], NoDecode] = Field(
+        default=(),
+        description="Worker: the ids of the users that may run its Cog server, besides root and the worker's own user. "
+        "If another user's process listens at a loopback address of the Cog server, the worker sends it nothing.",
+    )
     output_bytes: Bytes = Field(
         default=300 << 20,
         description="Worker: the largest webhook of a Cog server, in bytes. It contains the output files, "
@@ -193,7 +203,7 @@ class Settings(BaseSettings):
         """Return a folder as a file URL."""
         return value if "://" in value else Path(value).absolute().as_uri()
 
-    @field_validator("models", "webhook_pauses_s", mode="before")
+    @field_validator("models", "webhook_pauses_s", "cog_uids", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """Split the value of an environment variable at commas."""

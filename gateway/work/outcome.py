@@ -70,6 +70,8 @@ class OutcomeWriter:
         else:
             await until_stored(lambda: self._record.sweep.give_up(attempt.id, attempt.job_id))
             webhooks.settle(True)
+        if result is not Interruption.TAKEN_OVER:  # then it may still run
+            await self._coglet.clean_up(attempt.cog_id)
 
     async def _end(self, attempt: Attempt, earlier_logs: str, report: Report, output: OutputSoFar) -> bool:
         outcome = await self._outcome(attempt, earlier_logs, report, output)

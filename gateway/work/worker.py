@@ -57,17 +57,18 @@ class Worker:
         if self._runner:
             self._runner.stopping = True
 
-    async def run(self, host: str, port: int, max_bytes: int) -> None:
+    async def run(self, host: str, port: int, max_bytes: int, token: str | None = None) -> None:
         """Work until stopped.
 
         Args:
             host: The address to receive the Cog server's webhooks at.
             port: The port for them; 0 takes a free one.
             max_bytes: The largest webhook.
+            token: What the webhooks' Authorization header must have; None accepts any.
         """
         left = await self._still_running()
         bound = CallbackSocket.bind(host, port, left[0].callback if left else None)
-        callbacks = Callbacks(host, bound.socket, max_bytes)
+        callbacks = Callbacks(host, bound.socket, max_bytes, token)
         runner = self._runner = AttemptRunner(self._record, self._coglet, callbacks, self._name, self._timeouts)
         reporting = asyncio.create_task(self._report_health_forever(), name="health")
         try:
