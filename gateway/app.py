@@ -94,6 +94,7 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
                     settings.files_url,
                     file_url_s=settings.file_url_s,
                     stalled_s=settings.stalled_s,
+                    delivery_s=settings.delivery_s,
                     max_connections=CONNECTIONS,
                 )
             )

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "GATEWAY_"
+QUERIES_S = 10.0
 HERE = Path(__file__).resolve().parent
 
 Seconds = Annotated[float, Field(ge=0, le=10 * 365 * 86400)]
@@ -127,14 +128,19 @@ class Settings(BaseSettings):
         default=False, description="Allow webhooks to private, loopback and link-local addresses, for development."
     )
     webhook_try_s: float = Field(
-        default=10, gt=0, le=60, description="The timeout of one try to deliver a webhook, in seconds."
+        default=10,
+        gt=0,
+        le=60,
+        description="The timeout of one try to deliver a webhook, in seconds. Must be the same for all gateways and "
+        "workers.",
     )
     webhook_pauses_s: Annotated[tuple[Seconds, ...], NoDecode] = Field(
         default=(1, 1, 2, 4, 8, 16), description="The pauses before the retries of a `completed` webhook, in seconds."
     )
     webhook_interval_s: Seconds = Field(
         default=0.5,
-        description="The least time between two `logs`, or two `output`, webhooks of a running prediction, in seconds.",
+        description="The least time between two `logs`, or two `output`, webhooks of a running prediction, in seconds. "
+        "Must be the same for all gateways and workers.",
     )
 
     callback_host: str = Field(
@@ -215,6 +221,11 @@ class Settings(BaseSettings):
         if value and (value.query or value.fragment):
             raise ValueError("must have no query or fragment, because paths are appended to it")
         return value
+
+    @property
+    def delivery_s(self) -> float:
+        """The longest that the job of a delivery may run: one try, the pause after it, and its queries."""
+        return self.webhook_try_s + self.webhook_interval_s + QUERIES_S
 
     @property
     def base_url(self) -> str:

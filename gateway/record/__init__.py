@@ -79,6 +79,7 @@ async def open_record(
     *,
     file_url_s: float = 3600.0,
     stalled_s: float = 30.0,
+    delivery_s: float = 30.0,
     max_connections: int = 8,
 ) -> AsyncIterator[Record]:
     """Open the record on a migrated database for the block.
@@ -88,6 +89,7 @@ async def open_record(
         files_url: Where files are stored: file:///folder or the URL of a bucket.
         file_url_s: The least time that the signed URL of a file stays valid.
         stalled_s: An attempt without a heartbeat for this long is lost.
+        delivery_s: The job of a delivery that started this long ago is lost.
         max_connections: The size of the connection pool. Notices use one connection more.
 
     Raises:
@@ -101,7 +103,8 @@ async def open_record(
         secrets = await read_secrets(database)
         links = Links(secrets.files, file_url_s, clock.now)
         async with notices.listening(database_url, clock) as heard:
-            yield _record(database, secrets, clock, links, heard, Files(files_url), stalled_s)
+            sweep = Sweep(database, links, stalled_s, delivery_s)
+            yield _record(database, secrets, clock, links, heard, Files(files_url), sweep)
 
 
 def _record(
@@ -111,7 +114,7 @@ def _record(
     links: Links,
     heard: Notices,
     files: Files,
-    stalled_s: float,
+    sweep: Sweep,
 ) -> Record:
     return Record(
         procrastinate=database.procrastinate,
@@ -120,7 +123,7 @@ def _record(
         links=links,
         predictions=Predictions(database, links),
         attempts=Attempts(database, links),
-        sweep=Sweep(database, links, stalled_s),
+        sweep=sweep,
         deliveries=Deliveries(database),
         tokens=Tokens(database),
         files=files,

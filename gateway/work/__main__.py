@@ -84,7 +84,11 @@ async def _work(chosen: Settings, queue: str, cog_url: str, name: str, slots: in
     await wait_until_migrated(chosen.database_url)
     async with (
         open_record(
-            chosen.database_url, chosen.files_url, file_url_s=chosen.file_url_s, stalled_s=chosen.stalled_s
+            chosen.database_url,
+            chosen.files_url,
+            file_url_s=chosen.file_url_s,
+            stalled_s=chosen.stalled_s,
+            delivery_s=chosen.delivery_s,
         ) as record,
         # The environment's proxies are not for the Cog server.
         httpx.AsyncClient(trust_env=False, event_hooks={"request": [ListenerCheck(chosen.cog_uids)]}) as client,
