@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from gateway import app as application
 from gateway import logs
-from gateway.api.limits import protocol
+from gateway.api.connections import RESERVE, Connections, protocol
 from gateway.catalog import CatalogError
 from gateway.record.database import DatabaseError
 from gateway.record.migrations import wait_until_migrated
@@ -76,7 +76,7 @@ def main() -> None:
 def _allow_files(connections: int) -> None:
     """Raise the limit on open files, which is 1024 on many systems, to fit the connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + SPARE_FILES
+    wanted = connections + RESERVE + SPARE_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
@@ -98,15 +98,15 @@ def _listen(current: Settings) -> socket.socket:
 
 def _config(app: FastAPI, current: Settings) -> uvicorn.Config:
     """Return uvicorn's configuration."""
+    connections = Connections(current.connections, current.connections_per_address, current.trusted_proxies)
     return uvicorn.Config(
         app,
-        http=protocol(current.body_s),
+        http=protocol(current.body_s, connections),
         ws="none",
         loop="asyncio",
         log_config=None,  # keeps our own configuration
         access_log=False,
         server_header=False,
-        limit_concurrency=current.connections,
         timeout_keep_alive=int(current.keep_alive_s),
         timeout_graceful_shutdown=int(current.drain_s),
         h11_max_incomplete_event_size=current.header_bytes,

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from gateway import catalog
 from gateway.api import errors, files, health, models, page, predictions, stream
 from gateway.api.access_log import AccessLog
+from gateway.api.connections import CheckHead
 from gateway.api.dependencies import Services, caller
 from gateway.api.limits import CloseUnread, CreateRate
 from gateway.api.openapi import DOCUMENT
@@ -76,6 +77,7 @@ def make(settings: Settings) -> FastAPI:
     for error in UNAVAILABLE:
         app.add_exception_handler(error, errors.database_unreachable)
     app.add_middleware(CloseUnread, linger_s=settings.body_s)
+    app.add_middleware(CheckHead, header_bytes=settings.header_bytes)
     app.add_middleware(AccessLog)
     return app
 
@@ -92,6 +94,7 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
                     settings.files_url,
                     file_url_s=settings.file_url_s,
                     stalled_s=settings.stalled_s,
+                    delivery_s=settings.delivery_s,
                     max_connections=CONNECTIONS,
                 )
             )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+RESERVED = ("at", "level", "logger", "event", "traceback")  # keys of every line, which no `extra` field may replace
 
 
 class Lines(logging.Formatter):
@@ -18,7 +19,8 @@ class Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        about = {key: value for key, value in vars(record).items() if key not in STANDARD}
+        extra = {key: value for key, value in vars(record).items() if key not in STANDARD}
+        about = {f"{key}_" if key in RESERVED else key: value for key, value in extra.items()}
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if record.exc_info:
             about["traceback"] = self.formatException(record.exc_info)

@@ -105,6 +105,7 @@ class Prediction:
     server: str | None
     boot: str | None
     callback: str | None
+    draining: bool = False  # its worker is shutting down: if the attempt is lost now, it doesn't count
 
     def file(self, key: str) -> File | None:
         """Return the file with that key, if the prediction has it."""

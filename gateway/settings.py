@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, HttpUrl, ValidationError, field_validator
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "GATEWAY_"
+QUERIES_S = 10.0
 HERE = Path(__file__).resolve().parent
 # An installed package contains the page's files. In a checkout and in the image they are next to the package.
 WEB = HERE / "web" if (HERE / "web" / "index.html").is_file() else HERE.parent / "web"
@@ -58,7 +59,18 @@ class Settings(BaseSettings):
         "such as `10.0.0.1,10.1.0.0/16`.",
     )
     keep_alive_s: Seconds = Field(default=20, description="How long an idle connection stays open, in seconds.")
-    connections: int = Field(default=2000, ge=1, description="The most concurrent connections. More get 503.")
+    connections: int = Field(
+        default=2000,
+        ge=1,
+        description="The most open connections. Beyond it, a new connection closes the one that has been idle for "
+        "longest, or gets 503 if none is idle. Health checks are answered all the same.",
+    )
+    connections_per_address: int = Field(
+        default=1000,
+        ge=1,
+        description="The most open connections from one client address (for IPv6: from one /64 network), with the same "
+        "consequences. It doesn't apply to trusted proxies.",
+    )
     drain_s: Seconds = Field(
         default=5, description="How long running requests may take to finish at shutdown, in seconds."
     )
@@ -118,14 +130,19 @@ class Settings(BaseSettings):
         default=False, description="Allow webhooks to private, loopback and link-local addresses, for development."
     )
     webhook_try_s: float = Field(
-        default=10, gt=0, le=60, description="The timeout of one try to deliver a webhook, in seconds."
+        default=10,
+        gt=0,
+        le=60,
+        description="The timeout of one try to deliver a webhook, in seconds. Must be the same for all gateways and "
+        "workers.",
     )
     webhook_pauses_s: Annotated[tuple[Seconds, ...], NoDecode] = Field(
         default=(1, 1, 2, 4, 8, 16), description="The pauses before the retries of a `completed` webhook, in seconds."
     )
     webhook_interval_s: Seconds = Field(
         default=0.5,
-        description="The least time between two `logs`, or two `output`, webhooks of a running prediction, in seconds.",
+        description="The least time between two `logs`, or two `output`, webhooks of a running prediction, in seconds. "
+        "Must be the same for all gateways and workers.",
     )
 
     callback_host: str = Field(
@@ -134,6 +151,16 @@ class Settings(BaseSettings):
     )
     callback_port: int = Field(
         default=0, ge=0, le=65535, description="Worker: the port for its Cog server's webhooks. 0 takes a free one."
+    )
+    callback_token: SecretStr | None = Field(
+        default=None,
+        description="Worker: the value of WEBHOOK_AUTH_TOKEN in its Cog server's environment. Webhooks without it are "
+        "refused, so no other user of the host can forge a result. Default: not checked.",
+    )
+    cog_uids: Annotated[tuple[int, ...], NoDecode] = Field(
+        default=(),
+        description="Worker: the ids of the users that may run its Cog server, besides root and the worker's own user. "
+        "If another user's process listens at a loopback address of the Cog server, the worker sends it nothing.",
     )
     output_bytes: Bytes = Field(
         default=300 << 20,
@@ -167,6 +194,11 @@ class Settings(BaseSettings):
         "Default: none.",
     )
 
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        description="The token that /metrics needs, for a Prometheus server. Clients' tokens don't open it, because it "
+        "counts everybody's predictions. Default: none.",
+    )
     metrics_public: bool = Field(default=False, description="Serve /metrics without a token.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The lowest level that is logged."
@@ -179,7 +211,7 @@ class Settings(BaseSettings):
         """Return a folder as a file URL."""
         return value if "://" in value else Path(value).absolute().as_uri()
 
-    @field_validator("models", "webhook_pauses_s", mode="before")
+    @field_validator("models", "webhook_pauses_s", "cog_uids", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """Split the value of an environment variable at commas."""
@@ -191,6 +223,11 @@ class Settings(BaseSettings):
         if value and (value.query or value.fragment):
             raise ValueError("must have no query or fragment, because paths are appended to it")
         return value
+
+    @property
+    def delivery_s(self) -> float:
+        """The longest that the job of a delivery may run: one try, the pause after it, and its queries."""
+        return self.webhook_try_s + self.webhook_interval_s + QUERIES_S
 
     @property
     def base_url(self) -> str:

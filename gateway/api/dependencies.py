@@ -62,14 +62,21 @@ async def caller(request: Request) -> Caller:
         Refusal: The request has no valid token.
     """
     found = services(request)
-    scheme, _, secret = request.headers.get("authorization", "").strip().partition(" ")
-    if scheme.lower() not in SCHEMES or not secret.strip() or len(secret) > MAX_TOKEN_CHARS:
+    secret = token_of(request)
+    if secret is None:
         raise errors.unauthenticated()
-    token = await found.record.tokens.find(secret.strip())
+    token = await found.record.tokens.find(secret)
     if token is None:
         raise errors.unauthenticated("You did not pass a valid authentication token")
     request.state.token = token.name  # for the access log
     return Caller(token, base_url(request))
+
+
+def token_of(request: Request) -> str | None:
+    """Return the token that a request carries, or None. It may be invalid."""
+    scheme, _, secret = request.headers.get("authorization", "").strip().partition(" ")
+    secret = secret.strip()
+    return secret if scheme.lower() in SCHEMES and 0 < len(secret) <= MAX_TOKEN_CHARS else None
 
 
 def base_url(request: Request) -> str:

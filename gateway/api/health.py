@@ -1,5 +1,6 @@
 """Health checks, and metrics for Prometheus."""
 
+import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from gateway.api import errors
-from gateway.api.dependencies import Services, ServicesDependency, caller, json_response
+from gateway.api.dependencies import Services, ServicesDependency, json_response, token_of
 from gateway.record.statistics import EndedCount, QueueLength, ServerHealth, WebhookCounts
 
 router = APIRouter(include_in_schema=False)
@@ -36,13 +37,24 @@ async def ready(services: ServicesDependency) -> Response:
 
 @router.get("/metrics")
 async def metrics(request: Request, services: ServicesDependency) -> Response:
-    """Return the metrics of this process, and those of the database, which all gateways share."""
-    if not services.settings.metrics_public:
-        await caller(request)
+    """Return the metrics of this process, and those of the database, which all gateways share.
+
+    They tell how much everybody uses each model, so they are the operator's, and a client's token doesn't open them.
+    """
+    if not services.settings.metrics_public and not _is_operator(request, services):
+        raise errors.unauthenticated("Metrics need the operator's token, GATEWAY_METRICS_TOKEN")
     shared = CollectorRegistry()
     shared.register(await _read_statistics(services))
     text = generate_latest(services.metrics.registry) + generate_latest(shared)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+def _is_operator(request: Request, services: Services) -> bool:
+    """Return whether a request carries the operator's token."""
+    token, sent = services.settings.metrics_token, token_of(request)
+    if token is None or sent is None:
+        return False
+    return hmac.compare_digest(token.get_secret_value().encode(), sent.encode())
 
 
 @dataclass(frozen=True, eq=False)  # Prometheus's registry hashes its collectors

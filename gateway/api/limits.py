@@ -1,4 +1,4 @@
-"""Limits on requests: the size and duration of headers and bodies, and the rate of creates."""
+"""Limits on requests: the size and duration of bodies, and the rate of creates."""
 
 import asyncio
 import time
@@ -7,11 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
 
-import h11
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.api.errors import Refusal, too_many
 
@@ -89,54 +87,6 @@ def _has_body(scope: Scope) -> bool:
     """Return whether a request announces a body."""
     headers = dict(scope["headers"])
     return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-
-
-def protocol(header_s: float) -> type[H11Protocol]:
-    """Return the protocol class that uvicorn instantiates for each connection."""
-    return type("Protocol", (BoundedProtocol,), {"header_s": header_s})
-
-
-class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 with a timeout for the request line and the headers.
-
-    uvicorn has a timeout only for the pause between requests, so a client that sends a byte now and then could stay
-    forever.
-    """
-
-    header_s = 10.0  # overridden with the setting
-    _header_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timer for the first request."""
-        super().connection_made(transport)
-        self._start_timer()
-
-    def data_received(self, data: bytes) -> None:
-        """Receive data. The timer runs from the first byte of a request to the end of its headers."""
-        if self._header_timer is None and self.conn.their_state is h11.IDLE:
-            self._start_timer()
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._stop_timer()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def _start_timer(self) -> None:
-        self._header_timer = self.loop.call_later(self.header_s, self._give_up)
-
-    def _stop_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
-
-    def _give_up(self) -> None:
-        self._header_timer = None
-        # The response to a short request may be under way: its headers came, and their_state is IDLE again.
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
 
 
 @dataclass

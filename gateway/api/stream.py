@@ -14,6 +14,7 @@ from gateway.api.dependencies import Services, ServicesDependency, base_url
 from gateway.api.wait import states
 from gateway.links import LinkError
 from gateway.prediction import Json, Prediction, Status, resolve
+from gateway.record.database import until_stored
 
 router = APIRouter()
 
@@ -109,7 +110,7 @@ async def _status(services: Services, row: Prediction) -> str:
 
 async def _output_so_far(services: Services, row: Prediction, base: str, place: Place) -> list[ServerSentEvent]:
     """Return the events of what a running iterator has produced since the last call."""
-    chunks = await services.record.predictions.chunks(row.id, place.chunks)
+    chunks = await until_stored(lambda: services.record.predictions.chunks(row.id, place.chunks))
     texts = list(_leaves(resolve(chunks, row.files, lambda file: services.record.links.file(base, file.key))))
     first = place.read
     place.chunks += len(chunks)

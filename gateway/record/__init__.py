@@ -13,7 +13,7 @@ from gateway.record.attempts import Attempts
 from gateway.record.database import UNAVAILABLE, Database, Secrets, open_database, read_secrets
 from gateway.record.end import Deliveries
 from gateway.record.files import Files
-from gateway.record.jobs import EXPIRE_TASK, GATEWAY_QUEUE, RETAIN_TASK, RetryUnavailable
+from gateway.record.jobs import EXPIRE_TASK, GATEWAY_QUEUE, RETAIN_TASK
 from gateway.record.migrations import check_schema
 from gateway.record.notices import Notices
 from gateway.record.predictions import Predictions
@@ -57,7 +57,7 @@ class Record:
         """
         app = self.procrastinate
 
-        @app.task(name=EXPIRE_TASK, queue=GATEWAY_QUEUE, retry=RetryUnavailable(self.clock.now))
+        @app.task(name=EXPIRE_TASK, queue=GATEWAY_QUEUE)
         async def expire(id: str) -> None:  # noqa: A002 - the name of the job's argument
             await self.predictions.cancel(id)
 
@@ -79,6 +79,7 @@ async def open_record(
     *,
     file_url_s: float = 3600.0,
     stalled_s: float = 30.0,
+    delivery_s: float = 30.0,
     max_connections: int = 8,
 ) -> AsyncIterator[Record]:
     """Open the record on a migrated database for the block.
@@ -88,6 +89,7 @@ async def open_record(
         files_url: Where files are stored: file:///folder or the URL of a bucket.
         file_url_s: The least time that the signed URL of a file stays valid.
         stalled_s: An attempt without a heartbeat for this long is lost.
+        delivery_s: The job of a delivery that started this long ago is lost.
         max_connections: The size of the connection pool. Notices use one connection more.
 
     Raises:
@@ -101,7 +103,8 @@ async def open_record(
         secrets = await read_secrets(database)
         links = Links(secrets.files, file_url_s, clock.now)
         async with notices.listening(database_url, clock) as heard:
-            yield _record(database, secrets, clock, links, heard, Files(files_url), stalled_s)
+            sweep = Sweep(database, links, stalled_s, delivery_s)
+            yield _record(database, secrets, clock, links, heard, Files(files_url), sweep)
 
 
 def _record(
@@ -111,7 +114,7 @@ def _record(
     links: Links,
     heard: Notices,
     files: Files,
-    stalled_s: float,
+    sweep: Sweep,
 ) -> Record:
     return Record(
         procrastinate=database.procrastinate,
@@ -120,7 +123,7 @@ def _record(
         links=links,
         predictions=Predictions(database, links),
         attempts=Attempts(database, links),
-        sweep=Sweep(database, links, stalled_s),
+        sweep=sweep,
         deliveries=Deliveries(database),
         tokens=Tokens(database),
         files=files,

@@ -30,7 +30,7 @@ class Attempts:
                     f"""update predictions set status = 'processing', attempts = attempts + 1, beat_at = now(),
                         files = '[]',
                         started_at = coalesce(started_at, greatest(clock_timestamp(), created_at)),
-                        server = %s, boot = %s, callback = %s
+                        server = %s, boot = %s, callback = %s, draining = false
                         where id = %s and job_id = %s and {IS_LIVE}
                         and cancel_requested_at is null and beat_at is null returning {COLUMNS}""",
                     (attempt.server, attempt.boot, attempt.callback, attempt.id, attempt.job_id),
@@ -45,17 +45,19 @@ class Attempts:
             await connection.execute("select pg_notify('prediction', %s)", (row.id,))
         return row
 
-    async def beat(self, attempt: Attempt) -> bool:
+    async def beat(self, attempt: Attempt, *, draining: bool = False) -> bool:
         """Write a heartbeat. Return False if another worker has taken the attempt over.
+
+        If the worker is `draining` and the attempt is lost, it doesn't count: an orderly stop is nobody's failure.
 
         procrastinate's own heartbeat stops while a worker drains, and dies with a worker whose server still
         predicts. Either would run the prediction twice, so the row has a heartbeat of its own.
         """
         async with self._database.transaction() as connection:
             done = await connection.execute(
-                """update predictions set beat_at = now()
+                """update predictions set beat_at = now(), draining = %s
                    where id = %s and job_id = %s and status = 'processing'""",
-                (attempt.id, attempt.job_id),
+                (draining, attempt.id, attempt.job_id),
             )
         return done.rowcount == 1
 
@@ -162,7 +164,7 @@ class Attempts:
             new_job = await defer_attempt(self._database.procrastinate, connection, row[0], attempt.id, AHEAD)
             await connection.execute(
                 """update predictions set job_id = %s, attempts = attempts - 1, beat_at = null, server = null,
-                   boot = null, callback = null where id = %s""",
+                   boot = null, callback = null, draining = false where id = %s""",
                 (new_job, attempt.id),
             )
         return True

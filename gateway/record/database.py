@@ -1,10 +1,12 @@
 """The connection pool, and how rows of the table `predictions` become data."""
 
+import asyncio
+import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import procrastinate
 import psycopg
@@ -17,6 +19,9 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from gateway import prediction
 from gateway.prediction import File, JsonObject, Prediction, Status
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
 
@@ -178,3 +183,13 @@ def file_from(entry: JsonObject) -> File:
 def file_entry(file: File) -> JsonObject:
     """Return a file as an entry of the column `files`."""
     return asdict(file)
+
+
+async def until_stored(call: Callable[[], Awaitable[T]], pause_s: float = 0.5) -> T:
+    """Call until the database answers. The call must be idempotent: a commit may succeed and its answer be lost."""
+    while True:
+        try:
+            return await call()
+        except UNAVAILABLE as error:
+            logger.warning("waiting for the database", extra={"error": str(error).strip()})
+            await asyncio.sleep(pause_s)

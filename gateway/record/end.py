@@ -114,11 +114,13 @@ async def _count(connection: Connection, row: Prediction) -> None:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A `completed` webhook that is owed: its URL, and its body, the same at each try."""
+    """A webhook to deliver."""
 
     id: str  # the prediction's
+    owner: int
     url: str
-    body: bytes
+    body: bytes  # the same at each try
+    failures: int = 0  # the tries so far
 
 
 class Deliveries:
@@ -131,12 +133,17 @@ class Deliveries:
         """Return the delivery that is owed for a prediction, or None."""
         async with self._database.pool.connection() as connection:
             found = await connection.execute(
-                """select p.id, p.webhook, d.body from deliveries d join predictions p using (id)
+                """select p.id, p.owner, p.webhook, d.body, d.tries from deliveries d join predictions p using (id)
                    where d.id = %s and d.done_at is null""",
                 (prediction_id,),
             )
             row = await found.fetchone()
-        return Delivery(row[0], row[1], bytes(row[2])) if row else None
+        return Delivery(row[0], row[1], row[2], bytes(row[3]), row[4]) if row else None
+
+    async def count_failures(self, prediction_id: str, count: int) -> None:
+        """Store how many tries have failed."""
+        async with self._database.transaction() as connection:
+            await connection.execute("update deliveries set tries = %s where id = %s", (count, prediction_id))
 
     async def settle(self, prediction_id: str, *, delivered: bool) -> None:
         """Mark a delivery as done, because it was delivered or the last try failed."""

@@ -1,15 +1,13 @@
 """The jobs on procrastinate's queues: attempts, deadlines, webhooks and retention."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import cast
 
 import procrastinate
 from procrastinate.exceptions import AlreadyEnqueued
 
-from gateway.clock import Now
 from gateway.prediction import Prediction
-from gateway.record.database import UNAVAILABLE, Connection
+from gateway.record.database import Connection
 
 GATEWAY_QUEUE = "gateway"
 WEBHOOK_QUEUE = "webhooks"
@@ -19,25 +17,6 @@ WEBHOOK_TASK = "webhook"
 RETAIN_TASK = "retain"
 
 AHEAD = 1  # the priority of a retry after a lost attempt: its client has waited already
-RETRY_S = 1.0  # after the database was unavailable
-
-
-@dataclass(frozen=True)
-class RetryUnavailable(procrastinate.BaseRetryStrategy):
-    """Retry a job during which the database was unavailable; otherwise what it was for would never happen."""
-
-    now: Now  # procrastinate compares with the database's time
-
-    def get_retry_decision(
-        self,
-        *,
-        exception: BaseException,
-        job: procrastinate.jobs.Job,  # noqa: ARG002 - the base class has it
-    ) -> procrastinate.RetryDecision | None:
-        """Return the time of the next try, or None after another error."""
-        if not isinstance(exception, UNAVAILABLE):
-            return None
-        return procrastinate.RetryDecision(retry_at=self.now() + timedelta(seconds=RETRY_S))
 
 
 async def defer_attempt(

@@ -1,19 +1,25 @@
-"""The sweep: every second each gateway and worker looks for lost attempts and queues them again or ends them."""
+"""The sweep: every second each gateway and worker looks for lost attempts, and for work that has lost its job."""
 
 import asyncio
 import itertools
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-
-from procrastinate.exceptions import ConnectorException
 
 from gateway.links import Links
 from gateway.prediction import Outcome, Prediction, Status
 from gateway.record.database import COLUMNS, IS_LIVE, NAMES, UNAVAILABLE, Connection, Database, prediction_row
 from gateway.record.end import end
-from gateway.record.jobs import AHEAD, ATTEMPT_TASK, GATEWAY_QUEUE, WEBHOOK_QUEUE, defer_attempt
+from gateway.record.jobs import (
+    AHEAD,
+    ATTEMPT_TASK,
+    EXPIRE_TASK,
+    GATEWAY_QUEUE,
+    WEBHOOK_QUEUE,
+    WEBHOOK_TASK,
+    defer_attempt,
+    defer_webhook,
+)
+from gateway.record.predictions import Predictions
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +27,14 @@ INTERVAL_S = 1.0
 TIDY_EVERY = 10  # sweeps
 MAX_ATTEMPTS = 2
 PRUNE_S = 600.0
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # due at once, whatever this host's clock says
+OVERDUE_S = 5.0  # after a deadline its own job has had the time to cancel the prediction
 INTERRUPTED = "Prediction interrupted; the worker was lost"
 SWEEP_LOCK = 7_203_514_902  # an advisory lock; its holder sweeps
 
 # A heartbeat is never older than PostgreSQL's start. Nobody could write one while it was down, so the first sweep
 # after an outage would otherwise take every running attempt for lost.
 _STALE = "greatest({beat}, pg_postmaster_start_time()) < now() - make_interval(secs => %(stalled_s)s)"
+_STARTED = "(select max(at) from procrastinate_events e where e.job_id = j.id and e.type = 'started')"
 
 _LOST = f"""
     select {", ".join(f"p.{name}" for name in NAMES)} from predictions p
@@ -48,6 +55,29 @@ _ORPHANS = f"""
     and (w.id is null or {_STALE.format(beat="w.last_heartbeat")})
     limit 100"""
 
+# A gateway that lives may have lost a job too: when the database drops its connection, it may not see that it has
+# fetched the job, or fail to write that it has finished it.
+_DEAD = f"""
+    select j.id, j.queueing_lock is not null from procrastinate_jobs j
+    left join procrastinate_workers w on w.id = j.worker_id
+    where j.status = 'doing' and j.queue_name in ('{GATEWAY_QUEUE}', '{WEBHOOK_QUEUE}') and (
+        w.id is null or {_STALE.format(beat="w.last_heartbeat")}
+        or (j.task_name in ('{EXPIRE_TASK}', '{WEBHOOK_TASK}')
+            and greatest({_STARTED}, pg_postmaster_start_time()) < now() - make_interval(secs => %(delivery_s)s))
+    )
+    limit 100 for update of j skip locked"""
+
+_OWED = f"""
+    select {", ".join(f"p.{name}" for name in NAMES)} from deliveries d join predictions p using (id)
+    where d.done_at is null and not exists (
+        select 1 from procrastinate_jobs j where j.lock = d.id and j.task_name = '{WEBHOOK_TASK}'
+        and j.status in ('todo', 'doing') and j.args->>'event' = 'completed')
+    limit 100"""
+
+_OVERDUE = f"""
+    select id from predictions where {IS_LIVE} and cancel_requested_at is null
+    and deadline < now() - make_interval(secs => %s) order by deadline limit 100"""
+
 
 @dataclass(frozen=True)
 class Swept:
@@ -61,13 +91,21 @@ class Swept:
 
 
 class Sweep:
-    """Find lost attempts, and queue them again or end their predictions."""
+    """Find lost attempts, and queue them again or end their predictions. Find work whose job was lost, and queue it."""
 
-    def __init__(self, database: Database, links: Links, stalled_s: float = 30.0) -> None:
-        """Take the database. An attempt without a heartbeat for `stalled_s` is lost."""
+    def __init__(self, database: Database, links: Links, stalled_s: float = 30.0, delivery_s: float = 30.0) -> None:
+        """Take the database and two limits.
+
+        Args:
+            database: The database.
+            links: Serializes the webhooks of predictions that end.
+            stalled_s: An attempt without a heartbeat for this long is lost.
+            delivery_s: The job of a delivery that started this long ago is lost.
+        """
         self._database = database
         self._links = links
-        self._stalled_s = stalled_s
+        self._predictions = Predictions(database, links)
+        self._limits = {"stalled_s": stalled_s, "delivery_s": delivery_s}
 
     async def run_forever(self, interval_s: float = INTERVAL_S) -> None:
         """Sweep until cancelled. Every process calls this; at any time one of them sweeps."""
@@ -85,12 +123,10 @@ class Sweep:
         """Requeue or end all lost attempts, unless another process is sweeping."""
         requeued = ended = 0
         async with self._database.transaction() as connection:
-            found = await connection.execute("select pg_try_advisory_xact_lock(%s)", (SWEEP_LOCK,))
-            row = await found.fetchone()
-            if row is None or not row[0]:
+            if not await self._is_sweeping(connection):
                 return Swept()
             async with connection.cursor(row_factory=prediction_row) as cursor:
-                await cursor.execute(_LOST, {"stalled_s": self._stalled_s})
+                await cursor.execute(_LOST, self._limits)
                 lost = await cursor.fetchall()
             for prediction in lost:
                 try:
@@ -107,12 +143,16 @@ class Sweep:
         return Swept(requeued, ended)
 
     async def tidy(self) -> int:
-        """Finish or retry the jobs of dead processes that no live prediction needs, and return their number."""
+        """Finish or requeue jobs that nobody runs any more, do what is owed without a job, and return their number."""
+        count = 0
         async with self._database.transaction() as connection:
-            finished = await self._finish_orphans(connection)
+            if await self._is_sweeping(connection):
+                count += await self._finish_orphans(connection)
+                count += await self._requeue_dead(connection)
+                count += await self._queue_owed(connection)
         # Removes the rows of killed workers. One that only seemed dead registers again at its next fetch.
         await self._database.procrastinate.job_manager.prune_stalled_workers(PRUNE_S)
-        return finished + await self._retry()
+        return count + await self._cancel_overdue()
 
     async def give_up(self, prediction_id: str, job_id: int) -> bool:
         """Treat a worker's own attempt as lost, now. Return False if it was no longer its own.
@@ -131,6 +171,11 @@ class Sweep:
             await self._requeue_or_end(connection, row)
         return True
 
+    async def _is_sweeping(self, connection: Connection) -> bool:
+        """Return whether no other process sweeps, until the end of the transaction."""
+        found = await connection.execute("select pg_try_advisory_xact_lock(%s)", (SWEEP_LOCK,))
+        return (await found.fetchone()) == (True,)
+
     async def _requeue_or_end(self, connection: Connection, row: Prediction) -> bool:
         """Queue a lost attempt again, as a new job, or end its prediction. Return whether it was queued.
 
@@ -139,16 +184,19 @@ class Sweep:
         """
         if row.cancel_requested_at:
             await end(self._database, connection, row, Outcome(Status.CANCELED), self._links)
-        elif row.attempts >= MAX_ATTEMPTS:
+        elif row.attempts >= MAX_ATTEMPTS and not row.draining:
             await end(self._database, connection, row, Outcome(Status.FAILED, error=INTERRUPTED), self._links)
         else:
             job_id = await defer_attempt(self._database.procrastinate, connection, row.queue, row.id, AHEAD)
             await connection.execute(
-                """update predictions set job_id = %s, beat_at = null, server = null, boot = null, callback = null
-                   where id = %s""",
+                """update predictions set job_id = %s, beat_at = null, server = null, boot = null, callback = null,
+                   attempts = attempts - draining::int, draining = false where id = %s""",
                 (job_id, row.id),
             )
-            logger.warning("lost attempt requeued", extra={"prediction": row.id, "attempts": row.attempts})
+            logger.warning(
+                "lost attempt requeued",
+                extra={"prediction": row.id, "attempts": row.attempts, "counts": not row.draining},
+            )
             return True
         logger.warning(
             "lost attempt not requeued; the prediction has ended",
@@ -158,7 +206,7 @@ class Sweep:
 
     async def _finish_orphans(self, connection: Connection) -> int:
         """Finish the jobs of dead workers whose predictions have ended: retention deletes only finished jobs."""
-        found = await connection.execute(_ORPHANS, {"stalled_s": self._stalled_s})
+        found = await connection.execute(_ORPHANS, self._limits)
         orphans = await found.fetchall()
         for (job_id,) in orphans:
             await self._finish(connection, job_id)
@@ -171,13 +219,36 @@ class Sweep:
             (job_id,),
         )
 
-    async def _retry(self) -> int:
-        """Retry the deliveries and expiries of dead gateways. A second run of either does no harm."""
-        manager = self._database.procrastinate.job_manager
-        count = 0
-        for queue in (GATEWAY_QUEUE, WEBHOOK_QUEUE):
-            for job in await manager.get_stalled_jobs(queue=queue, seconds_since_heartbeat=self._stalled_s):
-                with suppress(ConnectorException):  # another sweep was quicker
-                    await manager.retry_job(job, retry_at=LONG_AGO)
-                    count += 1
-        return count
+    async def _requeue_dead(self, connection: Connection) -> int:
+        """Queue deliveries and expiries again whose job is lost. A second run of either does no harm."""
+        found = await connection.execute(_DEAD, self._limits)
+        dead = await found.fetchall()
+        for job_id, replaceable in dead:
+            if replaceable:  # the next `logs` or `output` has the same contents, and may be queued already
+                await connection.execute("delete from procrastinate_jobs where id = %s", (job_id,))
+            else:
+                await connection.execute(
+                    """update procrastinate_jobs set status = 'todo', attempts = attempts + 1, scheduled_at = now(),
+                       abort_requested = false where id = %s""",
+                    (job_id,),
+                )
+        return len(dead)
+
+    async def _queue_owed(self, connection: Connection) -> int:
+        """Queue the `completed` webhooks that are owed and have no job, whatever has ended it."""
+        async with connection.cursor(row_factory=prediction_row) as cursor:
+            await cursor.execute(_OWED)
+            rows = await cursor.fetchall()
+        for row in rows:
+            await defer_webhook(self._database.procrastinate, connection, row, "completed")
+            logger.warning("queued a webhook that had lost its job", extra={"prediction": row.id})
+        return len(rows)
+
+    async def _cancel_overdue(self) -> int:
+        """Cancel the predictions whose deadline has passed, and whose job for that is lost."""
+        async with self._database.pool.connection() as connection:
+            found = await connection.execute(_OVERDUE, (OVERDUE_S,))
+            overdue = await found.fetchall()
+        for (prediction_id,) in overdue:
+            await self._predictions.cancel(prediction_id)
+        return len(overdue)

@@ -22,6 +22,7 @@ from gateway.record.migrations import wait_until_migrated
 from gateway.settings import Settings, SettingsError, settings
 from gateway.tasks import end
 from gateway.work.coglet import Coglet
+from gateway.work.listener import ListenerCheck
 from gateway.work.timeouts import Timeouts
 from gateway.work.worker import Worker
 
@@ -83,16 +84,22 @@ async def _work(chosen: Settings, queue: str, cog_url: str, name: str, slots: in
     await wait_until_migrated(chosen.database_url)
     async with (
         open_record(
-            chosen.database_url, chosen.files_url, file_url_s=chosen.file_url_s, stalled_s=chosen.stalled_s
+            chosen.database_url,
+            chosen.files_url,
+            file_url_s=chosen.file_url_s,
+            stalled_s=chosen.stalled_s,
+            delivery_s=chosen.delivery_s,
         ) as record,
-        httpx.AsyncClient(trust_env=False) as client,  # the environment's proxies are not for the Cog server
+        # The environment's proxies are not for the Cog server.
+        httpx.AsyncClient(trust_env=False, event_hooks={"request": [ListenerCheck(chosen.cog_uids)]}) as client,
     ):
         worker = Worker(record, Coglet(client, cog_url), queue, name, _timeouts(chosen), slots)
         _stop_on_signals(worker)
         sweeping = asyncio.create_task(record.sweep.run_forever(), name="sweep")
         logger.info("working", extra={"queue": queue, "cog_url": cog_url, "server": name})
         try:
-            await worker.run(chosen.callback_host, chosen.callback_port, chosen.output_bytes)
+            token = chosen.callback_token.get_secret_value() if chosen.callback_token else None
+            await worker.run(chosen.callback_host, chosen.callback_port, chosen.output_bytes, token)
         finally:
             await end(sweeping)
 

@@ -5,12 +5,12 @@ import logging
 
 from gateway.prediction import Attempt, JsonObject, Prediction, Status
 from gateway.record import Record
-from gateway.record.database import UNAVAILABLE
+from gateway.record.database import UNAVAILABLE, until_stored
 from gateway.record.notices import Watch
 from gateway.tasks import end, first
 from gateway.work.callbacks import AttemptWebhooks, Callbacks
 from gateway.work.coglet import Coglet, Liveness, RefusedError, Report, Start, State, Streaming
-from gateway.work.outcome import Interruption, OutcomeWriter, Result, storable, until_stored
+from gateway.work.outcome import Interruption, OutcomeWriter, Result, storable
 from gateway.work.streaming import OutputSoFar, follow_events, follow_webhooks
 from gateway.work.timeouts import Timeouts
 
@@ -28,12 +28,20 @@ class AttemptRunner:
         self._timeouts = timeouts
         self._outcomes = OutcomeWriter(record, coglet, timeouts)
         self.streaming = Streaming.NO  # the worker asks the server when it is ready
-        self.stopping = False  # a server that goes away now was stopped together with the worker
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker is shutting down. A server that goes away now was stopped together with it."""
+        return self._outcomes.draining.is_set()
+
+    def stop(self) -> None:
+        """Start nothing any more, and note in the record that the worker is shutting down."""
+        self._outcomes.draining.set()
 
     async def run(self, prediction_id: str, job_id: int) -> bool:
         """Run a fetched job. Return False if the server could not take it, so that the worker stops fetching."""
         health = await self._ready()
-        if health is None:
+        if health is None or self.stopping:
             await until_stored(lambda: self._record.attempts.release(prediction_id, job_id))
             return False
         attempt = Attempt(prediction_id, job_id, self._name, health, self._callbacks.new_url())

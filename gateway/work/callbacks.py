@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hmac
 import logging
 import secrets
 import socket
@@ -59,7 +60,9 @@ class AttemptWebhooks:
 class Callbacks:
     """Receive webhooks at URLs that can't be guessed, because every process on the host can reach the port."""
 
-    def __init__(self, host: str, listening: socket.socket, max_bytes: int) -> None:
+    def __init__(self, host: str, listening: socket.socket, max_bytes: int, token: str | None = None) -> None:
+        """Take the address, the largest webhook, and the token that webhooks must have (None: any will do)."""
+        self._authorization = None if token is None else f"Bearer {token}"
         self._base = f"http://{host}:{listening.getsockname()[1]}"
         self._max_bytes = max_bytes
         self._attempts: dict[str, AttemptWebhooks] = {}
@@ -84,6 +87,12 @@ class Callbacks:
         webhooks = self._attempts.get(request.url.path)
         if webhooks is None:
             return Response(status_code=410)  # ended, or taken over: a 4xx stops coglet's retries
+        if not self._is_authentic(request):
+            logger.warning(
+                "refused a webhook without the token: GATEWAY_CALLBACK_TOKEN must be the same as the Cog server's "
+                "WEBHOOK_AUTH_TOKEN"
+            )
+            return Response(status_code=401)
         try:
             report = await self._read(request) if webhooks.terminal is None else await _skip(request, webhooks.terminal)
         except ClientDisconnect:
@@ -99,6 +108,13 @@ class Callbacks:
         except TimeoutError:
             return Response(status_code=503)  # coglet retries
         return Response(status_code=status)
+
+    def _is_authentic(self, request: Request) -> bool:
+        """Return whether the Cog server sent a webhook, and not another user of its host."""
+        if self._authorization is None:
+            return True
+        sent = request.headers.get("authorization", "")
+        return hmac.compare_digest(sent.encode(), self._authorization.encode())
 
     async def _read(self, request: Request) -> Report:
         chunks: list[bytes] = []

@@ -1,19 +1,24 @@
 """A client of coglet 0.23, the server in every Cog container. Only this module knows its protocol and quirks."""
 
+import asyncio
 import json
 import re
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TypeAlias, cast
 
 import httpx
 
 from gateway.prediction import Json, JsonObject, Status
+from gateway.work.listener import is_loopback
 
 HEALTH_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 30.0
 EVENTS = ["start", "logs", "completed"]
+FOLDER = Path("/tmp/coglet/predictions")  # noqa: S108 - fixed in coglet, whatever TMPDIR is
 PROBE: JsonObject = {"input": 5}  # never a valid input, so it starts nothing
 BROKEN = "Healthcheck error: "  # coglet's own, after its child has died; a model's verdict is "Healthcheck failed: "
 _PREFIX = re.compile(r"^(Prediction failed: )+(Generator iteration error: )?")
@@ -217,6 +222,11 @@ class Coglet:
     async def shut_down(self) -> None:
         """Shut the server down, so that its supervisor restarts it: an unhealthy one rejects everything forever."""
         await self._post("/shutdown")
+
+    async def clean_up(self, cog_id: str) -> None:
+        """Delete the folder of an ended prediction, which coglet leaves behind, if it is on this host and ours."""
+        if is_loopback(httpx.URL(self.url).host):
+            await asyncio.to_thread(shutil.rmtree, FOLDER / cog_id, ignore_errors=True)
 
     async def _post(self, path: str) -> bool:
         """Post, and return whether the server accepted. No answer isn't an error: the health check will notice."""

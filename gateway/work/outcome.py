@@ -2,16 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from obstore.exceptions import BaseError as StoreError
 
 from gateway.prediction import Attempt, Outcome, Prediction, Status
 from gateway.record import Record
-from gateway.record.database import UNAVAILABLE
+from gateway.record.database import UNAVAILABLE, until_stored
 from gateway.tasks import end
 from gateway.work.callbacks import AttemptWebhooks
 from gateway.work.coglet import Coglet, Report
@@ -19,8 +19,6 @@ from gateway.work.streaming import OutputSoFar
 from gateway.work.timeouts import Timeouts
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class Interruption(StrEnum):
@@ -42,18 +40,28 @@ class OutcomeWriter:
         self._record = record
         self._coglet = coglet
         self._timeouts = timeouts
+        self.draining = asyncio.Event()  # set when the worker begins to shut down
 
     async def beat(self, attempt: Attempt) -> Result:
         """Write heartbeats, also while the worker drains, until another worker takes the attempt over."""
         while True:
-            await asyncio.sleep(self._timeouts.beat_s)
+            await self._pause()
             try:
-                if not await self._record.attempts.beat(attempt):
+                if not await self._record.attempts.beat(attempt, draining=self.draining.is_set()):
                     return Interruption.TAKEN_OVER
             except UNAVAILABLE as error:
                 logger.warning(
                     "can't write a heartbeat; retrying", extra={"prediction": attempt.id, "error": str(error).strip()}
                 )
+
+    async def _pause(self) -> None:
+        """Wait for the next heartbeat, which is due at once when the worker begins to shut down."""
+        if self.draining.is_set():
+            await asyncio.sleep(self._timeouts.beat_s)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeouts.beat_s):
+                await self.draining.wait()
 
     async def write(
         self, attempt: Attempt, row: Prediction, result: Result, webhooks: AttemptWebhooks, output: OutputSoFar
@@ -70,6 +78,8 @@ class OutcomeWriter:
         else:
             await until_stored(lambda: self._record.sweep.give_up(attempt.id, attempt.job_id))
             webhooks.settle(True)
+        if result is not Interruption.TAKEN_OVER:  # then it may still run
+            await self._coglet.clean_up(attempt.cog_id)
 
     async def _end(self, attempt: Attempt, earlier_logs: str, report: Report, output: OutputSoFar) -> bool:
         outcome = await self._outcome(attempt, earlier_logs, report, output)
@@ -124,13 +134,3 @@ class OutcomeWriter:
 def storable(text: str) -> str:
     """Return text that PostgreSQL can store: NUL and lone surrogates become U+FFFD."""
     return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-async def until_stored(call: Callable[[], Awaitable[T]], pause_s: float = 0.5) -> T:
-    """Call until the database answers. The call must be idempotent: a commit may succeed and its answer be lost."""
-    while True:
-        try:
-            return await call()
-        except UNAVAILABLE as error:
-            logger.warning("waiting for the database", extra={"error": str(error).strip()})
-            await asyncio.sleep(pause_s)

@@ -8,12 +8,12 @@ from typing import Any
 
 from gateway.prediction import Outcome, Prediction, Status
 from gateway.record import Record
-from gateway.record.database import UNAVAILABLE
+from gateway.record.database import UNAVAILABLE, until_stored
 from gateway.tasks import end
 from gateway.work.attempt import AttemptRunner
 from gateway.work.callbacks import Callbacks, CallbackSocket, serving
 from gateway.work.coglet import Coglet, Health, State
-from gateway.work.outcome import storable, until_stored
+from gateway.work.outcome import storable
 from gateway.work.queue import Job, JobQueue
 from gateway.work.timeouts import Timeouts
 
@@ -55,19 +55,20 @@ class Worker:
         """Fetch no more jobs. run() returns when the running ones have ended."""
         self._stopping.set()
         if self._runner:
-            self._runner.stopping = True
+            self._runner.stop()
 
-    async def run(self, host: str, port: int, max_bytes: int) -> None:
+    async def run(self, host: str, port: int, max_bytes: int, token: str | None = None) -> None:
         """Work until stopped.
 
         Args:
             host: The address to receive the Cog server's webhooks at.
             port: The port for them; 0 takes a free one.
             max_bytes: The largest webhook.
+            token: What the webhooks' Authorization header must have; None accepts any.
         """
         left = await self._still_running()
         bound = CallbackSocket.bind(host, port, left[0].callback if left else None)
-        callbacks = Callbacks(host, bound.socket, max_bytes)
+        callbacks = Callbacks(host, bound.socket, max_bytes, token)
         runner = self._runner = AttemptRunner(self._record, self._coglet, callbacks, self._name, self._timeouts)
         reporting = asyncio.create_task(self._report_health_forever(), name="health")
         try:

@@ -13,6 +13,8 @@ from local import postgres
 from local.supervisor import python
 from tests.gateway.processes import ROOT, System, Token, running
 
+OPERATOR = "the operator's"
+
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[postgres.Cluster]:
@@ -68,7 +70,11 @@ def database_url(databases: Databases) -> str:
 @pytest.fixture(scope="session")
 def system(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Return the system that most tests share: every test has a token of its own, and kills nothing."""
-    settings = {"GATEWAY_WEBHOOK_HTTP": "true", "GATEWAY_WEBHOOK_PRIVATE": "true"}
+    settings = {
+        "GATEWAY_WEBHOOK_HTTP": "true",
+        "GATEWAY_WEBHOOK_PRIVATE": "true",
+        "GATEWAY_METRICS_TOKEN": OPERATOR,
+    }
     with running(tmp_path_factory.mktemp("system"), databases.make(), settings) as system:
         yield system
 

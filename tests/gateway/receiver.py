@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+SLOW_S = 1.5
+
 
 @dataclass(frozen=True)
 class Delivery:
@@ -22,7 +24,7 @@ class Delivery:
 @dataclass
 class Receiver:
     """Answer 200 to everything, but at /redirect/... send on to /trap and at /fail/... answer 500; at /late/...
-    answer 500 to the first try of each message.
+    answer 500 to the first try of each message, and at /slow/... do so after SLOW_S.
     """
 
     host: str = "127.0.0.1"
@@ -55,8 +57,11 @@ def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
             message = headers.get("webhook-id")
             first = all(delivery.headers.get("webhook-id") != message for delivery in receiver.at(self.path))
             receiver.deliveries.append(Delivery(self.path, time.monotonic(), headers, body))
-            answers = {"redirect": 302, "fail": 500, "late": 500 if first else 200}
-            self.send_response(answers.get(self.path.split("/")[1], 200))
+            kind = self.path.split("/")[1]
+            if kind == "slow" and first:
+                time.sleep(SLOW_S)
+            answers = {"redirect": 302, "fail": 500, "late": 500 if first else 200, "slow": 500 if first else 200}
+            self.send_response(answers.get(kind, 200))
             self.send_header("Location", f"{receiver.url}/trap")
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -44,11 +44,18 @@ def deliveries(url: str, prediction_id: str) -> list[str]:
     return [event for (event,) in rows]
 
 
-def with_record(url: str, folder: Path, test: Callable[[Record], Awaitable[None]], stalled_s: float = 3600) -> None:
-    """Run a test with the record open. At `stalled_s` 0 every attempt counts as lost."""
+def with_record(
+    url: str,
+    folder: Path,
+    test: Callable[[Record], Awaitable[None]],
+    stalled_s: float = 3600,
+    delivery_s: float = 3600,
+) -> None:
+    """Run a test with the record open. At `stalled_s` 0 every attempt counts as lost, at `delivery_s` 0 every job."""
 
     async def run() -> None:
-        async with asyncio.timeout(60), open_record(url, folder.as_uri(), stalled_s=stalled_s) as it:
+        opened = open_record(url, folder.as_uri(), stalled_s=stalled_s, delivery_s=delivery_s)
+        async with asyncio.timeout(60), opened as it:
             await test(it)
 
     asyncio.run(run())

@@ -12,10 +12,10 @@ ENDED = {"id": "x", "status": "succeeded", "logs": "", "metrics": {}, "output": 
 RUNNING = {"id": "x", "status": "processing", "logs": "one\n", "metrics": {}}
 
 
-def with_callbacks(test: Callable[[Callbacks, httpx.AsyncClient], Awaitable[None]]) -> None:
+def with_callbacks(test: Callable[[Callbacks, httpx.AsyncClient], Awaitable[None]], token: str | None = None) -> None:
     async def run() -> None:
         bound = CallbackSocket.bind("127.0.0.1", 0, None)
-        callbacks = Callbacks("127.0.0.1", bound.socket, 1 << 20)
+        callbacks = Callbacks("127.0.0.1", bound.socket, 1 << 20, token)
         client = httpx.AsyncClient(trust_env=False, timeout=60)
         async with asyncio.timeout(60), serving(callbacks, bound.socket), client:
             await test(callbacks, client)
@@ -90,3 +90,18 @@ def test_a_worker_takes_over_the_port_of_a_dead_worker_only() -> None:
     assert f":{third.socket.getsockname()[1]}/" in url
     for one in (second, third):
         one.socket.close()
+
+
+def test_a_webhook_without_the_cog_servers_token_is_refused() -> None:
+    """Another user of the host can reach the port, and a log may show the URL."""
+
+    async def test(callbacks: Callbacks, client: httpx.AsyncClient) -> None:
+        url = callbacks.new_url()
+        with callbacks.receiving(url) as webhooks:
+            for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": "sesame"}):
+                assert (await client.post(url, json=ENDED, headers=headers)).status_code == 401
+            assert webhooks.terminal is None
+            assert (await client.post(url, json=RUNNING, headers={"Authorization": "Bearer sesame"})).status_code == 200
+            assert (await webhooks.reports.get()).logs == "one\n"
+
+    with_callbacks(test, token="sesame")  # noqa: S106

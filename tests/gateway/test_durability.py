@@ -50,6 +50,14 @@ class Killable:
         """How often a Cog server began it."""
         return sum(f"/{prediction_id}-" in one["path"] and one["method"] == "PUT" for one in self.system.requests())
 
+    def until_started(self, prediction_id: str, times: int) -> None:
+        self.system.until(lambda: self.starts(prediction_id) == times)
+
+    def is_draining(self, prediction_id: str) -> bool:
+        with psycopg.connect(self.system.database_url) as connection:
+            row = connection.execute("select draining from predictions where id = %s", (prediction_id,)).fetchone()
+        return row == (True,)
+
     def ended(self, prediction_id: str) -> dict[str, Any]:
         """The prediction once it has ended, over whatever the gateway can't answer meanwhile."""
 
@@ -156,4 +164,20 @@ def test_a_worker_ends_its_run_when_told_to_stop(killable: Killable) -> None:
     assert killable.token.get(queued_id)["status"] == "starting"
     assert killable.ended(queued_id)["status"] == "succeeded"  # by the next worker
     assert [killable.starts(running_id), killable.starts(queued_id)] == [1, 1]
+    killable.check()
+
+
+def test_two_orderly_stops_do_not_fail_a_prediction(killable: Killable) -> None:
+    """Each time the worker stops, the second signal ends its patience, and its Cog server stops too."""
+    prediction_id = killable.create(seconds=6, files=1)
+    for stops in (1, 2):
+        killable.until_started(prediction_id, stops)
+        worker = killable.system.supervisor.process("worker")
+        worker.send_signal(signal.SIGTERM)
+        killable.system.until(lambda: killable.is_draining(prediction_id))
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 130
+        killable.system.kill("coglet")
+    ended = killable.ended(prediction_id)
+    assert (ended["status"], killable.starts(prediction_id)) == ("succeeded", 3)
     killable.check()

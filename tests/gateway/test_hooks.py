@@ -15,7 +15,7 @@ from procrastinate.jobs import Job
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from gateway.clock import own_time
-from gateway.webhooks.delivery import RetryPauses
+from gateway.webhooks.delivery import Retries, TryAgainError
 from gateway.webhooks.rules import secret_of
 from gateway.webhooks.sending import Message, NotDeliveredError, PublicOnly, Sender
 
@@ -171,27 +171,27 @@ async def _connect(backend: PublicOnly) -> None:
     await backend.connect_tcp("rebinding.example", 443)
 
 
-def test_completed_is_tried_at_0_1_2_4_8_16_and_32_seconds_and_nothing_else_twice() -> None:
-    now = own_time() + timedelta(hours=1)  # the database's, as this process knows it
-    pauses = RetryPauses(lambda: now, (1, 1, 2, 4, 8, 16))
+def pause_after(error: BaseException, event: str, queueing_lock: str | None = None) -> float | None:
+    """Return the seconds until the job of a delivery runs again, by the database's clock."""
+    now = own_time() + timedelta(hours=1)
+    job = Job(
+        id=1,
+        queue="webhooks",
+        lock="x",
+        queueing_lock=queueing_lock,
+        task_name="webhook",
+        task_kwargs={"id": "x", "event": event, "body": None},
+        attempts=0,
+    )
+    decision = Retries(lambda: now).get_retry_decision(exception=error, job=job)
+    return (decision.retry_at - now).total_seconds() if decision and decision.retry_at else None
 
-    def pause(event: str, attempts: int, error: BaseException) -> float | None:
-        job = Job(
-            id=1,
-            queue="webhooks",
-            lock="x",
-            queueing_lock=None,
-            task_name="webhook",
-            task_kwargs={"id": "x", "event": event, "body": None},
-            attempts=attempts,
-        )
-        decision = pauses.get_retry_decision(exception=error, job=job)
-        return (decision.retry_at - now).total_seconds() if decision and decision.retry_at else None
 
-    failed = NotDeliveredError("the answer was 500")
-    assert [pause("completed", attempts, failed) for attempts in range(8)] == [1, 1, 2, 4, 8, 16, None, None]
-    assert not any(pause(event, 0, failed) for event in ("start", "output", "logs"))
-    assert not pause("completed", 0, ValueError("a fault of ours"))
-    # After a try during which the database was unavailable, nothing else would send the webhook.
-    lost = psycopg.OperationalError("server closed the connection unexpectedly")
-    assert [pause("completed", attempts, lost) for attempts in (0, 6)] == [1, 1]
+def test_a_delivery_runs_again_after_a_failed_try_a_lost_database_and_a_shutdown() -> None:
+    assert pause_after(TryAgainError(16), "completed") == 16
+    lost = psycopg.errors.AdminShutdown("terminating connection due to administrator command")
+    assert pause_after(lost, "completed") == pause_after(lost, "start") == 1  # nothing was sent
+    assert pause_after(asyncio.CancelledError(), "completed") == 0
+    assert pause_after(asyncio.CancelledError(), "start") is None  # it may have been sent, and is sent once
+    assert pause_after(lost, "logs", "logs x") is None  # the next one is queued, perhaps
+    assert pause_after(ValueError("a bug"), "completed") is None

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.api.health import router as operations
+from tests.gateway.conftest import OPERATOR
 from tests.gateway.processes import DEFORUM_VERSION, FAKE_VERSION, RIFFUSION_VERSION, System, Token
 
 PREFIXES = ["", "/v1", "/v1/v1"]
@@ -260,12 +261,27 @@ def test_health_and_metrics(token: Token, system: System) -> None:
     for path in ("/health", "/health/live", "/health/ready"):
         assert httpx.get(system.url + path, trust_env=False).status_code == 200
     token.ended(token.create()["id"])
-    text = token.http.get("/metrics").text
+    text = metrics(system)
     assert re.search(r'gateway_ended_predictions_total\{model="test/fake",status="succeeded",[^}]*\} [1-9]', text)
     assert re.search(
         rf'gateway_queue_age_seconds\{{model="riffusion/riffusion",version="{RIFFUSION_VERSION}"\}} ', text
     )
     assert re.search(r'gateway_requests_total\{method="POST",route="/models/\{owner\}/\{name\}/predictions"', text)
+
+
+def metrics(system: System, token: str = OPERATOR) -> str:
+    """Return the metrics, which need the operator's token."""
+    answer = httpx.get(f"{system.url}/metrics", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+    assert answer.status_code == httpx.codes.OK, answer.text
+    return answer.text
+
+
+def test_a_clients_token_does_not_open_the_metrics(token: Token, system: System) -> None:
+    answer = token.http.get("/metrics")
+    assert (answer.status_code, answer.json()["title"]) == (401, "Unauthenticated")
+    assert "gateway_" not in answer.text
+    with system.another_gateway({"GATEWAY_METRICS_PUBLIC": "true"}) as url:
+        assert "gateway_ended_predictions_total" in httpx.get(f"{url}/metrics", trust_env=False).text
 
 
 def test_each_request_has_a_line_with_its_predictions_id(token: Token, system: System) -> None:
@@ -284,4 +300,4 @@ def test_each_request_has_a_line_with_its_predictions_id(token: Token, system: S
     assert all(line["prediction"] == prediction_id and line["ms"] >= 0 for line in requests)
     assert token.text not in log.read_text()
     token.http.request("PRAISE", "/predictions/x%0Ay")  # neither its word nor its path is counted or logged
-    assert "PRAISE" not in token.http.get("/metrics").text
+    assert "PRAISE" not in metrics(system)

@@ -171,3 +171,24 @@ def test_a_worker_that_was_taken_over_drops_its_run(database_url: str, tmp_path:
         assert await stage.record.files.by_prediction() == {}
 
     play(database_url, tmp_path, test)
+
+
+def test_a_server_that_stops_with_its_worker_loses_no_attempt(database_url: str, tmp_path: Path) -> None:
+    """As when a container's two processes are told to stop at once."""
+
+    async def test(stage: Stage) -> None:
+        row = await stage.create(seconds=2)
+        for stops in (1, 2, 3):
+            async with working(stage) as worker:
+                while len(stage.cog.asked("PUT")) < stops:
+                    await asyncio.sleep(0.02)
+                worker.stop()
+                stage.cog.process.terminate()
+            now = await stage.record.predictions.get(row.id)
+            assert now is not None
+            assert (now.status, now.attempts) == (Status.PROCESSING, 0)
+        async with working(stage):
+            done = await stage.ended(row)
+        assert (done.status, done.attempts) == (Status.SUCCEEDED, 1)
+
+    play(database_url, tmp_path, test)

@@ -14,6 +14,7 @@ from tests.gateway.processes import ROOT, System, Token
 
 HERE = Path(__file__).parent
 SLOTS = {"tokens": 1, "lines": 1, "slots": 4, "images": 1, "nested": 1}
+CALLBACK_TOKEN = "sesame"  # noqa: S105
 
 
 def version(name: str) -> str:
@@ -57,6 +58,7 @@ def cog_server(name: str, port: int, folder: Path) -> Command:
         "PORT": str(port),
         "PYTHONPATH": str(ROOT),
         "TMPDIR": str(folder / "tmp"),
+        "WEBHOOK_AUTH_TOKEN": CALLBACK_TOKEN,
     }
     return Command(f"cog-{name}", [sys.executable, "-c", program, "--host", "127.0.0.1"], variables)
 
@@ -72,6 +74,7 @@ def containers(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("containers")
     notes: list[str] = []
     settings = {
+        "GATEWAY_CALLBACK_TOKEN": CALLBACK_TOKEN,
         "GATEWAY_CATALOG": str(catalog(folder)),
         "GATEWAY_WEBHOOK_HTTP": "true",
         "GATEWAY_WEBHOOK_PRIVATE": "true",

@@ -1,7 +1,9 @@
 """Concurrent predictions on a real Cog server with four slots."""
 
 from datetime import datetime
+from pathlib import Path
 
+from gateway.work.coglet import FOLDER
 from tests.gateway.processes import System, Token
 
 
@@ -28,3 +30,17 @@ def test_a_long_prediction_is_not_lost_while_slots_are_free(containers: System, 
     assert all(prediction["metrics"]["predict_time"] < 20 for prediction in ended)
     for prediction in ended:
         assert prediction["logs"].count("sleeping") == 1  # ran once
+
+
+def test_no_folder_of_an_ended_prediction_is_left(containers: System, containers_token: Token) -> None:
+    """coglet makes one for each, in a folder that all Cog servers of the machine share."""
+    created = [containers_token.create("test/slots", input={"seconds": 1}) for _ in range(2)]
+    ids = {prediction["id"] for prediction in created}
+    containers.until(lambda: len(_folders(ids)) == 2)
+    for prediction in created:
+        assert containers_token.ended(prediction["id"])["status"] == "succeeded"
+    containers.until(lambda: not _folders(ids))
+
+
+def _folders(ids: set[str]) -> list[Path]:
+    return [folder for folder in FOLDER.iterdir() if folder.name.partition("-")[0] in ids]

@@ -1,0 +1,109 @@
+"""Whose process listens at a Cog server's address."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway.prediction import Status
+from gateway.work.coglet import Coglet, State
+from gateway.work.listener import ListenerCheck, is_loopback, users_listening
+from gateway.work.worker import Worker
+from tests.gateway.recording import QUEUE
+from tests.gateway.staging import QUICK, Stage, play
+
+STRANGER = 12345
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's socket")
+
+
+@contextmanager
+def listening(user: int, address: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
+    """Listen as a user."""
+    own = os.geteuid()
+    os.seteuid(user)
+    try:
+        made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    finally:
+        os.seteuid(own)
+    with made:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((address, port))
+        made.listen()
+        made.setblocking(False)
+        yield made
+
+
+def was_called(listener: socket.socket) -> bool:
+    try:
+        listener.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1"])  # noqa: S104
+def test_the_user_of_a_listener_is_known(bound: str) -> None:
+    with listening(os.geteuid(), bound) as listener:
+        port = listener.getsockname()[1]
+        assert users_listening("127.0.0.1", port) == {os.geteuid()}
+        assert users_listening("localhost", port) == {os.geteuid()}
+    assert users_listening("127.0.0.1", port) == set()
+
+
+def test_a_listener_at_another_address_does_not_count() -> None:
+    with listening(os.geteuid(), "127.0.0.2") as listener:
+        assert users_listening("127.0.0.1", listener.getsockname()[1]) == set()
+
+
+def test_only_a_loopback_address_is_checked() -> None:
+    assert all(is_loopback(host) for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"))
+    assert not any(is_loopback(host) for host in ("10.0.0.1", "riffusion-small", "::2"))
+
+
+@as_root
+def test_another_users_process_gets_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        with listening(STRANGER) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            async with httpx.AsyncClient(trust_env=False, event_hooks={"request": [ListenerCheck()]}) as client:
+                coglet = Coglet(client, url)
+                assert [(await coglet.health()).state for _ in range(2)] == [State.GONE, State.GONE]
+                assert [chunk async for chunk in coglet.chunks("x")] == []
+            assert not was_called(listener)
+            allowing = ListenerCheck([STRANGER])
+            async with httpx.AsyncClient(trust_env=False, event_hooks={"request": [allowing]}) as client:
+                asking = asyncio.create_task(Coglet(client, url).health())
+                while not was_called(listener):
+                    await asyncio.sleep(0.02)
+                assert (await asking).state is State.SILENT
+
+    asyncio.run(test())
+    assert [record.getMessage() for record in caplog.records if record.name == "gateway.work.listener"] == [
+        "another user's process listens at the Cog server's address; sending it nothing"
+    ]
+
+
+@as_root
+def test_nothing_is_dispatched_while_another_user_has_the_port(database_url: str, tmp_path: Path) -> None:
+    async def test(stage: Stage) -> None:
+        with listening(STRANGER) as listener:
+            async with httpx.AsyncClient(trust_env=False, event_hooks={"request": [ListenerCheck()]}) as client:
+                coglet = Coglet(client, f"http://127.0.0.1:{listener.getsockname()[1]}")
+                worker = Worker(stage.record, coglet, QUEUE, "server", QUICK)
+                task = asyncio.create_task(worker.run("127.0.0.1", 0, 1 << 20))
+                row = await stage.create(text="secret")
+                await asyncio.sleep(1)
+                now = await stage.record.predictions.get(row.id)
+                assert now is not None
+                assert (now.status, now.attempts) == (Status.STARTING, 0)
+                assert not was_called(listener)
+                worker.stop()
+                await task
+
+    play(database_url, tmp_path, test)
