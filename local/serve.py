@@ -173,7 +173,7 @@ def main() -> None:
                 print(f"{arguments.model} is ready on {server.url}", flush=True)
                 status = server.process.wait()
             except SystemExit:
-                stopping.set()  # the prediction that we interrupt is no news
+                stopping.set()  # the failure of the interrupted prediction is not worth a message
                 raise
         sys.exit(status)
     except UserError as error:

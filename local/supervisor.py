@@ -150,7 +150,7 @@ def python(*arguments: str) -> list[str]:
 
 
 def _shorten(log: Path) -> None:
-    """Start a long log afresh; whoever writes to it appends, and so continues at the new end."""
+    """Move the content of a long log away; its writer appends, and so continues at the new end."""
     if log.stat().st_size > MAX_LOG_BYTES:
         shutil.copyfile(log, log.with_suffix(".old.log"))
         os.truncate(log, 0)

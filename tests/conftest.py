@@ -11,12 +11,12 @@ from xdist.scheduler import LoadScopeScheduling
 SHARE = ("tests/gateway", "tests/local/serving", "tests/web", "tests/workshop")  # servers, or what is rendered
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported: no test reaches the hub
-# A shell that starts the suite in the background has it ignore Ctrl-C, and all that it starts inherits that.
+# A shell that starts the suite in the background makes it ignore SIGINT, and its child processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
-    """Let processes share the suite: folders whose tests share much stay together, the rest goes file by file."""
+    """Divide the suite: tests of a folder that share much stay in one process, the others are divided by file."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::", 1)[0]
@@ -26,7 +26,7 @@ class Together(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has n
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
-    """Answer pytest-xdist, which script/test calls."""
+    """Return the scheduler for pytest-xdist, which script/test uses."""
     return Together(config, log)
 
 

@@ -42,7 +42,7 @@ class Running:
             self.supervisor.tend()
             return there()
 
-        return eventually(tended)
+        return eventually(tended, poll_s=0.05)
 
     def process(self, name: str) -> psutil.Process:
         return psutil.Process(self.supervisor.process(name).pid)
