@@ -7,8 +7,8 @@ import { Hint } from "./motion.js";
 /** @type {View} */
 const view = {
   help: {
-    angle: "Rotation per frame, in degrees counterclockwise",
-    zoom: "Zoom factor per frame: above 1 moves in, below 1 moves out",
+    angle: "Rotation per frame, in degrees counter-clockwise",
+    zoom: "Zoom factor per frame; above 1 moves in",
     translation_x: "Shift per frame, in pixels to the right",
     translation_y: "Shift per frame, in pixels down",
   },
