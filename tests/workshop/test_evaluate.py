@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from workshop.judging.answers import EACH, HELD_OUT_SEED, held_out
+from workshop.judging.generate import EACH, HELD_OUT_SEED, held_out
 from workshop.judging.evaluate import accuracy_table, colour_name, colours_met, share, written_sections
 from workshop.judging.picture_measures import centre_colour
 from workshop.pictures.canvas import COLOURS

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lib.diffusion.pipeline import decode, encode, to_model_range
-from workshop.judging.answers import EACH, Picture, classes, generate_all, held_out, models
+from workshop.judging.generate import EACH, Picture, classes, generate_all, held_out, models
 from workshop.judging.classifier import Classifier, music_classifier, picture_classifier
 from workshop.judging.music_measures import music_measures
 from workshop.judging.picture_measures import centre_colour, ground_colour

@@ -1,104 +1,308 @@
-"""Play single notes on instruments that the seeds' band lacks: church bells, flute, strings, pad and guitar.
+"""The instruments: their presets in the soundfont, their names in captions, and what is idiomatic for them."""
 
-They have the form of those in `workshop.sound.synth`: frequency in Hz, length in seconds and velocity from 0
-to 1 in, a wave (samples,) at 44.1 kHz that begins and ends in silence out.
-"""
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lib.audio.spectrogram import SAMPLE_RATE_HZ
-from workshop.chance import Generator
-from workshop.music.effects import quick_noise
-from workshop.sound.synth import TOP_HZ, Wave, envelope, partials, phase, times
-
-# The partials of a minor-third church bell, with the names bell makers give them: ratio to the strike note, gain,
-# and decay in seconds (after Lehr's tables of tuned bells; the hum outlasts all others).
-BELL_PARTIALS = [
-    (0.5, 0.55, 5.0),  # hum
-    (1.0, 0.8, 2.6),  # prime
-    (1.2, 0.7, 2.2),  # tierce
-    (1.5, 0.35, 1.4),  # quint
-    (2.0, 1.0, 1.6),  # nominal
-    (2.52, 0.35, 0.9),
-    (3.01, 0.5, 1.0),  # superquint
-    (4.17, 0.4, 0.7),  # octave nominal
-    (5.43, 0.3, 0.4),
-    (6.79, 0.2, 0.25),
-    (8.21, 0.15, 0.15),
-]
+from workshop.music.soundfont import DRUM_BANK, Sound
 
 
-def harmonics(turns: Wave, gains: NDArray[np.float64], decay_s: float = np.inf) -> Wave:
-    """Sum the sines of 1, 2, 3 ... times a phase, with their gains; harmonic k decays in decay_s / k."""
-    fundamental = np.exp(1j * turns - np.arange(turns.size) / (SAMPLE_RATE_HZ * decay_s)).astype(np.complex64)
-    power = fundamental.copy()  # each harmonic is the one before times the fundamental: cheaper than a sine for each
-    wave: Wave = gains[0] * power.imag.astype(np.float64)
-    for gain in gains[1:]:
-        power *= fundamental
-        wave += gain * power.imag
-    return wave
+@dataclass(frozen=True)
+class Instrument:
+    """What an instrument plays and what it is called."""
+
+    names: tuple[str, ...]  # the plain name first, then others that a prompt may use
+    sounds: tuple[Sound, ...]
+    textures: tuple[str, ...]  # as `workshop.music.parts` has them
+    styles: tuple[str, ...]  # of the rhythms in `workshop.music.harmony`, or of the drums' grooves
+    low: int = 48  # MIDI pitches: the range that parts are drawn in
+    high: int = 84
+    dark_word: str = ""  # for a dark tone, where captions speak of brightness
 
 
-def harmonic_numbers(frequency_hz: float, top_hz: float = TOP_HZ) -> NDArray[np.float64]:
-    """Return 1, 2, 3 ... for the harmonics of a frequency up to top_hz; always the first."""
-    return np.arange(1, max(2, int(top_hz / frequency_hz) + 1), dtype=np.float64)
+def sounds(*programs: int, bank: int = 0, reverb: float = 0.3, vibrato: float = 0.0) -> tuple[Sound, ...]:
+    """Return presets that are played alike."""
+    return tuple(Sound(program, bank, reverb, vibrato) for program in programs)
 
 
-def vibrato(t: Wave, rate_hz: float, depth_semitones: float, onset_s: float = 0.25) -> Wave:
-    """Return the factor by which a vibrato that begins after the onset moves a frequency."""
-    return 2 ** (depth_semitones / 12 * np.clip(t / onset_s - 0.4, 0, 1) * np.sin(2 * np.pi * rate_hz * t))
+def names(plain: str, *others: str) -> tuple[str, ...]:
+    """Return the plain name and the others, in which "N" stands for it."""
+    return plain, *(other.replace("N", plain) for other in others)
 
 
-def church_bell(frequency_hz: float, duration_s: float, velocity: float) -> Wave:
-    """Toll a church bell: long partials that are no harmonics of each other, the higher the shorter."""
-    amplitude = envelope(duration_s, 0.002, 9, 0.3)
-    modes = [(ratio, gain * (velocity if ratio > 2 else 1), decay_s) for ratio, gain, decay_s in BELL_PARTIALS]
-    return 0.5 * velocity * amplitude * partials(frequency_hz, amplitude.size / SAMPLE_RATE_HZ, modes)
+SOLO = ("a N", "a N solo", "solo N", "a N melody", "N solo")
+AN_SOLO = ("an N", "an N solo", "solo N", "N music", "N chords")
+
+INSTRUMENTS = {
+    "piano": Instrument(
+        names("piano", *SOLO, "a grand piano"),
+        sounds(0, 0, 1),
+        ("melody and chords", "melody and chords", "chords", "arpeggios"),
+        ("slow", "steady", "steady", "fast"),
+        52,
+        86,
+    ),
+    "electric piano": Instrument(
+        names("electric piano", *AN_SOLO, "a Rhodes piano"),
+        sounds(4),
+        ("chords", "melody and chords"),
+        ("slow", "steady", "funky"),
+        48,
+        76,
+    ),
+    "organ": Instrument(
+        names("organ", *AN_SOLO, "a Hammond organ"),
+        sounds(16, 17, 18),
+        ("chords", "chords", "melody and chords"),
+        ("held", "slow", "steady"),
+        50,
+        80,
+    ),
+    "accordion": Instrument(
+        names("accordion", *AN_SOLO),
+        sounds(21),
+        ("melody and chords",),
+        ("steady", "slow", "fast"),
+        55,
+        84,
+    ),
+    "acoustic guitar": Instrument(
+        names("acoustic guitar", "an N", "guitar", "a guitar solo", "a guitar", "plucked guitar", "solo guitar"),
+        sounds(24, 25),
+        ("arpeggios", "strums", "ringing melody"),
+        ("slow", "steady", "fast"),
+        43,
+        74,
+        "mellow",
+    ),
+    "electric guitar": Instrument(
+        names("electric guitar", "an N", "an N solo", "a distorted guitar", "an N riff", "N solo"),
+        sounds(29, 29, 30, vibrato=0.15),
+        ("melody", "power chords"),
+        ("slow", "steady", "fast"),
+        43,
+        79,
+        "dark",
+    ),
+    "bass": Instrument(
+        names("bass", "a bass line", "a bass solo", "bass guitar", "a bass riff", "solo bass"),
+        sounds(32, 33, 34, reverb=0.1),
+        ("bass line",),
+        ("slow", "steady", "jazzy"),
+        28,
+        45,
+    ),
+    "slap bass": Instrument(
+        names("slap bass", "a N line", "a N solo", "slapped bass", "a N riff"),
+        sounds(36, 37, reverb=0.1),
+        ("slap line",),
+        ("funky", "fast"),
+        28,
+        45,
+    ),
+    "synth bass": Instrument(
+        names("synth bass", "a N line", "a synthesizer bass", "a bass synth", "a N riff"),
+        sounds(38, 39, reverb=0.1),
+        ("pulse",),
+        ("steady", "fast"),
+        28,
+        45,
+        "dark",
+    ),
+    "violin": Instrument(
+        names("violin", *SOLO, "a fiddle"),
+        sounds(40, reverb=0.4, vibrato=0.2),
+        ("melody",),
+        ("slow", "steady", "fast"),
+        64,
+        93,
+    ),
+    "cello": Instrument(
+        names("cello", *SOLO),
+        sounds(42, reverb=0.4, vibrato=0.15),
+        ("melody",),
+        ("held", "slow", "steady"),
+        38,
+        62,
+    ),
+    "strings": Instrument(
+        names("strings", "a string section", "a string orchestra", "orchestra strings", "string chords", "violins"),
+        sounds(48, 49, reverb=0.5),
+        ("chords",),
+        ("held", "slow"),
+        52,
+        82,
+        "warm",
+    ),
+    "harp": Instrument(
+        names("harp", "a N", "a N solo", "solo N", "harp arpeggios", "N solo"),
+        sounds(46, reverb=0.4),
+        ("ringing arpeggios", "glissandi"),
+        ("steady", "fast"),
+        50,
+        84,
+    ),
+    "choir": Instrument(
+        names("choir", "a N", "a N singing", "choir voices", "voices", "a choral piece"),
+        sounds(52, reverb=0.6),
+        ("chords",),
+        ("held", "slow"),
+        50,
+        76,
+    ),
+    "trumpet": Instrument(
+        names("trumpet", *SOLO, "a trumpet fanfare"),
+        sounds(56, reverb=0.4),
+        ("melody",),
+        ("steady", "fast"),
+        58,
+        82,
+    ),
+    "saxophone": Instrument(
+        names("saxophone", *SOLO, "sax", "a sax solo"),
+        sounds(65, 66, vibrato=0.15),
+        ("melody",),
+        ("slow", "steady", "jazzy"),
+        50,
+        76,
+    ),
+    "clarinet": Instrument(
+        names("clarinet", *SOLO),
+        sounds(71),
+        ("melody",),
+        ("slow", "steady", "jazzy"),
+        52,
+        80,
+    ),
+    "flute": Instrument(
+        names("flute", *SOLO),
+        sounds(73, reverb=0.4, vibrato=0.1),
+        ("melody",),
+        ("held", "slow", "steady", "fast"),
+        69,
+        96,
+    ),
+    "synth lead": Instrument(
+        names("synth lead", "synth solo", "a synth solo", "a N", "a synthesizer solo", "a synth melody", "synth"),
+        sounds(80, 81, 81, vibrato=0.2),
+        ("melody",),
+        ("steady", "fast", "funky"),
+        55,
+        86,
+        "warm",
+    ),
+    "synth pad": Instrument(
+        names("synth pad", "a N", "an ambient pad", "pad chords", "a pad"),
+        sounds(88, 89, 94, reverb=0.6),
+        ("chords",),
+        ("held", "held", "slow"),
+        45,
+        72,
+        "dark",
+    ),
+    "marimba": Instrument(
+        names("marimba", *SOLO),
+        sounds(12),
+        ("melody", "arpeggios", "melody"),
+        ("steady", "fast", "funky"),
+        50,
+        86,
+    ),
+    "vibraphone": Instrument(
+        names("vibraphone", *SOLO, "vibes"),
+        sounds(11, reverb=0.4),
+        ("ringing melody", "ringing chords"),
+        ("held", "slow", "steady", "jazzy"),
+        55,
+        86,
+    ),
+    "church bells": Instrument(
+        names("church bells", "bells", "tolling bells", "ringing N", "N ringing"),
+        sounds(14, reverb=0.6),
+        ("peal",),
+        ("held", "slow", "slow", "steady"),
+        56,
+        79,
+    ),
+    "drums": Instrument(
+        names("drums", "a drum beat", "a drum solo", "a drum loop", "solo drums", "a drum kit"),
+        sounds(0, 8, 16, 32, 40, bank=DRUM_BANK, reverb=0.2),
+        ("groove",),
+        ("rock", "funky", "jazzy", "sparse"),
+    ),
+    "hip hop drums": Instrument(
+        names("hip hop drums", "a hip hop beat", "a hip hop drum beat", "808 drums", "electronic drums"),
+        sounds(25, 24, bank=DRUM_BANK, reverb=0.1),
+        ("groove",),
+        ("hip hop", "hip hop", "techno"),
+    ),
+}
 
 
-def flute(frequency_hz: float, duration_s: float, velocity: float, generator: Generator) -> Wave:
-    """Blow a flute: few harmonics with a vibrato, and the breath around them, strongest as the note begins."""
-    amplitude = envelope(duration_s, 0.06, 99, 0.08)
-    t = times(amplitude.size / SAMPLE_RATE_HZ)
-    turns = phase(frequency_hz * vibrato(t, 5.2, 0.35), t.size)
-    tone = harmonics(turns, np.array([1, 0.35 * velocity, 0.16 * velocity, 0.03]))
-    breath = quick_noise(0.8 * frequency_hz, 5 * frequency_hz, t.size, generator)
-    return velocity * amplitude * (tone + (0.015 + 0.06 * np.exp(-t / 0.05)) * breath)
+@dataclass(frozen=True)
+class Genre:
+    """A genre: its words in captions, and the band that plays it."""
+
+    words: tuple[str, ...]
+    modes: tuple[str, ...]
+    leaders: tuple[str, ...]
+    style: str  # of the leader's and the bass's rhythms
+    groove: str  # of the drums; empty for none
+    kits: tuple[int, ...] = ()
+    basses: tuple[str, ...] = ()
+    beds: tuple[str, ...] = ()  # what holds chords underneath
 
 
-def strings(
-    frequency_hz: float, duration_s: float, velocity: float, generator: Generator, top_hz: float = 8000
-) -> Wave:
-    """Bow a section of three: rich harmonics that swell, each player with a vibrato of their own."""
-    amplitude = envelope(duration_s, min(0.22, 0.4 * duration_s), 99, 0.18)
-    t = times(amplitude.size / SAMPLE_RATE_HZ)
-    numbers = harmonic_numbers(frequency_hz, top_hz)
-    gains = velocity ** (numbers / 12) / numbers**0.9 * (1 - (numbers - 1) / numbers.size)
-    wave = np.zeros(t.size)
-    for detune in (0.998, 1.0, 1.003):
-        moving = frequency_hz * detune * vibrato(t, generator.uniform(5.2, 6.2), 0.22)
-        wave += harmonics(phase(moving, t.size) + generator.uniform(0, 2 * np.pi), gains)
-    return 0.3 * velocity * amplitude * wave
-
-
-def soft_pad(frequency_hz: float, duration_s: float, velocity: float, top_hz: float = 1200) -> Wave:
-    """Hold a soft synthesizer's key: two voices that beat slowly, dark, very slow to come and to go."""
-    amplitude = envelope(duration_s, 0.4 * duration_s, 99, 0.5 * duration_s)
-    numbers = harmonic_numbers(frequency_hz, top_hz)
-    gains = (1 - (numbers - 1) / numbers.size) ** 2 / numbers
-    wave = sum(harmonics(phase(frequency_hz * detune, amplitude.size), gains) for detune in (0.9992, 1.0008))
-    pad: Wave = 0.3 * velocity * amplitude * wave
-    return pad
-
-
-def guitar(frequency_hz: float, duration_s: float, velocity: float, place: float = 0.21) -> Wave:
-    """Pluck a string at a place (0 to 1) of its length: every harmonic at once, and the higher the sooner gone."""
-    amplitude = envelope(duration_s, 0.002, 99, 0.06)
-    numbers = harmonic_numbers(frequency_hz, 6000)
-    gains = np.sin(np.pi * place * numbers) / numbers ** (1.6 - 0.6 * velocity)
-    decay_s = 1.6 * (196 / frequency_hz) ** 0.5
-    string = harmonics(phase(frequency_hz, amplitude.size), gains, decay_s)
-    t = times(amplitude.size / SAMPLE_RATE_HZ)
-    plectrum = np.sin(2 * np.pi * 3100 * t) * np.exp(-t / 0.003)
-    return velocity * amplitude * (string + 0.15 * velocity * plectrum)
+GENRES = {
+    "funk": Genre(
+        ("funky", "funk"),
+        ("dorian", "mixolydian"),
+        ("synth lead", "synth lead", "synth lead", "electric piano", "saxophone", "trumpet", "organ", "marimba"),
+        "funky",
+        "funky",
+        (0, 16, 24),
+        ("slap bass", "synth bass"),
+    ),
+    "jazz": Genre(
+        ("jazz", "jazzy"),
+        ("dorian", "mixolydian", "major"),
+        ("piano", "saxophone", "saxophone", "trumpet", "vibraphone", "clarinet", "acoustic guitar", "flute", "organ"),
+        "jazzy",
+        "jazzy",
+        (32, 40),
+        ("bass",),
+    ),
+    "rock": Genre(
+        ("rock",),
+        ("mixolydian", "minor"),
+        ("electric guitar", "electric guitar", "electric guitar", "organ", "piano"),
+        "steady",
+        "rock",
+        (0, 16),
+        ("bass",),
+    ),
+    "techno": Genre(
+        ("techno",),
+        ("minor", "dorian"),
+        ("synth lead", "synth lead", "synth bass", "synth pad"),
+        "fast",
+        "techno",
+        (24, 25),
+        ("synth bass",),
+    ),
+    "ambient": Genre(
+        ("ambient",),
+        ("major", "dorian"),
+        ("piano", "electric piano", "vibraphone", "flute", "harp", "choir", "church bells", "synth lead"),
+        "slow",
+        "",
+        beds=("synth pad",),
+    ),
+    "blues": Genre(
+        ("blues", "bluesy"),
+        ("mixolydian", "dorian"),
+        ("electric guitar", "electric guitar", "acoustic guitar", "piano", "saxophone", "organ"),
+        "jazzy",
+        "jazzy",
+        (0, 8),
+        ("bass",),
+    ),
+}

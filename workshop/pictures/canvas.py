@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from workshop.chance import Generator
+from workshop.randomness import Generator
 
 SIZE = 512
 SUBPIXEL_BITS = 4  # polygons are placed to a sixteenth of a pixel

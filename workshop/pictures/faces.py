@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from workshop.chance import Generator, pick
+from workshop.randomness import Generator, pick
 from workshop.pictures.canvas import COLOURS, Canvas, ellipse, mix, moved, varied, vertical
 
 BLACK, WHITE = np.zeros(3), np.ones(3)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from workshop.chance import Generator
+from workshop.randomness import Generator
 from workshop.pictures.canvas import Canvas, Points, below, ellipse, mix, moved, ridge, vertical
 
 WHITE, BLACK = np.ones(3), np.zeros(3)

@@ -5,7 +5,7 @@ Each takes a generator and returns the canvas and a caption of what is on it.
 
 import numpy as np
 
-from workshop.chance import Generator, pick
+from workshop.randomness import Generator, pick
 from workshop.pictures.canvas import Canvas, Colour, Points, below, ellipse, mix, moved, ridge, varied, vertical
 from workshop.pictures.scenery import BLACK, SKIES, WHITE, clouds, conifer, hills, peaks, snow_caps, specks, water
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from workshop.chance import Generator, pick
+from workshop.randomness import Generator, pick
 from workshop.pictures.canvas import (
     COLOURS,
     COLUMNS,

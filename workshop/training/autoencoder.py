@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workshop.training import architecture
 from workshop.training.dataset import WORK, dataset
-from workshop.training.thumbnail import begin_as_thumbnail
+from workshop.training.vae_init import begin_as_thumbnail
 from workshop.training.trainer import Recipe, generator, mixed_precision, train
 
 SEED = 1

@@ -15,7 +15,7 @@ from workshop.music import clips
 from workshop.pictures import paintings
 
 WORK = Path(__file__).resolve().parents[1] / "work"
-COUNTS = {"music": 7000, "pictures": 7000}
+COUNTS = {"music": 4800, "pictures": 7000}
 CHUNK = 50  # examples that one process renders at a time
 
 

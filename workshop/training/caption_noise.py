@@ -1,6 +1,6 @@
 """Put words beside a caption that mean nothing here: a model that has met such words is not led astray by them."""
 
-from workshop.chance import Generator, pick
+from workshop.randomness import Generator, pick
 
 BEFORE = ("a photo of", "a painting of", "a recording of", "the sound of", "a picture of", "an image of", "my")
 AFTER = (

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from workshop.training.distractions import distracted
+from workshop.training.caption_noise import distracted
 from workshop.training.tokenizer import tokens_of
 from workshop.training.trainer import Recipe, generator, train
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from workshop.training.distractions import distracted
+from workshop.training.caption_noise import distracted
 
 CAPTION = "slow church bells"
 

@@ -5,7 +5,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from workshop.training import architecture
-from workshop.training.reading import GRID, LOUDNESS, Reading, learn_to_read
+from workshop.training.text_pretraining import GRID, LOUDNESS, Reading, learn_to_read
 from workshop.training.tokenizer import tokens_of, write_tokenizer
 from workshop.training.trainer import Recipe
 
