@@ -6,10 +6,9 @@ Source: Pons and Serra, "musicnn: pre-trained convolutional neural networks for 
 https://arxiv.org/abs/1909.06654.
 """
 
-import argparse
 import importlib.util
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any

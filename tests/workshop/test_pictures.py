@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from tests.workshop.conftest import Rendered
-from workshop.judging.picture_measures import picture_measures
+from workshop.judging.judge import picture_measures
 from workshop.pictures import paintings
 from workshop.pictures.canvas import COLOURS
 from workshop.pictures.paintings import Picture

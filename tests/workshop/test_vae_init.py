@@ -8,8 +8,8 @@ from torch import Tensor
 from workshop.pictures import paintings
 from workshop.training import architecture
 from workshop.training.autoencoder import COLOURS, loss_of, to_pixels
-from workshop.training.vae_init import GAIN, begin_as_thumbnail
 from workshop.training.trainer import generator
+from workshop.training.vae_init import GAIN, begin_as_thumbnail
 
 
 def begun(colours: Tensor) -> AutoencoderKL:

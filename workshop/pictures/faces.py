@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from workshop.randomness import Generator, pick
 from workshop.pictures.canvas import COLOURS, Canvas, ellipse, mix, moved, varied, vertical
+from workshop.randomness import Generator, pick
 
 BLACK, WHITE = np.zeros(3), np.ones(3)
 SKINS = ((0.98, 0.85, 0.75), (0.93, 0.76, 0.62), (0.8, 0.6, 0.44), (0.6, 0.42, 0.3), (0.42, 0.28, 0.2))

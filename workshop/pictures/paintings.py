@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workshop.randomness import Generator, pick
 from workshop.pictures import scenes, shapes
 from workshop.pictures.canvas import Canvas
 from workshop.pictures.faces import portrait
+from workshop.randomness import Generator, pick
 
 Painter = Callable[[Generator], tuple[Canvas, str]]
 

@@ -57,9 +57,7 @@ def draw(name: str) -> NDArray[np.uint8]:
 def main() -> None:
     """Write every seed image, and on request the songs to listen to."""
     parser = argparse.ArgumentParser(description="Make the seed images again.")
-    parser.add_argument(
-        "--wav", type=Path, metavar="DIR", help="also write the musical seeds as sound, twice each"
-    )
+    parser.add_argument("--wav", type=Path, metavar="DIR", help="also write the musical seeds as sound, twice each")
     wav_dir = parser.parse_args().wav
     for name in SEED_IMAGE_IDS:
         Image.fromarray(draw(name)).save(png_path(name), optimize=True)

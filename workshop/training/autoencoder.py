@@ -9,8 +9,8 @@ from torch import Tensor
 
 from workshop.training import architecture
 from workshop.training.dataset import WORK, dataset
-from workshop.training.vae_init import begin_as_thumbnail
 from workshop.training.trainer import Recipe, generator, mixed_precision, train
+from workshop.training.vae_init import begin_as_thumbnail
 
 SEED = 1
 RECIPE = Recipe(steps=2000, learning_rate=1e-3, ema_decay=0.995)

@@ -30,8 +30,8 @@ from lib.outputs import whole
 from lib.weights import SMALL
 from workshop.training import architecture
 from workshop.training.autoencoder import to_pixels, trained_vae
-from workshop.training.dataset import WORK, dataset
 from workshop.training.caption_noise import distracted
+from workshop.training.dataset import WORK, dataset
 from workshop.training.text_pretraining import Reading, learn_to_read
 from workshop.training.tokenizer import tokens_of, write_tokenizer
 from workshop.training.trainer import Recipe, generator, mixed_precision, train
