@@ -1,184 +1,152 @@
-"""Ask a stranger what the small model's clips sound like: a tagger that has heard real music only.
+"""Measure what a stranger hears in the small model's clips, and in the seed loops: a tagger of real music.
 
-Run: script/bench ear [--write] [--seeds N]. The tagger is musicnn (https://github.com/jordipons/musicnn), trained on
-MagnaTagATune; its checkpoint is read without TensorFlow, which the package would ask for.
-Source: Pons and Serra, "musicnn: pre-trained convolutional neural networks for music audio tagging",
-https://arxiv.org/abs/1909.06654.
+Run: script/bench ear [--write] [--seeds N] [--captions N]. It needs the tagger, and takes about ten minutes:
+.venv/bin/uv pip install --python .venv/bin/python --no-deps -r bench/ear.requirements.txt
 """
 
-import importlib.util
-import struct
-from collections.abc import Iterator, Mapping
-from functools import cache
-from pathlib import Path
-from typing import Any
+import argparse
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
-from torchaudio.functional import melscale_fbanks, resample
+from tqdm import tqdm
 
+from bench import report
+from bench.tagger import tags
+from lib.audio.seed_images import MUSICAL_SEEDS, load
 from lib.audio.spectrogram import SAMPLE_RATE_HZ
+from lib.diffusion import models
+from lib.progress import Stages
+from lib.riffusion import Riffusion
+from lib.riffusion_request import Inputs
+from lib.weights import SMALL
+from workshop.music import clips
 
-MODEL = "MTT_musicnn"
-TAGGER_RATE_HZ, FFT_LENGTH, HOP_LENGTH, MEL_COUNT = 16_000, 512, 256, 96
-WINDOW = 187  # columns, 3 s
-SAME = {2: 128, 3: 64, 4: 32}  # the convolutions along time: columns of their kernel
-Weights = Mapping[str, Tensor]
-
-
-def package() -> Path:
-    """Return the folder of the installed package, which can't be imported without TensorFlow."""
-    found = importlib.util.find_spec("musicnn")
-    if found is None or not found.submodule_search_locations:
-        raise SystemExit("pip install --no-deps -r bench/ear.requirements.txt")
-    return Path(found.submodule_search_locations[0])
-
-
-@cache
-def labels() -> list[str]:
-    """Return the tagger's fifty tags."""
-    names: dict[str, Any] = {}
-    exec((package() / "configuration.py").read_text(), names)  # noqa: S102
-    return list(names["MTT_LABELS"])
-
-
-def varint(data: bytes, place: int) -> tuple[int, int]:
-    """Read a protocol buffer's variable-length integer; return it and the place after it."""
-    value = shift = 0
-    while True:
-        byte = data[place]
-        place += 1
-        value |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            return value, place
-
-
-def block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Read the keys and values of an uncompressed block of a sorted string table."""
-    body = data[offset : offset + size]
-    end = size - 4 - 4 * struct.unpack("<I", body[-4:])[0]
-    place, key = 0, b""
-    while place < end:
-        shared, place = varint(body, place)
-        added, place = varint(body, place)
-        length, place = varint(body, place)
-        key = key[:shared] + body[place : place + added]
-        place += added
-        yield key, body[place : place + length]
-        place += length
+CPU = torch.device("cpu")
+FIRST = 5  # tags that count
+SYNTHETIC = ("synth", "electronic", "techno", "dance", "beat")
+BELLS = ("slow", "quiet")  # the tagger has no word for bells
+DRUMS = ("drums", "drum", "beat", "beats")
+# Ten prompts, each with the tags of which one is to be heard, and the share of the seed image that is replaced.
+PROMPTS: dict[str, tuple[tuple[str, ...], float]] = {
+    "funky synth solo": (("synth", "electronic", "techno"), 0.75),
+    "church bells": (BELLS, 1.0),
+    "piano": (("piano",), 1.0),
+    "guitar": (("guitar",), 1.0),
+    "violin": (("violin",), 1.0),
+    "flute": (("flute",), 1.0),
+    "drums": (("drums",), 1.0),
+    "harp": (("harp",), 1.0),
+    "choir": (("choir", "choral"), 1.0),
+    "techno": (("techno", "electronic"), 1.0),
+}
+# The instruments that the tagger has a word for.
+HEARD_AS: dict[str, tuple[str, ...]] = {
+    "piano": ("piano",),
+    "acoustic guitar": ("guitar",),
+    "electric guitar": ("guitar", "rock"),
+    "violin": ("violin",),
+    "cello": ("cello", "violin"),
+    "strings": ("strings", "violin"),
+    "harp": ("harp",),
+    "choir": ("choir", "choral"),
+    "flute": ("flute",),
+    "synth lead": SYNTHETIC,
+    "synth pad": ("synth", "electronic", "ambient"),
+    "synth bass": SYNTHETIC,
+    "church bells": BELLS,
+    "drums": DRUMS,
+    "hip hop drums": DRUMS,
+}
+FIRST_CAPTION_SEED = 20_000_000  # beyond those of the training
 
 
-def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Read the numbers and values of a protocol buffer's fields."""
-    place = 0
-    while place < len(message):
-        tag, place = varint(message, place)
-        kind = tag & 7
-        if kind == 0:
-            value, place = varint(message, place)
-            yield tag >> 3, value
-            continue
-        length, place = varint(message, place) if kind == 2 else ({1: 8, 5: 4}[kind], place)
-        yield tag >> 3, message[place : place + length]
-        place += length
+def heard(waveform: NDArray[np.float32]) -> list[str]:
+    """Return the tags of a clip that is played twice, the likeliest first."""
+    return tags(np.tile(waveform, 2), SAMPLE_RATE_HZ)
 
 
-@cache
-def weights() -> Weights:
-    """Read the tagger's checkpoint: a sorted string table that says where in the data file each tensor lies."""
-    folder = package() / MODEL
-    index, data = (folder / ".index").read_bytes(), (folder / ".data-00000-of-00001").read_bytes()
-    _, place = varint(index[-48:], 0)
-    _, place = varint(index[-48:], place)
-    offset, place = varint(index[-48:], place)
-    size, _ = varint(index[-48:], place)
-    found = {}
-    for _, handle in block(index, offset, size):
-        at, place = varint(handle, 0)
-        for name, entry in block(index, at, varint(handle, place)[0]):
-            if name and b"Adam" not in name:
-                found[name.decode()] = tensor(entry, data)
-    return found
+def tags_of(musician: Riffusion, prompt: str, seeds: Sequence[int], denoising: float) -> list[list[str]]:
+    """Generate a clip for each seed and return its tags."""
+    inputs = Inputs(prompt_a=prompt, denoising=denoising)
+    requests = [replace(inputs, seed=seed).request() for seed in seeds]
+    with contextlib.redirect_stdout(io.StringIO()):
+        return [heard(musician.generate(request, Stages(CPU)).waveform[0].numpy()) for request in requests]
 
 
-def tensor(entry: bytes, data: bytes) -> Tensor:
-    """Read a tensor from its entry: 2 its shape, 4 its offset, 5 its size in bytes."""
-    known = dict(fields(entry))
-    shape = [
-        next((size for number, size in fields(dimension) if number == 1), 0)
-        for number, dimension in fields(known.get(2, b""))
-        if number == 2
-    ]
-    offset = known.get(4, 0)
-    values = np.frombuffer(data[offset : offset + known[5]], "<f4").reshape(shape)
-    return torch.from_numpy(values.copy())
+def met(lists: Sequence[Sequence[str]], words: Sequence[str]) -> int:
+    """Count the clips with one of these words among the first tags."""
+    return sum(any(word in words for word in tagged[:FIRST]) for tagged in lists)
 
 
-def normed(x: Tensor, name: int, axis: int = 1) -> Tensor:
-    """Apply a batch normalisation along an axis."""
-    stem = "batch_normalization" + (f"_{name}" if name else "")
-    shape = [-1 if i == axis else 1 for i in range(x.ndim)]
-    mean, variance, gamma, beta = (
-        weights()[f"{stem}/{part}"].reshape(shape) for part in ("moving_mean", "moving_variance", "gamma", "beta")
+def caption_share(musician: Riffusion, captions: int) -> tuple[dict[str, int], int]:
+    """Return for each instrument how many of its held-out captions are heard, and how many captions each has."""
+    counts = {}
+    for name, words in tqdm(HEARD_AS.items(), "captions"):
+        seeds = range(captions)
+        texts = [clips.compose(FIRST_CAPTION_SEED + seed, name).caption for seed in seeds]
+        lists = [tags_of(musician, text, [seed], 1.0)[0] for seed, text in zip(seeds, texts, strict=True)]
+        counts[name] = met(lists, words)
+    return counts, captions
+
+
+def section(prompts: dict[str, list[list[str]]], seeds: dict[str, list[str]], share: str) -> str:
+    """Return the section of RESULTS.md."""
+    rows = []
+    for prompt, lists in prompts.items():
+        words, denoising = PROMPTS[prompt]
+        rows.append(
+            [
+                prompt,
+                f"{denoising:g}",
+                ", ".join(words),
+                f"{met(lists, words)} of {len(lists)}",
+                ", ".join(lists[0][:FIRST]),
+            ]
+        )
+    seed_rows = [[name, ", ".join(tagged[:FIRST])] for name, tagged in seeds.items()]
+    about = f"""What musicnn, a tagger trained on real music, hears in clips of the small model (50 steps): the first
+    {FIRST} of its 50 tags count. {report.machine()}. {share}"""
+    header = ["prompt", "denoising", "expected", "heard in", "first tags, seed 0"]
+    return f"""## Ear
+
+{report.paragraph(about)}
+
+{report.markdown_table(header, rows)}
+
+{report.markdown_table(["seed loop", "first tags"], seed_rows)}
+"""
+
+
+def main() -> None:
+    """Measure, print, and on request write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
+    parser.add_argument("--seeds", type=int, default=10, help="clips for each prompt")
+    parser.add_argument("--captions", type=int, default=4, help="captions for each instrument")
+    arguments = parser.parse_args()
+    musician = Riffusion(models.load(SMALL / "riffusion", CPU))
+    seeds = {name: heard(musician.sound(load(name), 0)[0].numpy()) for name in MUSICAL_SEEDS}
+    prompts = {}
+    for prompt, (words, denoising) in PROMPTS.items():
+        prompts[prompt] = tags_of(musician, prompt, range(arguments.seeds), denoising)
+        print(f"{prompt}: {met(prompts[prompt], words)}; {[tagged[:FIRST] for tagged in prompts[prompt]]}", flush=True)
+    counts, captions = caption_share(musician, arguments.captions)
+    total = sum(counts.values()) / max(captions * len(counts), 1)
+    missed = ", ".join(f"{name} {count}" for name, count in counts.items() if count < captions)
+    share = (
+        f"Of {captions * len(counts)} captions of instruments that it has a word for, {total:.0%} are heard as theirs"
     )
-    return (x - mean) / torch.sqrt(variance + 1e-3) * gamma + beta
+    text = section(prompts, seeds, f"{share} (of {captions} each: {missed or 'all'}).")
+    print(text)
+    if arguments.write:
+        report.write_section("ear", text)
+    print(report.key_values({"captions_heard": total, "funky_synth_solo": met(prompts["funky synth solo"], SYNTHETIC)}))
 
 
-def convolved(x: Tensor, name: int, norm: int) -> Tensor:
-    """Apply a convolution, a ReLU and a batch normalisation; the kernel is (time, frequency, in, out)."""
-    stem = "conv2d" + (f"_{name}" if name else "")
-    kernel = weights()[f"{stem}/kernel"].permute(3, 2, 0, 1)
-    return normed(torch.relu(F.conv2d(x, kernel, weights()[f"{stem}/bias"])), norm)
-
-
-@torch.inference_mode()
-def tag(waveform: NDArray[np.floating[Any]], rate_hz: int = SAMPLE_RATE_HZ) -> list[str]:
-    """Return the tags of a sound (samples,), the likeliest first."""
-    order = likelihoods(waveform, rate_hz).argsort(descending=True)
-    return [labels()[i] for i in order.tolist()]
-
-
-@torch.inference_mode()
-def likelihoods(waveform: NDArray[np.floating[Any]], rate_hz: int = SAMPLE_RATE_HZ) -> Tensor:
-    """Return the likelihood of each of `labels`, the mean of windows of 3 s that overlap by half."""
-    sound = resample(torch.from_numpy(np.ascontiguousarray(waveform)).float(), rate_hz, TAGGER_RATE_HZ)
-    spectrum = torch.stft(
-        sound, FFT_LENGTH, HOP_LENGTH, window=torch.hann_window(FFT_LENGTH), pad_mode="constant", return_complex=True
-    )
-    filters = melscale_fbanks(
-        FFT_LENGTH // 2 + 1, 0, TAGGER_RATE_HZ / 2, MEL_COUNT, TAGGER_RATE_HZ, norm="slaney", mel_scale="slaney"
-    )
-    mel = torch.log10(10000 * spectrum.abs().square().T @ filters + 1)
-    mel = F.pad(mel, (0, 0, 0, max(0, WINDOW - len(mel))))
-    windows = mel.unfold(0, WINDOW, WINDOW // 2).transpose(1, 2)[:, None]  # (window, 1, time, frequency)
-    return likelihood(windows).mean(dim=0)
-
-
-def likelihood(windows: Tensor) -> Tensor:
-    """Run the network: timbral and temporal filters, three convolutions over time, pooling, two dense layers."""
-    windows = normed(windows, 0)
-    timbral = F.pad(windows, (0, 0, 3, 3))
-    front = [convolved(timbral, number, number + 1).amax(dim=3) for number in (0, 1)]
-    for number, length in SAME.items():
-        padded = F.pad(windows, (0, 0, (length - 1) // 2, length - 1 - (length - 1) // 2))
-        front.append(convolved(padded, number, number + 1).amax(dim=3))
-    first = torch.cat(front, dim=1)  # (window, 561, time)
-    layers, before = [first], first
-    for number in (5, 6, 7):
-        after = middle(before, number)
-        before = after if number == 5 else after + before
-        layers.append(before)
-    everything = torch.cat(layers, dim=1)
-    pooled = torch.stack([everything.amax(dim=2), everything.mean(dim=2)], dim=2).flatten(1)
-    hidden = torch.relu(normed(pooled, 9) @ weights()["dense/kernel"] + weights()["dense/bias"])
-    return torch.sigmoid(normed(hidden, 10) @ weights()["dense_1/kernel"] + weights()["dense_1/bias"])
-
-
-def middle(x: Tensor, number: int) -> Tensor:
-    """Convolve all channels (window, channel, time) over seven columns."""
-    image = F.pad(x.transpose(1, 2)[:, None], (0, 0, 3, 3))  # (window, 1, time, channel)
-    return convolved(image, number, number + 1)[..., 0]
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Judge the small models on captions they have not seen: `python -m workshop.judging.evaluate [--write] [--only DOMAIN]`.
+"""Judge the small models on unseen captions: `python -m workshop.judging.evaluate [--write] [--only DOMAIN]`.
 
 Each caption is generated at full denoising, and each result is measured by `workshop.judging.judge`. `--write` replaces
 RESULTS.md in this folder and the sheets of samples in docs/pictures.
@@ -33,8 +33,7 @@ from workshop.judging.judge import Picture, grid_power, music_judge, picture_jud
 from workshop.music import clips
 from workshop.pictures import paintings, shapes
 from workshop.pictures.canvas import COLOURS
-from workshop.training.dataset import Example, dataset, render
-from workshop.training.denoiser import MODELS
+from workshop.training.dataset import MODELS, Example, dataset, render
 
 HELD_OUT_SEED = 20_000_000  # beyond those of the training and of the judge
 EACH = 10  # captions of each class
@@ -81,7 +80,7 @@ def models(domain: str) -> Models:
 
 
 def generate(domain: str, captions: Sequence[str]) -> list[Picture]:
-    """Generate a clip's picture or an animation's first frame for each caption, at full denoising, with seeds from 0."""
+    """Generate a clip's picture or an animation's first frame for each caption, at full denoising, seeds from 0."""
     loaded = models(domain)
     stages = Stages(loaded.device)
     if domain == "music":

@@ -27,6 +27,7 @@ Measures = dict[str, float]
 ROWS = 256
 COLUMN_S = 2 * HOP_LENGTH / SAMPLE_RATE_HZ
 MEDIAN_WIDTH = 17  # columns (340 ms) or rows
+LAGS = (1, 5, 20)  # columns
 ROWS_HZ = hz_of_mel(2 * torch.arange(ROWS, dtype=torch.float64) + 1.5).numpy()
 BAND_EDGES_HZ = (120, 250, 500, 1000, 2000, 4000, 7000)
 CANDIDATES_HZ = np.geomspace(55, 1760, 121)[:, np.newaxis]  # fundamentals that are tried
@@ -54,9 +55,7 @@ def music_measures(picture: Picture) -> Measures:
     mean = float(level.mean()) + 1e-6
     bands = np.split(level, np.searchsorted(ROWS_HZ, BAND_EDGES_HZ))
     return {
-        **{
-            f"change_{20 * lag}_ms": float(np.abs(level[:, lag:] - level[:, :-lag]).mean()) / mean for lag in (1, 5, 20)
-        },
+        **{f"change_{20 * lag}_ms": float(np.abs(level[:, lag:] - level[:, :-lag]).mean()) / mean for lag in LAGS},
         **{f"band_{i}": float(band.mean()) for i, band in enumerate(bands)},
         "treble_swing": float(bands[-1].mean(axis=0).std()),
         **rhythm_measures(level, mean),

@@ -10,11 +10,8 @@ LOW_REGISTER, HIGH_REGISTER = 0.36, 0.64
 DARK, BRIGHT = 0.3, 0.7
 DRUMS = ("drums", "hip hop drums")
 BASSES = ("bass", "slap bass", "synth bass")
-PLAIN = {name: name for name in INSTRUMENTS} | {
-    "church bells": "bells",
-    "hip hop drums": "drums",
-    "synth lead": "synth",
-}
+SHORT = {"church bells": "bells", "hip hop drums": "drums", "synth lead": "synth"}
+PLAIN = {name: SHORT.get(name, name) for name in INSTRUMENTS}
 GENRE_OF_STYLE = {"funky": "funky", "jazzy": "jazz", "rock": "rock", "techno": "techno"}  # of drums by themselves
 MOODS = {"major": ("happy", "cheerful"), "minor": ("sad", "melancholic")}
 

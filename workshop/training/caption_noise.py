@@ -13,7 +13,7 @@ FEWEST_LETTERS, MOST_LETTERS = 3, 9
 BEFORE_SHARE, AFTER_SHARE, INVENTED_SHARE = 0.1, 0.1, 0.1  # of the captions
 
 
-def distracted(caption: str, generator: Generator) -> str:
+def with_noise(caption: str, generator: Generator) -> str:
     """Return the caption, now and then with known phrases or an invented word around it."""
     before, after, invented = generator.random(3)
     if before < BEFORE_SHARE:

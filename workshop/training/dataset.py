@@ -15,12 +15,13 @@ from workshop.music import clips
 from workshop.pictures import paintings
 
 WORK = Path(__file__).resolve().parents[1] / "work"
-COUNTS = {"music": 4800, "pictures": 7000}
+MODELS = {"music": "riffusion", "pictures": "deforum"}
+COUNTS = {"music": 4000, "pictures": 7000}
 CHUNK = 50  # examples that one process renders at a time
 
 
 class Example(NamedTuple):
-    """Hold a picture (512, 512) or (512, 512, 3) uint8, its caption and its class."""
+    """A picture (512, 512) or (512, 512, 3) uint8, its caption and its class."""
 
     picture: NDArray[np.uint8]
     caption: str
@@ -28,7 +29,7 @@ class Example(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """Hold the rendered pictures (examples, 512, 512) or (examples, 512, 512, 3) uint8, on disk, and their captions."""
+    """The rendered pictures (examples, 512, 512) or (examples, 512, 512, 3) uint8, on disk, and their captions."""
 
     pictures: NDArray[np.uint8]
     captions: list[str]

@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDPMScheduler
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -30,15 +30,15 @@ from lib.outputs import whole
 from lib.weights import SMALL
 from workshop.training import architecture
 from workshop.training.autoencoder import to_pixels, trained_vae
-from workshop.training.caption_noise import distracted
-from workshop.training.dataset import WORK, dataset
-from workshop.training.text_pretraining import Reading, learn_to_read
+from workshop.training.caption_noise import with_noise
+from workshop.training.dataset import COUNTS, MODELS, WORK, dataset
+from workshop.training.text_pretraining import Reading, pretrain_text_encoder
 from workshop.training.tokenizer import tokens_of, write_tokenizer
 from workshop.training.trainer import Recipe, generator, mixed_precision, train
 
-MODELS = {"music": "riffusion", "pictures": "deforum"}
 SEED = 2
 STEPS = 6000
+CONTINUED_STEPS = 3000  # from the shipped weights
 LEARNING_RATE, GUIDED_LEARNING_RATE = 1e-3, 5e-4
 COARSE_GRIDS = (1, 2, 4)
 COARSE_FROM = 0.6  # of all timesteps; from there on it grows
@@ -52,7 +52,6 @@ CAPTIONS_FROM = 0.9  # of all timesteps: from there on little but the caption te
 READING_WEIGHT = 0.03  # without it, a text encoder that learns on forgets much of what it has read
 BATCH = 12
 WITHOUT_CAPTION = 0.1  # the share of examples that guidance learns the unconditional model from
-EXAMPLES = 4800  # the first of those rendered: encoding takes a quarter of a second each
 ENCODED_AT_ONCE = 8
 
 
@@ -104,10 +103,10 @@ COURSES = {
 
 
 def latents_of(domain: str) -> Tensor:
-    """Return the latents (EXAMPLES, channels, height, width) of a domain's pictures, float16, encoded once."""
+    """Return the latents (examples, channels, height, width) of a domain's pictures, float16, encoded once."""
     file = WORK / f"{domain}-latents.npy"
     if not file.exists():
-        starts = range(0, EXAMPLES, ENCODED_AT_ONCE)
+        starts = range(0, COUNTS[domain], ENCODED_AT_ONCE)
         with ProcessPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as pool:
             encoded = list(tqdm(pool.map(partial(_encode, domain), starts), f"encoding {domain}", len(starts)))
         with whole(file) as unfinished:
@@ -118,7 +117,7 @@ def latents_of(domain: str) -> Tensor:
 @torch.inference_mode()
 def _encode(domain: str, start: int) -> NDArray[np.float16]:
     vae = encoder(domain)
-    pictures = dataset(domain).pictures[start : min(start + ENCODED_AT_ONCE, EXAMPLES)]
+    pictures = dataset(domain).pictures[start : start + ENCODED_AT_ONCE]
     pixels = torch.stack([to_pixels(picture) for picture in pictures])
     with mixed_precision():
         mean = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist.mean
@@ -216,7 +215,7 @@ class Lesson:
     def _captions(self, chosen: Tensor, step: int) -> list[str]:
         chance = np.random.default_rng([SEED, step])
         return [
-            "" if chance.random() < WITHOUT_CAPTION else distracted(self.captions[i], chance) for i in chosen.tolist()
+            "" if chance.random() < WITHOUT_CAPTION else with_noise(self.captions[i], chance) for i in chosen.tolist()
         ]
 
     def _context(self, captions: list[str]) -> Tensor:
@@ -228,25 +227,31 @@ class Lesson:
         return predicted.float()
 
 
-def main(domain: str) -> None:
-    """Train a domain's model and write it, in hub layout and float16."""
+def main(domain: str, from_shipped: bool = False) -> None:
+    """Train a domain's model and write it, in hub layout and float16; the UNet from the one in lib/small if wanted."""
     folder, captions = SMALL / MODELS[domain], dataset(domain).captions
     tokenizer = write_tokenizer(captions, WORK / f"{domain}-tokenizer")
     torch.manual_seed(SEED)
     latents = latents_of(domain)
     course = COURSES[domain]
     lesson = Lesson(latents, captions, tokenizer, course)
-    checkpoint = WORK / f"{domain}-reading.pt"
-    learn_to_read(lesson.text_encoder, lesson.reading, tokenizer, captions[: len(latents)], checkpoint)
-    begun = course.caption_steps
-    if begun:
+    checkpoint = WORK / f"{domain}-text.pt"
+    pretrain_text_encoder(lesson.text_encoder, lesson.reading, tokenizer, captions[: len(latents)], checkpoint)
+    plain, guided = Recipe(STEPS, LEARNING_RATE), Recipe(course.guided_steps, GUIDED_LEARNING_RATE)
+    begun = 0
+    if from_shipped:
+        shipped = UNet2DConditionModel.from_pretrained(folder / "unet", local_files_only=True)
+        lesson.unet.load_state_dict(shipped.state_dict())
+        plain = Recipe(CONTINUED_STEPS, LEARNING_RATE)
+    elif course.caption_steps:
+        begun = course.caption_steps
         lesson.first = CAPTIONS_FROM
         train(lesson.modules, lesson.loss, Recipe(begun, LEARNING_RATE), WORK / f"{domain}-captions.pt")
         lesson.first = 0.0
-    plain, guided = Recipe(STEPS, LEARNING_RATE), Recipe(course.guided_steps, GUIDED_LEARNING_RATE)
     train(lesson.modules, lambda step: lesson.loss(begun + step), plain, WORK / f"{domain}.pt")
+    begun += plain.steps
     lesson.guidance, lesson.painted_over = GUIDANCE_SCALE / course.faithful_guidance, course.painted_over
-    train(lesson.modules, lambda step: lesson.loss(begun + STEPS + step), guided, WORK / f"{domain}-guided.pt")
+    train(lesson.modules, lambda step: lesson.loss(begun + step), guided, WORK / f"{domain}-guided.pt")
     # All at once and only now: what is there works until then.
     shutil.copytree(WORK / f"{domain}-tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     lesson.schedule.save_pretrained(folder / "scheduler")

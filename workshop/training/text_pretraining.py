@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from workshop.training.caption_noise import distracted
+from workshop.training.caption_noise import with_noise
 from workshop.training.tokenizer import tokens_of
 from workshop.training.trainer import Recipe, generator, train
 
@@ -62,7 +62,7 @@ class Reading(nn.Module):
         return F.mse_loss(self.means(read), self._means[chosen]) + self._words_weight * of_words
 
 
-def learn_to_read(
+def pretrain_text_encoder(
     text_encoder: CLIPTextModel,
     reading: Reading,
     tokenizer: CLIPTokenizer,
@@ -75,7 +75,7 @@ def learn_to_read(
     def loss(step: int) -> Tensor:
         source, chance = generator(SEED, step), np.random.default_rng([SEED, step])
         chosen = torch.randint(len(captions), (BATCH,), generator=source)
-        texts = [distracted(captions[i], chance) for i in chosen.tolist()]
+        texts = [with_noise(captions[i], chance) for i in chosen.tolist()]
         return reading.loss(text_encoder(tokens_of(texts, tokenizer))[0], chosen)
 
     train(nn.ModuleDict({"text_encoder": text_encoder, "reading": reading}), loss, recipe, checkpoint)

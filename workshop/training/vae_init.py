@@ -23,7 +23,7 @@ SMOOTH = torch.outer(torch.tensor([0.25, 0.5, 0.25]), torch.tensor([0.25, 0.5, 0
 
 
 @torch.no_grad()
-def begin_as_thumbnail(vae: AutoencoderKL, colours: Tensor) -> None:
+def init_as_thumbnail(vae: AutoencoderKL, colours: Tensor) -> None:
     """Set the weights; `colours` (n, 3) makes what is kept of a pixel from its red, green and blue."""
     encoder, decoder, count = vae.encoder, vae.decoder, len(colours)
     pair = torch.cat([torch.eye(count), -torch.eye(count)])  # (2 count, count)
