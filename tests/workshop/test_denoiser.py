@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lib.weights import SMALL
-from workshop.training.denoiser import COURSES, MODELS, Lesson
+from workshop.training.dataset import MODELS
+from workshop.training.denoiser import COURSES, Lesson
 from workshop.training.tokenizer import write_tokenizer
 
 CAPTIONS = ["a drum beat", "a synth pad", "church bells"]
@@ -59,7 +60,7 @@ def test_the_guided_prediction_can_be_what_learns(lesson: Lesson, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("timestep", "captions", "painted_over"),
+    ("timestep", "captions", "repainted"),
     [
         (300, ["a drum beat", "a synth pad"], True),
         (300, ["", ""], False),
@@ -68,15 +69,15 @@ def test_the_guided_prediction_can_be_what_learns(lesson: Lesson, monkeypatch: p
     ],
 )
 def test_an_early_picture_that_is_not_its_captions_becomes_it_by_and_by(
-    lesson: Lesson, monkeypatch: pytest.MonkeyPatch, timestep: int, captions: list[str], painted_over: bool
+    lesson: Lesson, monkeypatch: pytest.MonkeyPatch, timestep: int, captions: list[str], repainted: bool
 ) -> None:
     """Predict the velocity that is right, guided as the models are, of pictures of one value each and no noise."""
     own = torch.tensor([1.0, 2.0])[:, None, None, None].expand(2, 8, 8, 8)
-    seen = own.flip(0) if painted_over else own
+    seen = own.flip(0) if repainted else own
     cleanness = lesson.schedule.alphas_cumprod[timestep].item()
     velocity = -((1 - cleanness) ** 0.5) * seen - 0.3 * (own - seen)
-    lesson.painted_over, lesson.guidance, lesson.latents = 1.0, 2.0, own
-    guidance = 7.0 if painted_over else 2.0
+    lesson.repainted, lesson.guidance, lesson.latents = 1.0, 2.0, own
+    guidance = 7.0 if repainted else 2.0
     predictions: Iterator[Tensor] = iter([velocity / guidance, torch.zeros_like(velocity)])  # with the caption, without
 
     def predict(noisy: Tensor, _timesteps: Tensor, _context: Tensor) -> Tensor:

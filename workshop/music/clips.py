@@ -122,7 +122,7 @@ def analysis() -> Analysis:
 
 
 def draw(wave: Wave) -> NDArray[np.uint8]:
-    """Draw the first 512 columns of a loop that has been playing and goes on; as `seeds.make.picture`, in float32."""
+    """Draw the first 512 columns of a repeating loop, as `seeds.make.picture` does, in float32."""
     edge = EDGE_COLUMNS * HOP_LENGTH
     positions = np.arange(-edge, (COLUMNS + EDGE_COLUMNS) * HOP_LENGTH)
     mel = analysis()(torch.from_numpy(wave[positions % wave.size])[None])

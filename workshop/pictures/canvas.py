@@ -93,7 +93,7 @@ def below(line: Points) -> Points:
 
 
 class Canvas:
-    """Hold the picture while it is painted: float32 (512, 512, 3)."""
+    """A picture while it is painted: float32 (512, 512, 3)."""
 
     def __init__(self, ground: ArrayLike) -> None:
         """Cover the canvas with a colour or a gradient."""

@@ -66,10 +66,10 @@ def describe(woman: bool, smiling: bool, beard: bool, hair: str, ground: str, ge
 
 
 class Face:
-    """Paint the parts of a face about its centre; lengths are in half widths of the head."""
+    """A painter of the parts of a face about its centre; lengths are in half widths of the head."""
 
     def __init__(self, canvas: Canvas, x: float, y: float, size: float, skin: ArrayLike, hair: ArrayLike) -> None:
-        """Say where the head is and how wide, and the colours of skin and hair."""
+        """Take the head's centre and half width, and the colours of skin and hair."""
         self.canvas, self.x, self.y, self.size = canvas, x, y, size
         self.skin, self.hair = mix(skin, skin, 0), mix(hair, hair, 0)
 

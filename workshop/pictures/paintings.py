@@ -32,7 +32,7 @@ PAINTERS: dict[str, Painter] = {
 
 
 class Picture(NamedTuple):
-    """Hold a picture (512, 512, 3) uint8 RGB, its caption, and its class, one of `PAINTERS`."""
+    """A picture (512, 512, 3) uint8 RGB, its caption, and its class, one of `PAINTERS`."""
 
     picture: NDArray[np.uint8]
     caption: str

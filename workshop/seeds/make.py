@@ -26,7 +26,7 @@ from workshop.seeds.songs import SONGS, render
 
 
 def picture(wave: Wave) -> NDArray[np.uint8]:
-    """Draw the first 512 columns, (512, 512), of a loop that has been playing and goes on.
+    """Draw the first 512 columns, (512, 512), of a loop in the middle of its repetitions.
 
     This is `Analysis` in float64, filters included, so that rounding differences between processors change no pixel.
     In float32 they change a few in each picture.

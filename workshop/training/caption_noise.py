@@ -1,4 +1,4 @@
-"""Put words beside a caption that mean nothing here: a model that has met such words is not led astray by them."""
+"""Add meaningless words to captions, so that the model learns to ignore them in prompts."""
 
 from workshop.randomness import Generator, pick
 
@@ -14,7 +14,7 @@ BEFORE_SHARE, AFTER_SHARE, INVENTED_SHARE = 0.1, 0.1, 0.1  # of the captions
 
 
 def with_noise(caption: str, generator: Generator) -> str:
-    """Return the caption, now and then with known phrases or an invented word around it."""
+    """Return the caption, sometimes with a stock phrase or an invented word around it."""
     before, after, invented = generator.random(3)
     if before < BEFORE_SHARE:
         caption = f"{pick(BEFORE, generator)} {caption}"

@@ -16,7 +16,7 @@ from workshop.pictures import paintings
 
 WORK = Path(__file__).resolve().parents[1] / "work"
 MODELS = {"music": "riffusion", "pictures": "deforum"}
-COUNTS = {"music": 4000, "pictures": 7000}
+COUNTS = {"music": 3200, "pictures": 7000}
 CHUNK = 50  # examples that one process renders at a time
 
 
