@@ -55,7 +55,7 @@ class Reading(nn.Module):
             self.words.requires_grad_(False)
 
     def loss(self, context: Tensor, chosen: Tensor) -> Tensor:
-        """Return the error of what `context` (batch, tokens, hidden size) predicts of the `chosen` examples (batch,)."""
+        """Return the error of what `context` (batch, tokens, hidden size) predicts of `chosen` examples (batch,)."""
         read = context.float().mean(dim=1)
         words = self._loudness * self._words[chosen].float()
         of_words = F.mse_loss(self.words(read), words, reduction="none").sum(dim=1).mean()
