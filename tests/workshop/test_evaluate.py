@@ -10,7 +10,6 @@ from workshop.judging.evaluate import (
     colours_met,
     held_out,
     share,
-    written_sections,
 )
 from workshop.judging.judge import to_lab
 from workshop.pictures.canvas import COLOURS
@@ -32,14 +31,6 @@ def test_colours_count_where_the_caption_puts_them() -> None:
     right[128:384, 128:384] = flat("red")[0, 0]
     examples = [Example(right, "a red square on blue", "square")] * 2 + [Example(right, "a red square", "square")]
     assert colours_met(examples, [right, wrong, wrong]) == (2, 1, 2)
-
-
-def test_a_section_that_is_not_judged_again_stays_as_it_is() -> None:
-    text = "# The small model\n\nMade by\n\n## Music (riffusion)\n\nNearest\n\n## Pictures (deforum)\n\n![samples](x)\n"
-    assert written_sections(text) == {
-        "music": "## Music (riffusion)\n\nNearest",
-        "pictures": "## Pictures (deforum)\n\n![samples](x)",
-    }
 
 
 def test_the_table_counts_what_a_class_was_mistaken_for() -> None:

@@ -1,12 +1,11 @@
-"""Judge the small models on unseen captions: `python -m workshop.judging.evaluate [--write] [--only DOMAIN]`.
+"""Judge a small model on captions that it has not seen: `python -m workshop.judging.evaluate DOMAIN [--write]`.
 
 Each caption is generated at full denoising, and each result is measured by `workshop.judging.judge`. `--write` replaces
-RESULTS.md in this folder and the sheets of samples in docs/pictures.
+the domain's page in this folder and its sheet of samples in docs/pictures.
 """
 
 import argparse
 import itertools
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +23,6 @@ from tqdm import tqdm
 from lib.deforum import Deforum
 from lib.deforum_request import Inputs as DeforumInputs
 from lib.diffusion.models import Models, load
-from lib.diffusion.pipeline import decode, encode, to_model_range
 from lib.progress import Stages
 from lib.riffusion import Riffusion
 from lib.riffusion_request import Inputs as RiffusionInputs
@@ -40,22 +38,8 @@ EACH = 10  # captions of each class
 TRIES = 500
 CLASSES = {"music": clips.CLASSES, "pictures": paintings.CLASSES}
 SHEET_EACH, SHEET_SIDE_PX = 4, {"music": 112, "pictures": 160}
-RESULTS = Path(__file__).with_name("RESULTS.md")
-SHEETS = Path(__file__).resolve().parents[2] / "docs" / "pictures"
-INTRODUCTION = """# The small models
-
-They are part of the repository, in lib/small: for each of the two models a tokenizer, a text encoder, a VAE and a UNet
-in float16. `lib/small/README.md` is the model card. To make them and this page again, run
-
-    python -m workshop.training music
-    python -m workshop.training pictures
-    python -m workshop.judging.evaluate --write
-
-Each shows its progress and, when interrupted, continues where it stopped.
-
-No caption below was trained on, except in classes that have too few different ones. Clips and pictures are generated at
-full denoising with the default guidance. The judge is a linear discriminant analysis of measures that are not learned,
-fitted on renderings (`workshop/judging/judge.py`)."""
+HERE = Path(__file__).resolve().parent
+SHEETS = HERE.parents[1] / "docs" / "pictures"
 
 
 def held_out(domain: str, seen: Set[str], class_names: Iterable[str], tries: int = TRIES) -> list[Example]:
@@ -138,16 +122,6 @@ def colour_name(lab: NDArray[np.float32]) -> str:
     return min(COLOURS, key=lambda name: float(np.linalg.norm(shapes.lab(COLOURS[name]) - median)))
 
 
-def reconstruction(examples: Sequence[Example], domain: str) -> tuple[float, float]:
-    """Return the autoencoder's mean absolute error in levels and its PSNR in dB, on pictures it has not seen."""
-    loaded = models(domain)
-    errors = []
-    for one in examples[:: EACH // 2]:
-        rgb = to_rgb(one.picture)
-        errors.append(decode(loaded, encode(loaded, to_model_range(rgb)).mean).astype(float) - rgb)
-    return float(np.abs(errors).mean()), float(20 * np.log10(255 / np.sqrt(np.square(errors).mean())))
-
-
 def to_rgb(picture: Picture) -> Picture:
     """Return a grey or RGB picture as RGB."""
     return picture if picture.ndim == 3 else np.repeat(picture[:, :, np.newaxis], 3, axis=2)
@@ -168,63 +142,55 @@ def sheet(domain: str, made: Sequence[Picture]) -> Image.Image:
     return Image.fromarray(np.concatenate(columns, axis=1))
 
 
-def report_on(domain: str, write: bool) -> str:
-    """Judge a domain's model and return its section of the results."""
-    seen = set(dataset(domain).captions)
-    examples = held_out(domain, seen, CLASSES[domain])
-    made = generate_all(domain, examples)
+def report_on(domain: str, examples: Sequence[Example], made: Sequence[Picture], seen: Set[str]) -> str:
+    """Judge what was made of the examples' captions and return the domain's page."""
     judge = music_judge() if domain == "music" else picture_judge()
     named = [(one.class_name, judge.nearest_class(picture)) for one, picture in zip(examples, made, strict=True)]
     named_unseen = [pair for one, pair in zip(examples, named, strict=True) if one.caption not in seen]
     renderings = [(one.class_name, judge.nearest_class(one.picture)) for one in examples]
-    levels, psnr_db = reconstruction(examples, domain)
     text = [
-        f"## {domain.capitalize()} ({MODELS[domain]})",
+        f"# The small model of {domain}",
+        "Written by `python -m workshop.judging.evaluate`; the model card is `lib/small/README.md`.",
         (
             f"Nearest to the requested class: **{share(named):.0f} %** of {len(named)} captions, "
             f"{share(named_unseen):.0f} % of the {len(named_unseen)} that were not trained on. The judge puts "
             f"{share(renderings):.0f} % of the renderings of these captions in their own class."
         ),
         accuracy_table(named),
-        f"The autoencoder's mean error on pictures it has not seen: {levels:.2f} of 255 levels, PSNR {psnr_db:.1f} dB.",
     ]
     if domain == "pictures":
         count, of_colour, on_background = colours_met(examples, made)
-        text.append(
-            f"Of {count} shapes with two colours in their caption, {of_colour} have the shape's colour and "
-            f"{on_background} the background's: the nearest of {len(COLOURS)} named colours."
-        )
         grids = (f"{np.median([grid_power(one, period_px) for one in made]):.1f}" for period_px in (8, 16, 32))
         real = np.median([grid_power(one.picture) for one in examples])
-        text.append(
-            "Grid: the power of the gradients' profile at multiples of 1/8, 1/16 and 1/32 cycles per pixel over its "
-            f"power elsewhere, medians: {', '.join(grids)}; renderings have {real:.1f} at 1/16."
-        )
-    if write:
-        sheet(domain, made).save(SHEETS / f"small-{domain}.png", optimize=True)
-        picture = f"../../docs/pictures/small-{domain}.png"
-        text.append(f"![samples]({picture})\n\nA column for each class, in the order above.")
-    return "\n\n".join(text)
-
-
-def written_sections(text: str) -> dict[str, str]:
-    """Return the sections of RESULTS.md by their domain, the first word of each heading."""
-    sections = [section.strip() for section in re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]]
-    return {section.split(maxsplit=2)[1].lower(): section for section in sections}
+        text += [
+            (
+                f"Of {count} shapes with two colours in their caption, {of_colour} have the shape's colour and "
+                f"{on_background} the background's: the nearest of {len(COLOURS)} named colours."
+            ),
+            (
+                "Grid: the power of the gradients' profile at multiples of 1/8, 1/16 and 1/32 cycles per pixel over "
+                f"its power elsewhere, medians: {', '.join(grids)}; renderings have {real:.1f} at 1/16."
+            ),
+        ]
+    picture = f"../../docs/pictures/small-{domain}.png"
+    return "\n\n".join([*text, f"![samples]({picture})", "A column for each class, in the order above."])
 
 
 def main() -> None:
-    """Judge both models, or one."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="replace RESULTS.md and the sheets of samples")
-    parser.add_argument("--only", choices=list(MODELS), help="judge this domain, and keep the other's section")
+    """Judge a model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("domain", choices=list(MODELS))
+    parser.add_argument("--write", action="store_true", help="replace the domain's page and sheet of samples")
     arguments = parser.parse_args()
-    domains = [domain for domain in MODELS if arguments.only in (None, domain)]
-    sections = {domain: report_on(domain, arguments.write) for domain in domains}
+    domain = arguments.domain
+    seen = set(dataset(domain).captions)
+    examples = held_out(domain, seen, CLASSES[domain])
+    made = generate_all(domain, examples)
+    text = report_on(domain, examples, made, seen)
     if arguments.write:
-        written = written_sections(RESULTS.read_text()) | sections
-        RESULTS.write_text("\n\n".join([INTRODUCTION, *(written[domain] for domain in MODELS)]) + "\n")
-    print("\n\n".join(sections.values()))
+        sheet(domain, made).save(SHEETS / f"small-{domain}.png", optimize=True)
+        (HERE / f"{domain}.md").write_text(f"{text}\n")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from workshop.training.trainer import Recipe, generator, mixed_precision, train
 
 SEED = 2
 STEPS = 6000
-CONTINUED_STEPS = 3000  # from the shipped weights
+CONTINUED_SHARE = 1 / 4  # of the steps, when starting from the shipped UNet
 LEARNING_RATE, GUIDED_LEARNING_RATE = 1e-3, 5e-4
 COARSE_GRIDS = (1, 2, 4)
 COARSE_FROM = 0.6  # of all timesteps: coarse noise starts there and grows
@@ -237,12 +237,12 @@ def main(domain: str, from_shipped: bool = False) -> None:
     lesson = Lesson(latents, captions, tokenizer, course)
     checkpoint = WORK / f"{domain}-text.pt"
     pretrain_text_encoder(lesson.text_encoder, lesson.reading, tokenizer, captions[: len(latents)], checkpoint)
-    plain, guided = Recipe(STEPS, LEARNING_RATE), Recipe(course.guided_steps, GUIDED_LEARNING_RATE)
-    begun = 0
+    share, begun = (CONTINUED_SHARE if from_shipped else 1), 0
+    plain = Recipe(round(share * STEPS), LEARNING_RATE)
+    guided = Recipe(round(share * course.guided_steps), GUIDED_LEARNING_RATE)
     if from_shipped:
         shipped = UNet2DConditionModel.from_pretrained(folder / "unet", local_files_only=True)
         lesson.unet.load_state_dict(shipped.state_dict())
-        plain = Recipe(CONTINUED_STEPS, LEARNING_RATE)
     elif course.caption_steps:
         begun = course.caption_steps
         lesson.first = CAPTIONS_FROM
