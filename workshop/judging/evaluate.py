@@ -31,11 +31,11 @@ from workshop.judging.judge import Picture, grid_power, music_judge, picture_jud
 from workshop.music import clips
 from workshop.pictures import paintings, shapes
 from workshop.pictures.canvas import COLOURS
-from workshop.training.dataset import MODELS, Example, dataset, render
+from workshop.training.dataset import MODELS, Example, caption_of, dataset, render
 
 HELD_OUT_SEED = 20_000_000  # beyond those of the training and of the judge
 EACH = 10  # captions of each class
-TRIES = 500
+TRIES = 300
 CLASSES = {"music": clips.CLASSES, "pictures": paintings.CLASSES}
 SHEET_EACH, SHEET_SIDE_PX = 4, {"music": 112, "pictures": 160}
 HERE = Path(__file__).resolve().parent
@@ -46,14 +46,13 @@ def held_out(domain: str, seen: Set[str], class_names: Iterable[str], tries: int
     """Render EACH examples of every class, with captions that are not in `seen` as far as there are any."""
     chosen: list[Example] = []
     for name in class_names:
-        unseen: dict[str, Example] = {}
-        others: dict[str, Example] = {}
+        captions: dict[str, int] = {}
         for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + tries):
-            one = render(domain, seed, name)
-            (others if one.caption in seen else unseen).setdefault(one.caption, one)
-            if len(unseen) == EACH:
+            captions.setdefault(caption_of(domain, seed, name), seed)
+            if len(captions.keys() - seen) == EACH:
                 break
-        chosen += [*unseen.values(), *others.values()][:EACH]
+        unseen_first = sorted(captions, key=seen.__contains__)
+        chosen += [render(domain, captions[caption], name) for caption in unseen_first[:EACH]]
     return chosen
 
 

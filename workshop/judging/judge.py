@@ -173,16 +173,11 @@ def shape_measures(lab: Array) -> Measures:
         return dict.fromkeys(names, 0.0)
     area, perimeter = cv2.contourArea(largest), cv2.arcLength(cv2.approxPolyDP(largest, 1, True), True)
     (_, (width, height), _), (_, radius) = cv2.minAreaRect(largest), cv2.minEnclosingCircle(largest)
+    fills = (max(width * height, 1), cv2.contourArea(cv2.convexHull(largest)), np.pi * radius**2)
     triangle, _ = cv2.minEnclosingTriangle(largest)
-    values = (
-        np.sqrt(area) / SHAPE_SIDE_PX,
-        4 * np.pi * area / perimeter**2,
-        area / max(width * height, 1),
-        area / cv2.contourArea(cv2.convexHull(largest)),
-        area / (np.pi * radius**2),
-        area / max(triangle, 1),
-        min(len(cv2.approxPolyDP(largest, 0.03 * perimeter, True)), 12),
-    )
+    shares = [area / whole for whole in (*fills, max(triangle, 1))]
+    corners = min(len(cv2.approxPolyDP(largest, 0.03 * perimeter, True)), 12)
+    values = (np.sqrt(area) / SHAPE_SIDE_PX, 4 * np.pi * area / perimeter**2, *shares, corners)
     return {name: float(value) for name, value in zip(names, values, strict=True)}
 
 

@@ -1,5 +1,6 @@
 """Draw drum patterns: a bar of kick, snare and hi-hat in a style, varied."""
 
+from workshop.music.instruments import GROOVES
 from workshop.music.notation import rhythm
 from workshop.music.soundfont import Note
 from workshop.randomness import Generator, pick
@@ -7,48 +8,14 @@ from workshop.randomness import Generator, pick
 # Keys of General MIDI's drum kits.
 KICK, SNARE, CLAP, HAT, OPEN_HAT, RIDE = 36, 38, 39, 42, 46, 51
 
-# Style -> bars of (kick, snare, hi-hat) in the notation of `rhythm`. A bar of 16 steps is in sixteenths, one of 12 in
-# triplets, which swing.
-BARS: dict[str, tuple[tuple[str, str, str], ...]] = {
-    "rock": (
-        ("X... .... X... ....", ".... X... .... X...", "x.o. x.o. x.o. x.o."),
-        ("X... ..x. X... ....", ".... X... .... X...", "x.x. x.x. x.x. x.x."),
-        ("X.x. .... X.x. ....", ".... X... .... X...", "x.o. x.o. x.o. x.o."),
-    ),
-    "funky": (
-        ("X..x ..X. ..x. .x..", ".... X..o .o.. X..o", "xoxo xoxo xoxo xoxo"),
-        ("X.x. ...x ..X. .x..", "...o X..o .o.o X...", "x.xx x.xx x.xx x.xx"),
-        ("X... ..xX ..x. ....", ".o.. X.o. .o.o X..x", "xxox xxox xxox xxox"),
-    ),
-    "techno": (
-        ("X... X... X... X...", ".... .... .... ....", "..X. ..X. ..X. ..X."),
-        ("X... X... X... X...", ".... X... .... X...", "..X. ..X. ..X. ..Xo"),
-        ("X... X... X... X..x", ".... .... .... X...", "ooXo ooXo ooXo ooXo"),
-    ),
-    "hip hop": (
-        ("X... ...x ..X. ....", ".... X... .... X...", "x.x. x.x. x.x. x.x."),
-        ("X..x .... ..Xx ....", ".... X... .... X..o", "x... x... x... x..."),
-    ),
-    "jazzy": (
-        ("x.. ..o x.. ...", "... ..o ... o.o", "X.. x.o X.. x.o"),
-        ("x.. ... x.. ..o", "..o ... ..o ...", "X.. x.x X.. x.x"),
-    ),
-    "sparse": (
-        ("X... .... .... ....", ".... .... X... ....", ".... .... .... ...."),
-        ("X... .... .... ..x.", ".... .... X... ....", "x... .... x... ...."),
-        ("X... .... X... ....", ".... X... .... X...", ".... .... .... ...."),
-    ),
-}
-GHOSTS = {"rock": 0.04, "funky": 0.15, "techno": 0.02, "hip hop": 0.05, "jazzy": 0.06, "sparse": 0.0}
-
 
 def draw_groove(style: str, generator: Generator) -> list[Note]:
     """Draw two bars of a style."""
-    bars = BARS[style]
-    bar = pick(bars, generator)
-    other = bar if generator.random() < 0.6 else pick(bars, generator)
+    groove = GROOVES[style]
+    bar = pick(groove.bars, generator)
+    other = bar if generator.random() < 0.6 else pick(groove.bars, generator)
     two_bars = [f"{first} | {second}" for first, second in zip(bar, other, strict=True)]
-    kick, back, top = (varied(steps, GHOSTS[style], generator) for steps in two_bars)
+    kick, back, top = (varied(steps, groove.ghosts, generator) for steps in two_bars)
     step_beats = 1 / 3 if style == "jazzy" else 0.25
     back_key = CLAP if style in ("techno", "hip hop") and generator.random() < 0.5 else SNARE
     top_key = RIDE if style == "jazzy" else OPEN_HAT if style == "techno" and generator.random() < 0.4 else HAT

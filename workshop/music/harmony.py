@@ -15,17 +15,12 @@ SCALES = {
     "mixolydian": (0, 2, 4, 5, 7, 9, 10),
 }
 # The root of each half bar, as a degree of the scale counted from 0.
+# fmt: off
 PROGRESSIONS = (
-    (0, 0, 0, 0),
-    (0, 0, 3, 3),
-    (0, 0, 4, 4),
-    (0, 5, 3, 4),
-    (0, 3, 4, 3),
-    (0, 4, 5, 3),
-    (1, 4, 0, 0),
-    (5, 3, 0, 4),
+    (0, 0, 0, 0), (0, 0, 3, 3), (0, 0, 4, 4), (0, 5, 3, 4), (0, 3, 4, 3), (0, 4, 5, 3), (1, 4, 0, 0), (5, 3, 0, 4),
     (0, 6, 5, 4),
 )
+# fmt: on
 # A beat or two as a row of lengths in beats; a negative one is a rest.
 CELLS: dict[str, tuple[tuple[float, ...], ...]] = {
     "held": ((4.0,), (4.0,), (2.0, 2.0)),

@@ -1,4 +1,4 @@
-"""The instruments and genres that clips are made of, as instruments.toml has them."""
+"""The instruments, genres and grooves that clips are made of, as instruments.toml has them."""
 
 import tomllib
 from dataclasses import dataclass
@@ -37,6 +37,14 @@ class Genre:
     beds: tuple[str, ...] = ()  # what holds chords underneath
 
 
+@dataclass(frozen=True)
+class Groove:
+    """A style of drums: bars of kick, snare and hi-hat, and the share of silent steps that get a soft hit."""
+
+    bars: tuple[tuple[str, str, str], ...]
+    ghosts: float
+
+
 def _fields(table: dict[str, Any]) -> dict[str, Any]:
     """Return a table with tuples in place of lists, and presets in place of their numbers."""
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
@@ -48,3 +56,4 @@ def _fields(table: dict[str, Any]) -> dict[str, Any]:
 
 INSTRUMENTS = {name: Instrument(**_fields(table)) for name, table in DATA["instruments"].items()}
 GENRES = {name: Genre(**_fields(table)) for name, table in DATA["genres"].items()}
+GROOVES = {name: Groove(**_fields(table)) for name, table in DATA["grooves"].items()}

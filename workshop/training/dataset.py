@@ -40,6 +40,11 @@ def render(domain: str, seed: int, class_name: str | None = None) -> Example:
     return Example(*(clips.clip(seed, class_name) if domain == "music" else paintings.picture(seed, class_name)))
 
 
+def caption_of(domain: str, seed: int, class_name: str) -> str:
+    """Return the caption of a seed's example, which for music takes a hundredth of the time."""
+    return (clips.compose if domain == "music" else paintings.picture)(seed, class_name).caption
+
+
 @lru_cache
 def dataset(domain: str) -> Dataset:
     """Open the data of `domain`, "music" or "pictures", rendered first if it is not there."""
