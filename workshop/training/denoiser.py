@@ -38,7 +38,7 @@ from workshop.training.trainer import Recipe, generator, mixed_precision, train
 
 SEED = 2
 STEPS = 6000
-CONTINUED_SHARE = 1 / 4  # of the steps, when starting from the shipped UNet
+CONTINUED_STEPS = 1000  # from the shipped UNet, all of them of the last phase
 LEARNING_RATE, GUIDED_LEARNING_RATE = 1e-3, 5e-4
 COARSE_GRIDS = (1, 2, 4)
 COARSE_FROM = 0.6  # of all timesteps: coarse noise starts there and grows
@@ -237,19 +237,20 @@ def main(domain: str, from_shipped: bool = False) -> None:
     lesson = Lesson(latents, captions, tokenizer, course)
     checkpoint = WORK / f"{domain}-text.pt"
     pretrain_text_encoder(lesson.text_encoder, lesson.reading, tokenizer, captions[: len(latents)], checkpoint)
-    share, begun = (CONTINUED_SHARE if from_shipped else 1), 0
-    plain = Recipe(round(share * STEPS), LEARNING_RATE)
-    guided = Recipe(round(share * course.guided_steps), GUIDED_LEARNING_RATE)
+    guided, begun = Recipe(course.guided_steps, GUIDED_LEARNING_RATE), 0
     if from_shipped:
         shipped = UNet2DConditionModel.from_pretrained(folder / "unet", local_files_only=True)
         lesson.unet.load_state_dict(shipped.state_dict())
-    elif course.caption_steps:
+        guided = Recipe(CONTINUED_STEPS, LEARNING_RATE)
+    else:
         begun = course.caption_steps
-        lesson.first = CAPTIONS_FROM
-        train(lesson.modules, lesson.loss, Recipe(begun, LEARNING_RATE), WORK / f"{domain}-captions.pt")
-        lesson.first = 0.0
-    train(lesson.modules, lambda step: lesson.loss(begun + step), plain, WORK / f"{domain}.pt")
-    begun += plain.steps
+        if begun:
+            lesson.first = CAPTIONS_FROM
+            train(lesson.modules, lesson.loss, Recipe(begun, LEARNING_RATE), WORK / f"{domain}-captions.pt")
+            lesson.first = 0.0
+        plain = Recipe(STEPS, LEARNING_RATE)
+        train(lesson.modules, lambda step: lesson.loss(begun + step), plain, WORK / f"{domain}.pt")
+        begun += STEPS
     lesson.guidance, lesson.repainted = GUIDANCE_SCALE / course.faithful_guidance, course.repainted
     train(lesson.modules, lambda step: lesson.loss(begun + step), guided, WORK / f"{domain}-guided.pt")
     # All at once and only now, so the old model works until then.
