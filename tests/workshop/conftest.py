@@ -4,9 +4,9 @@ from functools import cache
 
 import pytest
 
+from workshop.examples import Example
 from workshop.music import clips
 from workshop.pictures import paintings
-from workshop.pictures.paintings import Picture
 
 
 class Rendered:
@@ -16,7 +16,7 @@ class Rendered:
         self.clip = cache(clips.clip)
         self.picture = cache(paintings.picture)
 
-    def painted(self, class_name: str) -> list[Picture]:
+    def painted(self, class_name: str) -> list[Example]:
         return [self.picture(seed, class_name) for seed in range(4)]
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from workshop.examples import Example
 from workshop.judging.evaluate import (
     EACH,
     HELD_OUT_SEED,
@@ -14,7 +15,6 @@ from workshop.judging.evaluate import (
 from workshop.judging.judge import to_lab
 from workshop.pictures.canvas import COLOURS
 from workshop.pictures.paintings import picture
-from workshop.training.dataset import Example
 
 
 def flat(name: str) -> NDArray[np.uint8]:

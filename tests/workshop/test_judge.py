@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.workshop.conftest import Rendered
-from workshop.judging.judge import FIRST_SEED, Judge, grid_power, music_measures, picture_judge, picture_measures
+from workshop.judging.judge import FIRST_SEED, Judge, grid_power, judge_of, music_measures, picture_measures
 from workshop.music import clips
 from workshop.pictures import paintings
 
@@ -102,13 +102,13 @@ def test_held_out_pictures_are_nearest_to_their_own_class(
 
 @pytest.fixture(scope="module")
 def pictures_judged() -> Judge:
-    return picture_judge(pictures_per_class=10)
+    return judge_of("pictures", each=10)
 
 
 def test_held_out_clips_are_nearest_to_their_own_instrument(rendered: Rendered) -> None:
     names = ("drums", "bass", "piano", "violin", "flute", "synth lead", "church bells", "choir")
     fitted = [rendered.clip(seed, name) for name in names for seed in range(4)]
-    judge = Judge(music_measures, [clip.picture for clip in fitted], [clip.class_name for clip in fitted])
+    judge = Judge(music_measures, fitted)
     held_out = [rendered.clip(seed, name) for name in names for seed in (4, 5)]
     assert np.mean([judge.nearest_class(clip.picture) == clip.class_name for clip in held_out]) >= 0.9
 

@@ -6,10 +6,10 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from tests.workshop.conftest import Rendered
+from workshop.examples import Example
 from workshop.judging.judge import picture_measures
 from workshop.pictures import paintings
 from workshop.pictures.canvas import COLOURS
-from workshop.pictures.paintings import Picture
 
 Pixels = NDArray[np.uint8]
 
@@ -28,7 +28,7 @@ def named_colours(picture: Pixels) -> list[str]:
     return [list(COLOURS)[index] for index, _ in Counter(nearest.ravel().tolist()).most_common(2)]
 
 
-def words_of(one: Picture) -> list[str]:
+def words_of(one: Example) -> list[str]:
     return one.caption.replace(",", "").split()
 
 

@@ -27,16 +27,15 @@ from lib.progress import Stages
 from lib.riffusion import Riffusion
 from lib.riffusion_request import Inputs as RiffusionInputs
 from lib.weights import SMALL
-from workshop.judging.judge import Picture, grid_power, music_judge, picture_judge, to_lab
-from workshop.music import clips
-from workshop.pictures import paintings, shapes
+from workshop.examples import Example
+from workshop.judging.judge import Picture, grid_power, judge_of, to_lab
+from workshop.pictures import shapes
 from workshop.pictures.canvas import COLOURS
-from workshop.training.dataset import MODELS, Example, caption_of, dataset, render
+from workshop.training.dataset import CLASSES, MODELS, caption_of, dataset, render
 
 HELD_OUT_SEED = 20_000_000  # beyond those of the training and of the judge
 EACH = 10  # captions of each class
 TRIES = 300
-CLASSES = {"music": clips.CLASSES, "pictures": paintings.CLASSES}
 SHEET_EACH, SHEET_SIDE_PX = 4, {"music": 112, "pictures": 160}
 HERE = Path(__file__).resolve().parent
 SHEETS = HERE.parents[1] / "docs" / "pictures"
@@ -143,7 +142,7 @@ def sheet(domain: str, made: Sequence[Picture]) -> Image.Image:
 
 def report_on(domain: str, examples: Sequence[Example], made: Sequence[Picture], seen: Set[str]) -> str:
     """Judge what was made of the examples' captions and return the domain's page."""
-    judge = music_judge() if domain == "music" else picture_judge()
+    judge = judge_of(domain)
     named = [(one.class_name, judge.nearest_class(picture)) for one, picture in zip(examples, made, strict=True)]
     named_unseen = [pair for one, pair in zip(examples, named, strict=True) if one.caption not in seen]
     renderings = [(one.class_name, judge.nearest_class(one.picture)) for one in examples]

@@ -16,8 +16,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from lib.audio.phases import hz_of_mel, mel_of_hz
 from lib.audio.spectrogram import HOP_LENGTH, SAMPLE_RATE_HZ, WHITE
-from workshop.music import clips
-from workshop.pictures import paintings
+from workshop.examples import Example
+from workshop.training.dataset import CLASSES, render
 
 Array = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -201,17 +201,17 @@ def grid_power(picture: Picture, period_px: int = 16) -> float:
 class Judge:
     """Find the class whose renderings an image is nearest to."""
 
-    def __init__(
-        self, measures: Callable[[Picture], Measures], images: Sequence[Picture], names: Sequence[str]
-    ) -> None:
-        """Fit on images and the names of their classes, each image also softened, as a model's picture may be."""
+    def __init__(self, measures: Callable[[Picture], Measures], examples: Sequence[Example]) -> None:
+        """Fit on examples, each also softened, as a model's picture may be."""
         self.measures = measures
         self.pipeline = make_pipeline(
             StandardScaler(),
             FunctionTransformer(np.clip, kw_args={"a_min": -LARGEST_DEVIATION, "a_max": LARGEST_DEVIATION}),
             LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE),
         )
+        images = [one.picture for one in examples]
         softened = [cv2.GaussianBlur(image, (0, 0), SOFTENED_PX) for image in images]
+        names = [one.class_name for one in examples]
         self.pipeline.fit([self._features(image) for image in [*images, *softened]], [*names, *names])
 
     def _features(self, image: Picture) -> list[float]:
@@ -222,13 +222,8 @@ class Judge:
         return str(self.pipeline.predict([self._features(image)])[0])
 
 
-def music_judge(clips_per_class: int = 30) -> Judge:
-    """Fit a judge of the instruments on clips of their own."""
-    made = [clips.clip(FIRST_SEED + i, name) for name in clips.CLASSES for i in range(clips_per_class)]
-    return Judge(music_measures, [clip.picture for clip in made], [clip.class_name for clip in made])
-
-
-def picture_judge(pictures_per_class: int = 60) -> Judge:
-    """Fit a judge of the ten classes of pictures on pictures of their own."""
-    made = [paintings.picture(FIRST_SEED + i, name) for name in paintings.CLASSES for i in range(pictures_per_class)]
-    return Judge(picture_measures, [one.picture for one in made], [one.class_name for one in made])
+def judge_of(domain: str, each: int = 40) -> Judge:
+    """Fit a judge of a domain on `each` renderings of every class."""
+    classes = CLASSES[domain]
+    examples = [render(domain, FIRST_SEED + i, name) for name in classes for i in range(each)]
+    return Judge(music_measures if domain == "music" else picture_measures, examples)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from lib.audio.spectrogram import HOP_LENGTH, WINDOW_LENGTH, Analysis, mel_to_image
+from workshop.examples import Example
 from workshop.music.captions import describe_band, describe_mix, describe_solo
 from workshop.music.harmony import draw_harmony
 from workshop.music.instruments import GENRES, INSTRUMENTS
@@ -20,7 +21,7 @@ from workshop.music.soundfont import TEMPO_BPM, Wave
 from workshop.randomness import Generator, pick
 
 CLASSES = tuple(INSTRUMENTS)
-MIX, BAND = "mix", "band"
+MIX, BAND = "mix", "band"  # the other classes
 COLUMNS = 512
 EDGE_COLUMNS = WINDOW_LENGTH // HOP_LENGTH  # no column within the picture sees where the loop is cut
 TEMPO_RANGE_BPM = (80.0, 110.0)
@@ -30,14 +31,6 @@ OTHER_TEMPO_SHARE = 0.25
 LEADERS = tuple(name for name in INSTRUMENTS if name not in ("drums", "hip hop drums", "synth pad"))
 COMPANIONS = ("drums", "drums", "bass", "bass", "synth pad", "strings", "piano", "acoustic guitar")
 COMPANION_GAINS = (0.35, 0.7)  # of the leader's root mean square
-
-
-class Clip(NamedTuple):
-    """A picture (512, 512) uint8, its caption, and its class: one of `CLASSES`, `MIX` or `BAND`."""
-
-    picture: NDArray[np.uint8]
-    caption: str
-    class_name: str
 
 
 class Piece(NamedTuple):
@@ -50,10 +43,10 @@ class Piece(NamedTuple):
     class_name: str
 
 
-def clip(seed: int, class_name: str | None = None) -> Clip:
+def clip(seed: int, class_name: str | None = None) -> Example:
     """Make the clip of a seed, of a class if one is named: the same clip every time."""
     piece = compose(seed, class_name)
-    return Clip(draw(play(piece)), piece.caption, piece.class_name)
+    return Example(draw(play(piece)), piece.caption, piece.class_name)
 
 
 def class_of(seed: int) -> str:

@@ -26,7 +26,7 @@ STATISTICS_OF = 64  # pictures that the scale of the latents is measured on
 # The whole autoencoder learns levels and colours, but its decoder then draws every latent as a blurred square of 16
 # pixels. Alone, with an encoder that no longer changes, and judged by edges at several scales, it learns outlines.
 DECODER_SEED = 4
-DECODER_RECIPE = Recipe(steps=3000, learning_rate=1e-3, ema_decay=0.995)
+DECODER_RECIPE = Recipe(steps=1500, learning_rate=1e-3, ema_decay=0.995)
 DECODER_EDGE_SCALES_PX = (1, 2, 4, 8)
 LATENT_NOISE = 0.1  # at most, in the latents' standard deviations: a denoiser's latents are never exact
 
