@@ -18,7 +18,7 @@ from workshop.pictures import paintings
 WORK = Path(__file__).resolve().parents[1] / "work"
 MODELS = {"music": "riffusion", "pictures": "deforum"}
 CLASSES = {"music": clips.CLASSES, "pictures": paintings.CLASSES}  # those that are judged
-COUNTS = {"music": 3200, "pictures": 7000}
+COUNTS = {"music": 3200, "pictures": 4800}
 CHUNK = 50  # examples that one process renders at a time
 
 
