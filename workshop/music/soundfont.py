@@ -4,11 +4,13 @@ The sound is circular: whatever rings beyond the end of a loop comes back at its
 seam.
 """
 
+import ctypes.util
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,16 +71,17 @@ def _synthesizer(sound: Sound) -> Iterator[Any]:
         synthesizer.delete()
 
 
+@cache
 def install() -> None:
-    """Install the soundfont and FluidSynth from Debian's packages if the soundfont is missing.
+    """Install the soundfont and FluidSynth from Debian's packages if one is missing.
 
     Raises:
-        RuntimeError: it is missing, and this user can't install packages.
+        RuntimeError: one is missing, and this user can't install packages.
     """
-    if SOUNDFONT.exists():
+    if SOUNDFONT.exists() and ctypes.util.find_library("fluidsynth"):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise RuntimeError(f"{SOUNDFONT} is missing: sudo apt-get install {' '.join(PACKAGES)}")
+        raise RuntimeError(f"FluidSynth or its soundfont is missing: sudo apt-get install {' '.join(PACKAGES)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
         subprocess.run(["apt-get", "--quiet", *command], env=environment, check=True)  # noqa: S603, S607
