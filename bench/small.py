@@ -1,9 +1,11 @@
-"""Measure what the small models take on one CPU and on two: script/predict from its start, a clip, a frame.
+"""Measure the small models on one CPU and on two: script/predict from its start, a clip, a frame.
 
 Run: script/bench small [--write] [--repeats N]. It takes some three minutes on two quiet CPUs.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import statistics
@@ -11,31 +13,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import torch
 
 from bench import report
-from lib.device import pick_dtype
+from bench.inputs import ANIMATION
+from lib import deforum, deforum_request, riffusion, riffusion_request
+from lib.device import computing, pick_dtype
+from lib.diffusion.models import load
+from lib.progress import Stages
+from lib.weights import SMALL
 from local import ROOT
 
 PREDICT = [str(ROOT / "script" / "predict"), "riffusion", "--seed", "1", "-o"]
+CPU = torch.device("cpu")
 CPUS = (2, 1)
 
 
-@dataclass(frozen=True)
-class Start:
-    """One run of script/predict, from the start of its process."""
-
-    first_line_s: float
-    whole_s: float
-
-
-@contextmanager
+@contextlib.contextmanager
 def on_cpus(count: int) -> Iterator[None]:
-    """Let this process, and those it starts, use so many CPUs."""
+    """Restrict this process, and those it starts, to this many CPUs."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(before)[:count])
     try:
@@ -44,8 +43,8 @@ def on_cpus(count: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def predict(environment: Mapping[str, str]) -> Start:
-    """Make a default clip by script/predict."""
+def predict(environment: Mapping[str, str]) -> tuple[float, float]:
+    """Make a default clip by script/predict; return the seconds until its first line and until its end."""
     with tempfile.TemporaryDirectory() as folder:
         start_s = time.perf_counter()
         command = subprocess.Popen([*PREDICT, folder], stdout=subprocess.PIPE, env={**os.environ, **environment})
@@ -56,20 +55,41 @@ def predict(environment: Mapping[str, str]) -> Start:
             running.stdout.read()
         whole_s = time.perf_counter() - start_s
         assert running.returncode == 0
-    return Start(first_line_s, whole_s)
+    return first_line_s, whole_s
 
 
-def starts(repeats: int, environment: Mapping[str, str]) -> Start:
-    """Return the medians of several runs."""
-    runs = [predict(environment) for _ in range(repeats)]
-    return Start(statistics.median(run.first_line_s for run in runs), statistics.median(run.whole_s for run in runs))
+def median_s(run: Callable[[], object], repeats: int) -> float:
+    """Return the median seconds of a run, after one that warms up."""
+    times = []
+    for _ in range(repeats + 1):
+        start_s = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start_s)
+    return statistics.median(times[1:])
 
 
-def models(repeats: int) -> dict[str, float]:
-    """Return what bench.small_runs measures, on the CPUs that this process may use."""
-    command = [sys.executable, "-m", "bench.small_runs", str(repeats)]
-    measured: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    return measured
+def measure_models(repeats: int) -> dict[str, float]:
+    """Return the seconds of a default clip and of a frame after the first, and the threads they had."""
+    musician = riffusion.Riffusion(load(SMALL / "riffusion", CPU))
+    painter = deforum.Deforum(load(SMALL / "deforum", CPU))
+    clip = replace(riffusion_request.Inputs(), seed=0).request()
+    frames = painter.frames(deforum_request.Inputs(**ANIMATION).request(), Stages(CPU))
+    with contextlib.redirect_stdout(io.StringIO()), computing():
+        next(frames)
+        return {
+            "threads": torch.get_num_threads(),
+            "clip_s": median_s(lambda: musician.generate(clip, Stages(CPU)), repeats),
+            "frame_s": median_s(lambda: next(frames), repeats),
+        }
+
+
+def measure_on(count: int, repeats: int, environment: Mapping[str, str]) -> dict[str, float]:
+    """Measure everything on this many CPUs, the models in a process of their own."""
+    command = [sys.executable, "-m", "bench.small", "--models-only", "--repeats", str(repeats)]
+    with on_cpus(count):
+        first_lines_s, wholes_s = zip(*(predict(environment) for _ in range(repeats)), strict=True)
+        measured = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return {"first_line_s": statistics.median(first_lines_s), "whole_s": statistics.median(wholes_s), **measured}
 
 
 def main() -> None:
@@ -77,45 +97,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--models-only", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-
-    started, made = {}, {}
+    if arguments.models_only:
+        print(json.dumps(measure_models(arguments.repeats)))
+        return
     with tempfile.TemporaryDirectory() as bytecode:
-        # A folder of its own for bytecode, which the first run fills: so it does not matter what the environment has.
+        # A separate folder for bytecode, which the first run fills, so the environment's own doesn't matter.
         environment = {"WEIGHTS": "small", "PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}
-        first = predict(environment)
-        for count in CPUS:
-            with on_cpus(count):
-                started[count] = starts(arguments.repeats, environment)
-                made[count] = models(arguments.repeats)
-                print(f"{count}: {started[count]}, {made[count]}", flush=True)
-    text = section(arguments.repeats, first, started, made)
+        _, first_s = predict(environment)
+        measured = {count: measure_on(count, arguments.repeats, environment) for count in CPUS}
+    text = section(arguments.repeats, first_s, measured)
     print(text)
     if arguments.write:
         report.write_section("small", text)
-    values = {f"{name}_s_{count}": its[f"{name}_s"] for count, its in made.items() for name in ("clip", "frame")}
-    print(report.key_values(values | {"predict_s": started[2].whole_s, "first_line_s": started[2].first_line_s}))
+    values = {f"{name}_s_{count}": its[f"{name}_s"] for count, its in measured.items() for name in ("clip", "frame")}
+    values |= {"predict_s": measured[2]["whole_s"], "first_line_s": measured[2]["first_line_s"]}
+    print(report.key_values(values))
 
 
-def section(repeats: int, first: Start, started: Mapping[int, Start], made: Mapping[int, Mapping[str, float]]) -> str:
+def section(repeats: int, first_s: float, measured: Mapping[int, Mapping[str, float]]) -> str:
     """Return the section of RESULTS.md."""
     rows = [
         [
             str(count),
-            str(made[count]["threads"]),
-            f"{one.first_line_s:.2f} s",
-            f"{one.whole_s:.1f} s",
-            f"{made[count]['clip_s']:.2f} s",
-            f"{made[count]['frame_s']:.2f} s",
+            str(its["threads"]),
+            f"{its['first_line_s']:.2f} s",
+            f"{its['whole_s']:.1f} s",
+            f"{its['clip_s']:.2f} s",
+            f"{its['frame_s']:.2f} s",
         ]
-        for count, one in started.items()
+        for count, its in measured.items()
     ]
     header = ["CPUs", "threads", "`script/predict`: first line after", "done after", "a clip", "a frame"]
-    dtype = str(pick_dtype(torch.device("cpu"))).rpartition(".")[2]
-    about = f"""{dtype}; medians of {repeats}; {report.machine()}. A process that may use one CPU has one thread.
-    `script/predict riffusion` has default inputs, from its start, with its files in memory and bytecode compiled; the
-    run that found no bytecode, and compiled it, took {first.whole_s:.1f} s on all CPUs. A clip is the default one with
-    its sound, a frame one of deforum by `plms` after the first, both in a process that has loaded the models."""
+    dtype = str(pick_dtype(CPU)).rpartition(".")[2]
+    about = f"""{dtype}; medians of {repeats}; {report.machine()}. A process with one CPU has one thread.
+    `script/predict riffusion` runs with default inputs, timed from its start, with its files in memory and its bytecode
+    compiled; the run that had to compile it took {first_s:.1f} s on all CPUs. A clip is the default one with its sound,
+    a frame one of deforum by `plms` after the first, both in a process that has loaded the models."""
     return f"""## Small models
 
 {report.paragraph(about)}

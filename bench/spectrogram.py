@@ -20,7 +20,7 @@ from lib.audio.inverse import Synthesis
 from lib.audio.loudness import level
 from lib.audio.seed_images import MUSICAL_SEEDS, load
 from lib.audio.spectrogram import Analysis, image_to_mel, mel_to_image
-from workshop.seeds.make import render
+from workshop.seeds.songs import render
 
 METRICS = {"a": "spectral convergence", "b": "error in grey levels", "c": "log-spectral distance, dB"}
 TONE_HZ = 3000

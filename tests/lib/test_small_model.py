@@ -19,8 +19,7 @@ from lib.device import generator
 from lib.diffusion.models import Models, load
 from lib.progress import Stages
 from lib.weights import SMALL
-from workshop.judging.music_measures import music_measures
-from workshop.judging.picture_measures import to_lab
+from workshop.judging.judge import music_measures, to_lab
 
 CLIP = riffusion_request.Inputs(denoising=1.0, num_inference_steps=25, seed_image_id="og_beat")
 ANIMATION = deforum_request.Inputs(zoom="0:(1)", color_coherence="None", sampler="euler", seed=3)

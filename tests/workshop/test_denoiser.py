@@ -1,6 +1,5 @@
 import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lib.weights import SMALL
-from workshop.training.denoiser import COURSES, MODELS, Lesson
+from workshop.training.dataset import MODELS
+from workshop.training.denoiser import COURSES, Lesson
 from workshop.training.tokenizer import write_tokenizer
 
 CAPTIONS = ["a drum beat", "a synth pad", "church bells"]
@@ -56,40 +56,6 @@ def test_the_guided_prediction_can_be_what_learns(lesson: Lesson, monkeypatch: p
 
     assert loss(guidance=3, with_caption=1) == pytest.approx(loss(guidance=1, with_caption=2))
     assert loss(guidance=3, with_caption=1) != pytest.approx(loss(guidance=1, with_caption=1))
-
-
-@pytest.mark.parametrize(
-    ("timestep", "captions", "painted_over"),
-    [
-        (300, ["a drum beat", "a synth pad"], True),
-        (300, ["", ""], False),
-        (100, ["a drum beat", "a synth pad"], False),
-        (500, ["a drum beat", "a synth pad"], False),
-    ],
-)
-def test_an_early_picture_that_is_not_its_captions_becomes_it_by_and_by(
-    lesson: Lesson, monkeypatch: pytest.MonkeyPatch, timestep: int, captions: list[str], painted_over: bool
-) -> None:
-    """Predict the velocity that is right, guided as the models are, of pictures of one value each and no noise."""
-    own = torch.tensor([1.0, 2.0])[:, None, None, None].expand(2, 8, 8, 8)
-    seen = own.flip(0) if painted_over else own
-    cleanness = lesson.schedule.alphas_cumprod[timestep].item()
-    velocity = -((1 - cleanness) ** 0.5) * seen - 0.3 * (own - seen)
-    lesson.painted_over, lesson.guidance, lesson.latents = 1.0, 2.0, own
-    guidance = 7.0 if painted_over else 2.0
-    predictions: Iterator[Tensor] = iter([velocity / guidance, torch.zeros_like(velocity)])  # with the caption, without
-
-    def predict(noisy: Tensor, _timesteps: Tensor, _context: Tensor) -> Tensor:
-        torch.testing.assert_close(noisy, cleanness**0.5 * seen)
-        return next(predictions)
-
-    monkeypatch.setattr("torch.randint", lambda *_arguments, **_options: torch.arange(2))
-    monkeypatch.setattr(lesson, "_timesteps", lambda _source: torch.full((2,), timestep))
-    monkeypatch.setattr(lesson, "_captions", lambda _chosen, _step: captions)
-    monkeypatch.setattr(lesson, "noise", lambda shape, _timesteps, _source: torch.zeros(shape))
-    monkeypatch.setattr(lesson, "_predict", predict)
-    monkeypatch.setattr(lesson.reading, "loss", lambda _context, _chosen: torch.zeros(()))
-    assert lesson.loss(0).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_coarse_noise_hides_the_colours_and_places_that_a_late_trace_is_left_of(lesson: Lesson) -> None:

@@ -6,10 +6,10 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from tests.workshop.conftest import Rendered
-from workshop.judging.picture_measures import picture_measures
+from workshop.examples import Example
+from workshop.judging.judge import picture_measures
 from workshop.pictures import paintings
 from workshop.pictures.canvas import COLOURS
-from workshop.pictures.paintings import Picture
 
 Pixels = NDArray[np.uint8]
 
@@ -28,7 +28,7 @@ def named_colours(picture: Pixels) -> list[str]:
     return [list(COLOURS)[index] for index, _ in Counter(nearest.ravel().tolist()).most_common(2)]
 
 
-def words_of(one: Picture) -> list[str]:
+def words_of(one: Example) -> list[str]:
     return one.caption.replace(",", "").split()
 
 
@@ -92,41 +92,11 @@ def test_big_is_bigger_than_small(rendered: Rendered) -> None:
     assert min(areas[0]) > 1.3 * max(areas[1])
 
 
-def test_a_gradient_has_its_colours_at_its_ends(rendered: Rendered) -> None:
-    (picture,) = captioned(rendered, "gradient top to bottom", "gradient")
-    assert np.abs(picture[0].astype(int) - picture[0, 0]).max() == 0
-    assert np.abs(picture[0].astype(int) - picture[-1]).max() > 40
-
-
 def test_night_is_dark_and_snow_is_light(rendered: Rendered) -> None:
     night = [light(one.picture) for one in rendered.painted("night sky")]
     snow = [light(one.picture) for one in rendered.painted("snow")]
     assert max(night) < 25
     assert min(snow) > 60
-
-
-def test_a_sunset_is_warm_and_the_sea_is_not(rendered: Rendered) -> None:
-    def warmth(picture: Pixels) -> float:
-        return float(picture[..., 0].mean()) - float(picture[..., 2].mean())
-
-    assert min(warmth(one.picture) for one in rendered.painted("sunset")) > max(
-        warmth(one.picture) for one in rendered.painted("sea")
-    )
-
-
-def test_autumn_is_orange_and_a_green_forest_green(rendered: Rendered) -> None:
-    autumn, green = captioned(rendered, "autumn", "forest", 3), captioned(rendered, "green", "forest", 3)
-    assert all(picture[150:300, ..., 0].mean() > picture[150:300, ..., 1].mean() + 15 for picture in autumn)
-    assert all(picture[200:400, ..., 1].mean() > picture[200:400, ..., 0].mean() + 15 for picture in green)
-
-
-def test_a_full_moon_is_bright_and_stars_are_small(rendered: Rendered) -> None:
-    def largest_light(picture: Pixels) -> float:
-        _, mask = cv2.threshold(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 190, 255, cv2.THRESH_BINARY)
-        return float(cv2.connectedComponentsWithStats(np.asarray(mask, np.uint8))[2][1:, cv2.CC_STAT_AREA].max())
-
-    assert min(map(largest_light, captioned(rendered, "full moon", "night sky", 3))) > 1000
-    assert largest_light(captioned(rendered, "night sky stars", "night sky")[0]) > 0
 
 
 def test_a_portrait_has_the_hair_and_ground_of_its_caption(rendered: Rendered) -> None:
@@ -140,13 +110,13 @@ def test_a_portrait_has_the_hair_and_ground_of_its_caption(rendered: Rendered) -
 
 
 def test_women_have_long_hair_or_men_none(rendered: Rendered) -> None:
-    """Beside the neck there is hair on a woman's portrait, and the ground on a man's."""
+    """Next to the neck there is hair in a portrait of a woman, and background in one of a man."""
 
-    def beside_neck(picture: Pixels) -> float:
+    def next_to_neck(picture: Pixels) -> float:
         ground = picture[330, 5].astype(int)
         return float(np.abs(picture[330, 150:180].astype(int) - ground).mean())
 
     women, men = (
-        [beside_neck(picture) for picture in captioned(rendered, word, "face", 5)] for word in ("woman", "man")
+        [next_to_neck(picture) for picture in captioned(rendered, word, "face", 5)] for word in ("woman", "man")
     )
     assert np.median(women) > 2 * np.median(men) + 5

@@ -1,58 +1,47 @@
-"""Put into words what was played: every adjective follows from a part's own figures."""
+"""Describe what was played: every adjective follows from a part's own figures."""
 
-from workshop.chance import Generator, pick
+from workshop.music.instruments import GENRES, INSTRUMENTS
 from workshop.music.parts import Part
-
-# The names of each instrument that a prompt may use; "a" marks those that can be counted.
-NAMES: dict[str, tuple[str, ...]] = {
-    "drums": ("drums", "a drum beat", "a drum solo", "a drum loop", "a beat on drums", "solo drums"),
-    "bass": ("bass", "a bass line", "a bass solo", "bass guitar", "a bass riff", "solo bass"),
-    "church bells": ("church bells", "bells", "tolling bells", "ringing church bells", "church bells ringing"),
-    "marimba": ("marimba", "a marimba solo", "a marimba melody", "solo marimba"),
-    "vibraphone": ("vibraphone", "vibes", "a vibraphone solo", "a vibraphone melody", "solo vibes"),
-    "flute": ("flute", "a flute solo", "a flute melody", "solo flute", "a solo flute melody"),
-    "strings": ("strings", "a string section", "violins", "orchestra strings", "a string melody"),
-    "pad": ("synth pad", "a synth pad", "pad chords", "ambient pad", "a pad"),
-    "guitar": ("guitar", "a guitar solo", "acoustic guitar", "plucked guitar", "a guitar melody"),
-    "synth lead": ("a synth solo", "synth solo", "synth lead", "a synth lead", "a synthesizer solo", "a synth melody"),
-}
-# The plain name, which every mix uses half the time.
-PLAIN = {name: name for name in NAMES} | {"church bells": "bells", "synth lead": "synth"}
+from workshop.randomness import Generator, pick
 
 SLOW_ONSETS_PER_S, FAST_ONSETS_PER_S = 1.3, 3.5
-SPARSE_HITS_PER_S, BUSY_HITS_PER_S = 3.0, 5.5
+SPARSE_HITS_PER_S, BUSY_HITS_PER_S = 3.0, 5.0
 LOW_REGISTER, HIGH_REGISTER = 0.36, 0.64
-DARK, BRIGHT = 0.25, 0.75
-HAS_REGISTER = {"marimba", "vibraphone", "flute", "strings", "pad", "guitar", "synth lead", "church bells"}
-HAS_BRIGHTNESS = {"strings": "warm", "pad": "dark", "guitar": "mellow", "synth lead": "warm"}
-STYLE_WORDS = {"funky", "jazzy", "rock", "techno", "hip hop"}
+DARK, BRIGHT = 0.3, 0.7
+DRUMS = ("drums", "hip hop drums")
+BASSES = ("bass", "slap bass", "synth bass")
+SHORT = {"church bells": "bells", "hip hop drums": "drums", "synth lead": "synth"}
+PLAIN = {name: SHORT.get(name, name) for name in INSTRUMENTS}
+GENRE_OF_STYLE = {"funky": "funky", "jazzy": "jazz", "rock": "rock", "techno": "techno"}  # of drums by themselves
+MOODS = {"major": ("happy", "cheerful"), "minor": ("sad", "melancholic")}
 
 
 def adjectives(part: Part) -> list[str]:
-    """Return all that can be said of a part: its speed or density, register, brightness and style."""
+    """Return everything that can be said of a part: its speed or density, register, brightness and genre."""
+    instrument = INSTRUMENTS[part.name]
     words = []
-    if part.name == "drums":
+    if part.name in DRUMS:
         words += ["sparse"] if part.onsets_per_s < SPARSE_HITS_PER_S else []
         words += ["busy", "fast"] if part.onsets_per_s > BUSY_HITS_PER_S else []
-    else:
-        words += ["slow"] if part.onsets_per_s < SLOW_ONSETS_PER_S else []
-        words += ["fast", "busy"] if part.onsets_per_s > FAST_ONSETS_PER_S else []
-    if part.name in HAS_REGISTER:
+        return words + ([GENRE_OF_STYLE[part.style]] if part.style in GENRE_OF_STYLE else [])
+    words += ["slow"] if part.onsets_per_s < SLOW_ONSETS_PER_S else []
+    words += ["fast", "busy"] if part.onsets_per_s > FAST_ONSETS_PER_S else []
+    if part.name not in BASSES:
         words += ["low"] if part.register < LOW_REGISTER else ["high"] if part.register > HIGH_REGISTER else []
-    if part.name in HAS_BRIGHTNESS:
-        dark = HAS_BRIGHTNESS[part.name]
-        words += [dark] if part.brightness < DARK else ["bright"] if part.brightness > BRIGHT else []
-    return words + ([part.style] if part.style in STYLE_WORDS else [])
+    if instrument.dark_word:
+        words += [instrument.dark_word] if part.brightness < DARK else ["bright"] if part.brightness > BRIGHT else []
+    return words
 
 
 def qualified(name: str, words: list[str]) -> str:
     """Put adjectives before a name, after its article."""
-    article, noun = ("a ", name[2:]) if name.startswith("a ") else ("", name)
-    return article + " ".join([*words, noun])
+    article = next((article for article in ("a ", "an ") if name.startswith(article)), "")
+    phrase = " ".join([*words, name.removeprefix(article)])
+    return f"{'an' if phrase[0] in 'aeio' else 'a'} {phrase}" if article else phrase
 
 
 def draw_words(part: Part, most: int, generator: Generator) -> list[str]:
-    """Draw up to `most` of a part's adjectives, never both of two that say the same."""
+    """Draw up to `most` of a part's adjectives, never both of two that mean the same."""
     words = adjectives(part)
     if "busy" in words:
         words.remove(pick(["busy", "fast"], generator))
@@ -60,27 +49,49 @@ def draw_words(part: Part, most: int, generator: Generator) -> list[str]:
     return [words[i] for i in generator.permutation(len(words))[:count]]
 
 
-def describe_solo(part: Part, generator: Generator) -> str:
+def describe_solo(part: Part, mode: str, generator: Generator) -> str:
     """Write a caption for a part by itself."""
-    name = pick(NAMES[part.name], generator)
+    instrument = INSTRUMENTS[part.name]
+    name = instrument.names[0] if generator.random() < 0.3 else pick(instrument.names, generator)
     words = draw_words(part, 2, generator)
-    if words and generator.random() < 0.3:
-        caption = f"{name}, {' and '.join(words)}"
-    else:
-        caption = qualified(name, words)
-        if generator.random() < 0.3:  # a prompt need not be grammatical
-            caption = caption.removeprefix("a ")
-    return caption + " with echo" if part.echoes and generator.random() < 0.5 else caption
+    tonal = part.name not in (*DRUMS, *BASSES)
+    if tonal and mode in MOODS and len(words) < 2 and generator.random() < 0.25:
+        words = [pick(MOODS[mode], generator), *words]
+    if words and generator.random() < 0.25:
+        return f"{name}, {' and '.join(words)}"
+    caption = qualified(name, words)
+    if generator.random() < 0.4:  # a prompt need not be grammatical
+        caption = caption.removeprefix("a ").removeprefix("an ")
+    return caption
 
 
 def describe_mix(parts: list[Part], generator: Generator) -> str:
     """Write a caption for parts together, the leader first."""
-    leading = [name for name in NAMES[parts[0].name] if not name.removeprefix("a ").startswith("solo")]
+    names = [name for name in INSTRUMENTS[parts[0].name].names if "solo" not in name]
     named = []
     for place, part in enumerate(parts):
-        name = PLAIN[part.name] if place or generator.random() < 0.5 else pick(leading, generator)
-        named.append(qualified(name, draw_words(part, 1 if place else 2, generator)))
-    leader, others = named[0], " and ".join(named[1:])
-    if len(parts) == 3 and generator.random() < 0.4:
-        return f"{leader}, {named[1]} and {named[2]}"
-    return f"{leader} {pick(['and', 'with', 'over'], generator)} {others}"
+        name = PLAIN[part.name] if place or generator.random() < 0.6 else pick(names, generator)
+        named.append(qualified(name, draw_words(part, 1, generator) if generator.random() < 0.4 else []))
+    return joined(named, generator)
+
+
+def joined(named: list[str], generator: Generator) -> str:
+    """Join the names of a leader and its companions."""
+    leader, *others = named
+    if len(named) == 3 and generator.random() < 0.3:
+        return f"{leader}, {others[0]} and {others[1]}"
+    return f"{leader} {pick(['and', 'with', 'over'], generator)} {' and '.join(others)}"
+
+
+def describe_band(genre: str, parts: list[Part], generator: Generator) -> str:
+    """Write a caption for a band that plays a genre: often of the leader alone, since that is how prompts are."""
+    word, leader = pick(GENRES[genre].words, generator), INSTRUMENTS[parts[0].name]
+    name = pick((PLAIN[parts[0].name], f"{PLAIN[parts[0].name]} solo", *leader.names), generator)
+    kind = generator.random()
+    if kind < 0.6:
+        caption = qualified(name, [word])
+        return caption.removeprefix("a ").removeprefix("an ") if generator.random() < 0.5 else caption
+    if kind < 0.75:
+        return joined([qualified(name, [word]), *(PLAIN[part.name] for part in parts[1:])], generator)
+    music = f"{GENRES[genre].words[-1 if genre == 'funk' else 0]} music"
+    return pick((f"{music} with {name}", music, f"{genre}, {name}", f"{genre} {PLAIN[parts[0].name]}"), generator)

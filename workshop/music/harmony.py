@@ -1,13 +1,13 @@
 """Draw keys, chord progressions, rhythms and melodies from a generator. Pitches are MIDI numbers: 69 is A4, 440 Hz."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from workshop.chance import Generator, pick
-from workshop.sound.loop import CONCERT_PITCH_HZ
+from workshop.music.soundfont import LOOP_BEATS
+from workshop.randomness import Generator, pick
 
-LOOP_BEATS = 8  # two bars of 4/4
 SCALES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
     "minor": (0, 2, 3, 5, 7, 8, 10),
@@ -15,17 +15,12 @@ SCALES = {
     "mixolydian": (0, 2, 4, 5, 7, 9, 10),
 }
 # The root of each half bar, as a degree of the scale counted from 0.
+# fmt: off
 PROGRESSIONS = (
-    (0, 0, 0, 0),
-    (0, 0, 3, 3),
-    (0, 0, 4, 4),
-    (0, 5, 3, 4),
-    (0, 3, 4, 3),
-    (0, 4, 5, 3),
-    (1, 4, 0, 0),
-    (5, 3, 0, 4),
+    (0, 0, 0, 0), (0, 0, 3, 3), (0, 0, 4, 4), (0, 5, 3, 4), (0, 3, 4, 3), (0, 4, 5, 3), (1, 4, 0, 0), (5, 3, 0, 4),
     (0, 6, 5, 4),
 )
+# fmt: on
 # A beat or two as a row of lengths in beats; a negative one is a rest.
 CELLS: dict[str, tuple[tuple[float, ...], ...]] = {
     "held": ((4.0,), (4.0,), (2.0, 2.0)),
@@ -39,7 +34,7 @@ CELLS: dict[str, tuple[tuple[float, ...], ...]] = {
 
 @dataclass(frozen=True)
 class Harmony:
-    """Hold a key and its chords: the tonic's pitch class, the scale's steps, and the root of each half bar."""
+    """A key and its chords: the tonic's pitch class, the mode, and the root of each half bar as a degree."""
 
     tonic: int
     mode: str
@@ -67,15 +62,10 @@ class Harmony:
         return [degree for degree in range(75) if low <= self.pitch(degree) <= high]
 
 
-def draw_harmony(generator: Generator) -> Harmony:
-    """Draw a key and a progression."""
-    mode = pick(list(SCALES), generator)
+def draw_harmony(generator: Generator, modes: Sequence[str] = tuple(SCALES)) -> Harmony:
+    """Draw a key in one of these modes, and a progression."""
+    mode = pick(modes, generator)
     return Harmony(int(generator.integers(12)), mode, pick(PROGRESSIONS, generator))
-
-
-def hertz(pitch: float) -> float:
-    """Return the frequency of a MIDI pitch."""
-    return float(CONCERT_PITCH_HZ * 2 ** ((pitch - 69) / 12))
 
 
 def draw_rhythm(style: str, generator: Generator) -> list[tuple[float, float]]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from workshop.chance import Generator
+from workshop.randomness import Generator
 
 SIZE = 512
 SUBPIXEL_BITS = 4  # polygons are placed to a sixteenth of a pixel
@@ -93,7 +93,7 @@ def below(line: Points) -> Points:
 
 
 class Canvas:
-    """Hold the picture while it is painted: float32 (512, 512, 3)."""
+    """A picture while it is painted: float32 (512, 512, 3)."""
 
     def __init__(self, ground: ArrayLike) -> None:
         """Cover the canvas with a colour or a gradient."""

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from workshop.chance import Generator, pick
 from workshop.pictures.canvas import COLOURS, Canvas, ellipse, mix, moved, varied, vertical
+from workshop.randomness import Generator, pick
 
 BLACK, WHITE = np.zeros(3), np.ones(3)
 SKINS = ((0.98, 0.85, 0.75), (0.93, 0.76, 0.62), (0.8, 0.6, 0.44), (0.6, 0.42, 0.3), (0.42, 0.28, 0.2))
@@ -66,10 +66,10 @@ def describe(woman: bool, smiling: bool, beard: bool, hair: str, ground: str, ge
 
 
 class Face:
-    """Paint the parts of a face about its centre; lengths are in half widths of the head."""
+    """A painter of the parts of a face about its centre; lengths are in half widths of the head."""
 
     def __init__(self, canvas: Canvas, x: float, y: float, size: float, skin: ArrayLike, hair: ArrayLike) -> None:
-        """Say where the head is and how wide, and the colours of skin and hair."""
+        """Take the head's centre and half width, and the colours of skin and hair."""
         self.canvas, self.x, self.y, self.size = canvas, x, y, size
         self.skin, self.hair = mix(skin, skin, 0), mix(hair, hair, 0)
 

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from workshop.chance import Generator, pick
+from workshop.examples import Example
 from workshop.pictures import scenes, shapes
 from workshop.pictures.canvas import Canvas
 from workshop.pictures.faces import portrait
+from workshop.randomness import Generator, pick
 
 Painter = Callable[[Generator], tuple[Canvas, str]]
 
@@ -31,20 +30,12 @@ PAINTERS: dict[str, Painter] = {
 }
 
 
-class Picture(NamedTuple):
-    """Hold a picture (512, 512, 3) uint8 RGB, its caption, and its class, one of `PAINTERS`."""
-
-    picture: NDArray[np.uint8]
-    caption: str
-    class_name: str
-
-
-def picture(seed: int, class_name: str | None = None) -> Picture:
+def picture(seed: int, class_name: str | None = None) -> Example:
     """Make the picture of a seed, of a class if one is named: the same picture every time."""
     class_name = class_name or class_of(seed)
     generator = np.random.default_rng([seed, list(PAINTERS).index(class_name)])
     canvas, caption = PAINTERS[class_name](generator)
-    return Picture(canvas.finish(), caption.replace("a orange", "an orange"), class_name)
+    return Example(canvas.finish(), caption.replace("a orange", "an orange"), class_name)
 
 
 def class_of(seed: int) -> str:

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from workshop.chance import Generator
 from workshop.pictures.canvas import Canvas, Points, below, ellipse, mix, moved, ridge, vertical
+from workshop.randomness import Generator
 
 WHITE, BLACK = np.ones(3), np.zeros(3)
 SKIES = {  # the sky overhead and at the horizon

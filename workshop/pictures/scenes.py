@@ -5,9 +5,9 @@ Each takes a generator and returns the canvas and a caption of what is on it.
 
 import numpy as np
 
-from workshop.chance import Generator, pick
 from workshop.pictures.canvas import Canvas, Colour, Points, below, ellipse, mix, moved, ridge, varied, vertical
 from workshop.pictures.scenery import BLACK, SKIES, WHITE, clouds, conifer, hills, peaks, snow_caps, specks, water
+from workshop.randomness import Generator, pick
 
 SUNSETS = {  # the sky overhead and at the horizon
     "orange": ((0.3, 0.22, 0.46), (0.99, 0.62, 0.22)),

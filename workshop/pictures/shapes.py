@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 
-from workshop.chance import Generator, pick
 from workshop.pictures.canvas import (
     COLOURS,
     COLUMNS,
@@ -18,6 +17,7 @@ from workshop.pictures.canvas import (
     varied,
     vertical,
 )
+from workshop.randomness import Generator, pick
 
 MIN_CONTRAST = 34  # CIE76 difference of two named colours that may meet
 NAMES = ("circle", "square", "triangle", "star")

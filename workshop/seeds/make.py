@@ -1,4 +1,4 @@
-"""Make the seed images anew: python -m workshop.seeds.make [--wav DIR]."""
+"""Make the seed images again: python -m workshop.seeds.make [--wav DIR]."""
 
 import argparse
 from pathlib import Path
@@ -20,25 +20,16 @@ from lib.audio.spectrogram import (
     WINDOW_LENGTH,
     mel_to_image,
 )
+from workshop.music.soundfont import Wave
 from workshop.seeds.masks import MASKS, SIZE
-from workshop.seeds.songs import SONGS
-from workshop.sound.synth import Wave
-
-GENERATOR_SEED = 94
-PEAK = 0.9
-
-
-def render(name: str) -> Wave:
-    """Play a musical seed: one loop (samples,) with a peak of 0.9."""
-    wave = SONGS[name](np.random.default_rng(GENERATOR_SEED))
-    return wave * (PEAK / float(np.abs(wave).max()))
+from workshop.seeds.songs import SONGS, render
 
 
 def picture(wave: Wave) -> NDArray[np.uint8]:
-    """Draw the first 512 columns, (512, 512), of a loop that has been playing and goes on.
+    """Draw the first 512 columns, (512, 512), of a loop in the middle of its repetitions.
 
-    It is `Analysis` in float64, filters included: so another processor's last bits turn no level's rounding. Those of
-    float32 turn a few pixels in each picture.
+    This is `Analysis` in float64, filters included, so that rounding differences between processors change no pixel.
+    In float32 they change a few in each picture.
     """
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW_LENGTH) / WINDOW_LENGTH)
     around = np.arange(WINDOW_LENGTH) - WINDOW_LENGTH // 2
@@ -59,14 +50,14 @@ def filters() -> NDArray[np.float64]:
 
 
 def draw(name: str) -> NDArray[np.uint8]:
-    """Make one seed image, (512, 512) uint8, from its numbers or its notes."""
+    """Draw a seed image, (512, 512) uint8, from its numbers or its notes."""
     return MASKS[name]() if name in MASKS else picture(render(name))
 
 
 def main() -> None:
-    """Write every seed image beside this file, and on request the songs to listen to."""
-    parser = argparse.ArgumentParser(description="Make the seed images anew.")
-    parser.add_argument("--wav", type=Path, metavar="DIR", help="also write the musical seeds as sound, twice round")
+    """Write every seed image, and on request the songs to listen to."""
+    parser = argparse.ArgumentParser(description="Make the seed images again.")
+    parser.add_argument("--wav", type=Path, metavar="DIR", help="also write the musical seeds as sound, twice each")
     wav_dir = parser.parse_args().wav
     for name in SEED_IMAGE_IDS:
         Image.fromarray(draw(name)).save(png_path(name), optimize=True)

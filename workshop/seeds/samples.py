@@ -10,9 +10,9 @@ from lib.audio.inverse import Synthesis
 from lib.audio.loudness import level
 from lib.audio.seed_images import SEED_IMAGE_IDS, load
 from lib.audio.spectrogram import SAMPLE_RATE_HZ, image_to_mel
-from workshop.seeds.make import GENERATOR_SEED
 
 FOLDER = Path(__file__).resolve().parents[2] / "web" / "models" / "riffusion" / "seeds"
+GENERATOR_SEED = 94  # of the sounds' phases
 SIDE_PX = 128
 WEBP_QUALITY = 40
 MP3_SMALLNESS = 0.87  # of 0 to 1, which gives constant 64 kbit/s in mono

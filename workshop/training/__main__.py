@@ -1,15 +1,18 @@
-"""Make a domain's small model from nothing: `python -m workshop.training music|pictures`, to lib/small.
+"""Make a domain's small model: `python -m workshop.training music|pictures [--from-shipped]`, to lib/small.
 
-It renders the examples, trains the autoencoder, encodes the examples, trains the denoiser, and shows the progress of
-each. What it has made lies in workshop/work: stopped and begun again, it goes on from there.
+It renders the examples, trains the autoencoder, encodes the examples and trains the denoiser, and shows the progress of
+each. Its results lie in workshop/work: when interrupted, it continues from there. With --from-shipped it starts from
+the weights in lib/small, trains the decoder alone, and then the denoiser for fewer steps.
 """
 
-import sys
+import argparse
 
 from workshop.training import autoencoder, denoiser
 from workshop.training.dataset import COUNTS
 
-if sys.argv[1:] not in ([domain] for domain in COUNTS):
-    sys.exit(f"usage: python -m workshop.training {'|'.join(COUNTS)}")
-autoencoder.main(sys.argv[1])
-denoiser.main(sys.argv[1])
+parser = argparse.ArgumentParser(description="Make a domain's small model.")
+parser.add_argument("domain", choices=list(COUNTS))
+parser.add_argument("--from-shipped", action="store_true", help="start from the weights in lib/small")
+arguments = parser.parse_args()
+autoencoder.main(arguments.domain, arguments.from_shipped)
+denoiser.main(arguments.domain, arguments.from_shipped)

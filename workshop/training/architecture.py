@@ -38,7 +38,7 @@ def unet() -> UNet2DConditionModel:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=EMBEDDING_CHANNELS,
-        attention_head_dim=2,  # the number of heads, whatever its name says
+        attention_head_dim=2,  # diffusers means the number of heads
         norm_num_groups=16,
     )
 

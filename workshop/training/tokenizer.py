@@ -1,4 +1,4 @@
-"""A CLIP tokenizer for a few hundred words; it spells any other word letter by letter, so none is unknown."""
+"""A CLIP tokenizer for a few hundred words. It spells any other word letter by letter, so no word is unknown."""
 
 import json
 import tempfile
@@ -19,14 +19,14 @@ def write_tokenizer(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
         _write(Path(name), _letters(), [])
         letters = CLIPTokenizer.from_pretrained(name, local_files_only=True)
     learned = json.loads(letters.train_new_from_iterator(captions, VOCABULARY).backend_tokenizer.to_str())["model"]
-    # What it learned has only the letters it met, and its own order.
+    # The learned vocabulary has only the letters in the captions, in its own order.
     merges = [(first, second) for first, second in learned["merges"]]
     _write(folder, [*_letters(), *(first + second for first, second in merges)], merges)
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def tokens_of(captions: list[str], tokenizer: CLIPTokenizer) -> Tensor:
-    """Return the captions' tokens (captions, MAX_TOKENS), each filled up and cut off as a prompt is."""
+    """Return the captions' tokens (captions, MAX_TOKENS), padded and truncated as prompts are."""
     tokens: Tensor = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
     return tokens
 

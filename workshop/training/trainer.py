@@ -1,4 +1,4 @@
-"""A training loop that is deterministic, shows its progress, and goes on where it was stopped."""
+"""A training loop that is deterministic, shows its progress, and continues where it was interrupted."""
 
 import copy
 import math
@@ -18,18 +18,18 @@ from lib.outputs import whole
 CHECKPOINT_EVERY_S = 120
 LOSS_SMOOTHING = 0.98  # of the loss that the bar shows
 BETAS = (0.9, 0.99)
-LARGEST_GRADIENT = 1.0  # the norm that larger ones are brought back to
+LARGEST_GRADIENT = 1.0  # the norm that larger gradients are clipped to
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Say how long and how fast to learn: AdamW, a linear warm-up and a cosine down to zero."""
+    """A training's length and rate: AdamW with a linear warm-up and a cosine decay to zero."""
 
     steps: int
     learning_rate: float
     warmup_steps: int = 200
     weight_decay: float = 0.01
-    ema_decay: float = 0.999  # of the averaged weights, which are the ones that are kept
+    ema_decay: float = 0.999  # of the averaged weights, which are kept
 
 
 def train(
@@ -39,10 +39,10 @@ def train(
     checkpoint: Path,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
 ) -> None:
-    """Train `module`, which ends up with its averaged weights.
+    """Train `module`, which ends with its averaged weights.
 
-    `loss_of` returns the loss of a step; it must draw all its chance from the step's number, so that a training that
-    is stopped and goes on from its checkpoint ends like one that is not.
+    `loss_of` returns the loss of a step. It must draw all randomness from the step's number, so that a training that
+    continues from its checkpoint gives the same result as an uninterrupted one.
     """
     optimizer = torch.optim.AdamW(
         module.parameters(), recipe.learning_rate, betas=BETAS, weight_decay=recipe.weight_decay
@@ -60,7 +60,7 @@ def train(
         optimizer.step()
         schedule.step()
         with torch.no_grad():
-            decay = min(recipe.ema_decay, (1 + step) / (10 + step))  # the first weights are soon forgotten
+            decay = min(recipe.ema_decay, (1 + step) / (10 + step))  # so the first weights are soon forgotten
             torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)
         value = loss.item()
         smooth = value if smooth is None else LOSS_SMOOTHING * smooth + (1 - LOSS_SMOOTHING) * value

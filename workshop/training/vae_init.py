@@ -1,11 +1,11 @@
-"""Let an untrained autoencoder begin as one that keeps a thumbnail: its first latents are the picture, made small.
+"""Initialise an autoencoder so that it keeps a thumbnail: its first latents are the picture, scaled down.
 
-A VAE as small as this one learns outlines long before it learns levels and colours: they are lost in its norms, which
-take each picture's own mean and deviation out of it. Here its weights begin such that levels and colours pass through
-already, and what is left to learn is all that a thumbnail lacks.
+A VAE of this size learns outlines long before it learns levels and colours, which get lost in its norms: they remove
+each picture's own mean and deviation. With these weights, levels and colours pass through from the start, and it only
+has to learn what a thumbnail lacks.
 
-Each colour takes two channels from end to end, one negated, because silu(x) - silu(-x) = x: the only nonlinearity on
-the way undoes itself.
+Each colour takes two channels from end to end, one negated, because silu(x) - silu(-x) = x: so the only nonlinearity on
+the way cancels out.
 """
 
 from collections.abc import Iterable
@@ -15,16 +15,16 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-CARRIER = 8.0  # far beyond any level
-GAIN = 2.0  # of the latents: a thumbnail's levels deviate by about a half
-LOG_VARIANCE = -4.0  # of the posterior: the other latents, still small, shall not drown in its noise
+CARRIER = 8.0  # far larger than any level
+GAIN = 2.0  # of the latents: the deviation of a thumbnail's levels is about a half
+LOG_VARIANCE = -4.0  # of the posterior: so the other latents, still small, don't drown in its noise
 HALVE = torch.tensor([[0.25, 0.25, 0.0], [0.25, 0.25, 0.0], [0.0, 0.0, 0.0]])  # a mean of 2 x 2, the stride being 2
 SMOOTH = torch.outer(torch.tensor([0.25, 0.5, 0.25]), torch.tensor([0.25, 0.5, 0.25]))  # linear, after nearest
 
 
 @torch.no_grad()
-def begin_as_thumbnail(vae: AutoencoderKL, colours: Tensor) -> None:
-    """Set the weights; `colours` (n, 3) makes what is kept of a pixel from its red, green and blue."""
+def init_as_thumbnail(vae: AutoencoderKL, colours: Tensor) -> None:
+    """Set the weights; `colours` (n, 3) maps a pixel's red, green and blue to the n values that are kept."""
     encoder, decoder, count = vae.encoder, vae.decoder, len(colours)
     pair = torch.cat([torch.eye(count), -torch.eye(count)])  # (2 count, count)
 
@@ -53,7 +53,7 @@ def begin_as_thumbnail(vae: AutoencoderKL, colours: Tensor) -> None:
 
 
 def _set(conv: Any, matrix: Tensor, kernel: Tensor | None = None) -> None:
-    """Let the first outputs be `matrix` (outputs, inputs) times the first inputs, and nothing else."""
+    """Make the first outputs `matrix` (outputs, inputs) times the first inputs, and nothing else."""
     outputs, inputs = matrix.shape
     if kernel is None:
         kernel = torch.zeros(conv.kernel_size)
@@ -64,7 +64,7 @@ def _set(conv: Any, matrix: Tensor, kernel: Tensor | None = None) -> None:
 
 
 def _pass(resnets: Iterable[Any], channels: int) -> None:
-    """Let the first channels pass as they are: nothing is added to them."""
+    """Make the first channels pass unchanged."""
     for resnet in resnets:
         resnet.conv2.weight[:channels] = 0
         resnet.conv2.bias[:channels] = 0
@@ -73,7 +73,7 @@ def _pass(resnets: Iterable[Any], channels: int) -> None:
 
 
 def _linearise(last: Any, norm: Any) -> None:
-    """Make a norm begin as the identity: large constants in a quarter of its channels are all that it then sees."""
+    """Make a norm start as the identity: large constants in a quarter of its channels dominate its statistics."""
     group = norm.num_channels // norm.num_groups
     place = torch.arange(norm.num_channels) % group
     carriers = place >= group - group // 4

@@ -1,12 +1,12 @@
 import numpy as np
 
-from workshop.training.distractions import distracted
+from workshop.training.caption_noise import with_noise
 
 CAPTION = "slow church bells"
 
 
 def drawn(count: int) -> list[str]:
-    return [distracted(CAPTION, np.random.default_rng(seed)) for seed in range(count)]
+    return [with_noise(CAPTION, np.random.default_rng(seed)) for seed in range(count)]
 
 
 def test_most_captions_stay_as_they_are_and_every_one_keeps_its_words() -> None:

@@ -1,6 +1,6 @@
-"""Put words beside a caption that mean nothing here: a model that has met such words is not led astray by them."""
+"""Add meaningless words to captions, so that the model learns to ignore them in prompts."""
 
-from workshop.chance import Generator, pick
+from workshop.randomness import Generator, pick
 
 BEFORE = ("a photo of", "a painting of", "a recording of", "the sound of", "a picture of", "an image of", "my")
 AFTER = (
@@ -13,8 +13,8 @@ FEWEST_LETTERS, MOST_LETTERS = 3, 9
 BEFORE_SHARE, AFTER_SHARE, INVENTED_SHARE = 0.1, 0.1, 0.1  # of the captions
 
 
-def distracted(caption: str, generator: Generator) -> str:
-    """Return the caption, now and then with known phrases or an invented word around it."""
+def with_noise(caption: str, generator: Generator) -> str:
+    """Return the caption, sometimes with a stock phrase or an invented word around it."""
     before, after, invented = generator.random(3)
     if before < BEFORE_SHARE:
         caption = f"{pick(BEFORE, generator)} {caption}"

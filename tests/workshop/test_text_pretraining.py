@@ -5,7 +5,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from workshop.training import architecture
-from workshop.training.reading import GRID, LOUDNESS, Reading, learn_to_read
+from workshop.training.text_pretraining import GRID, LOUDNESS, Reading, pretrain_text_encoder
 from workshop.training.tokenizer import tokens_of, write_tokenizer
 from workshop.training.trainer import Recipe
 
@@ -26,7 +26,7 @@ def test_a_text_encoder_learns_which_caption_goes_with_which_picture(tokenizer: 
     text_encoder = architecture.text_encoder(tokenizer)
     latents = torch.randn(len(CAPTIONS), 8, GRID, GRID).half()
     reading, recipe = reading_of(tokenizer, latents), Recipe(30, 1e-3, warmup_steps=5)
-    learn_to_read(text_encoder, reading, tokenizer, CAPTIONS, tmp_path / "reading.pt", recipe)
+    pretrain_text_encoder(text_encoder, reading, tokenizer, CAPTIONS, tmp_path / "reading.pt", recipe)
     with torch.inference_mode():
         said = reading.means(text_encoder(tokens_of(CAPTIONS, tokenizer))[0].mean(dim=1))
     distances = torch.cdist(said, latents.float().flatten(1))
@@ -44,7 +44,7 @@ def test_the_words_are_read_even_where_all_pictures_are_alike(tokenizer: CLIPTok
             return reading.loss(text_encoder(tokens_of(CAPTIONS, tokenizer))[0], chosen).item()
 
     before = error()
-    learn_to_read(text_encoder, reading, tokenizer, CAPTIONS, tmp_path / "reading.pt", recipe)
+    pretrain_text_encoder(text_encoder, reading, tokenizer, CAPTIONS, tmp_path / "reading.pt", recipe)
     assert error() < 0.5 * before
     other = reading.loss(text_encoder(tokens_of(CAPTIONS, tokenizer))[0], chosen.roll(1)).item()
     assert other > 2 * error()
@@ -55,7 +55,7 @@ def test_a_text_encoder_can_not_become_quiet_about_loud_words(tokenizer: CLIPTok
     reading = reading_of(tokenizer, torch.zeros(len(CAPTIONS), 8, GRID, GRID), loud_words=True)
     before = reading.words.weight.clone()
     recipe = Recipe(60, 1e-3, warmup_steps=5)
-    learn_to_read(text_encoder, reading, tokenizer, CAPTIONS, tmp_path / "reading.pt", recipe)
+    pretrain_text_encoder(text_encoder, reading, tokenizer, CAPTIONS, tmp_path / "reading.pt", recipe)
     assert torch.equal(reading.words.weight, before)
     with torch.inference_mode():
         contexts = text_encoder(tokens_of(CAPTIONS, tokenizer))[0].mean(dim=1)

@@ -8,14 +8,14 @@ from torch import Tensor
 from workshop.pictures import paintings
 from workshop.training import architecture
 from workshop.training.autoencoder import COLOURS, loss_of, to_pixels
-from workshop.training.thumbnail import GAIN, begin_as_thumbnail
 from workshop.training.trainer import generator
+from workshop.training.vae_init import GAIN, init_as_thumbnail
 
 
 def begun(colours: Tensor) -> AutoencoderKL:
     torch.manual_seed(0)
     vae = architecture.vae()
-    begin_as_thumbnail(vae, colours)
+    init_as_thumbnail(vae, colours)
     return vae
 
 
