@@ -19,6 +19,7 @@ class Delivery:
     at: float  # seconds of the monotonic clock
     headers: dict[str, str]
     body: str
+    method: str = "POST"
 
 
 @dataclass
@@ -56,7 +57,7 @@ def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             message = headers.get("webhook-id")
             first = all(delivery.headers.get("webhook-id") != message for delivery in receiver.at(self.path))
-            receiver.deliveries.append(Delivery(self.path, time.monotonic(), headers, body))
+            receiver.deliveries.append(Delivery(self.path, time.monotonic(), headers, body, self.command))
             kind = self.path.split("/")[1]
             if kind == "slow" and first:
                 time.sleep(SLOW_S)
@@ -66,7 +67,7 @@ def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_GET = do_POST
+        do_GET = do_PUT = do_POST
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
             """Say nothing."""
