@@ -63,7 +63,8 @@ def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
                 time.sleep(SLOW_S)
             answers = {"redirect": 302, "fail": 500, "late": 500 if first else 200, "slow": 500 if first else 200}
             self.send_response(answers.get(kind, 200))
-            self.send_header("Location", f"{receiver.url}/trap")
+            if kind == "redirect":
+                self.send_header("Location", f"{receiver.url}/trap")
             self.send_header("Content-Length", "0")
             self.end_headers()
 
