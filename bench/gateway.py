@@ -11,7 +11,7 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,7 @@ SETTINGS = {
     "GATEWAY_MODELS": f"{MODEL},{IDLE_MODEL}",
 }
 CONNECTIONS = 8  # kept open
-IDLE_S = 0.3  # after a prediction, until its worker has stored everything and waits for the next
-OPEN = 200  # waiting requests, and as many streams
+IDLE_S = 0.5  # for a prediction to end, and its worker to wait for the next
 STORED = 100_000
 STORE = """
 insert into predictions (id, owner, model, version, queue, base_url, input, status, output, created_at, started_at,
@@ -86,16 +85,6 @@ def cpu_ms(started: System) -> float:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
 
 
-async def gets_ms(client: httpx.AsyncClient, paths: Sequence[str]) -> list[float]:
-    """Return how long each GET took, until its whole response had arrived."""
-    times = []
-    for path in paths:
-        began_s = time.perf_counter()
-        (await client.get(path)).raise_for_status()
-        times.append(1000 * (time.perf_counter() - began_s))
-    return times
-
-
 async def creates_and_starts(
     client: httpx.AsyncClient, started: System, count: int
 ) -> tuple[list[float], list[float], float]:
@@ -106,23 +95,20 @@ async def creates_and_starts(
         prediction = await create(client, MODEL)
         create_ms.append(1000 * (time.perf_counter() - began_s))
         create_cpu_ms.append(cpu_ms(started) - before_ms)
-        while prediction["status"] != "succeeded":
-            await asyncio.sleep(0.05)
-            prediction = (await client.get(f"/predictions/{prediction['id']}")).json()
-        started_at = datetime.datetime.fromisoformat(prediction["started_at"])
-        start_ms.append(1000 * (started_at.timestamp() - sent_at))
         await asyncio.sleep(IDLE_S)
+        ended = (await client.get(f"/predictions/{prediction['id']}")).json()
+        start_ms.append(1000 * (datetime.datetime.fromisoformat(ended["started_at"]).timestamp() - sent_at))
     return create_ms, start_ms, statistics.median(create_cpu_ms)
 
 
-async def predictions_ms(count: int, predict: Callable[[], Any]) -> list[float]:
-    """Return how long each prediction took, until its result had arrived."""
+async def times_ms(count: int, call: Callable[[], Awaitable[Any]], pause_s: float = 0) -> list[float]:
+    """Return how long each of `count` calls took."""
     times = []
     for _ in range(count):
         began_s = time.perf_counter()
-        assert (await predict())["status"] == "succeeded"
+        await call()
         times.append(1000 * (time.perf_counter() - began_s))
-        await asyncio.sleep(IDLE_S)
+        await asyncio.sleep(pause_s)
     return times
 
 
@@ -140,37 +126,6 @@ async def creates_per_s(client: httpx.AsyncClient, seconds: float) -> float:
     return sum(await asyncio.gather(*(keep_creating() for _ in range(CONNECTIONS)))) / seconds
 
 
-async def hold(client: httpx.AsyncClient, started: System) -> tuple[list[float], float, float]:
-    """Hold requests and streams open; return the times of GETs, the memory, and the time to answer them all."""
-
-    async def stream(url: str) -> str:
-        return (await client.get(url)).text
-
-    waiters = [asyncio.create_task(create(client, IDLE_MODEL, wait_s=60)) for _ in range(OPEN)]
-    while len(predictions := [one for one in await everything(client) if one["model"] == IDLE_MODEL]) < OPEN:
-        await asyncio.sleep(0.1)
-    streams = [asyncio.create_task(stream(one["urls"]["stream"])) for one in predictions]
-    await asyncio.sleep(2)  # until all are open
-    held_ms = await gets_ms(client, [f"/predictions/{one['id']}" for one in predictions[:50]])
-    memory_mb = pss_mb(started.supervisor.process("gateway").pid)
-    assert not any(task.done() for task in waiters + streams)
-    began_s = time.perf_counter()
-    await asyncio.gather(*(client.post(f"/predictions/{one['id']}/cancel") for one in predictions))
-    assert {one["status"] for one in await asyncio.gather(*waiters)} <= {"canceled", "starting"}
-    assert all("event: done" in text for text in await asyncio.gather(*streams))
-    return held_ms, memory_mb, time.perf_counter() - began_s
-
-
-async def everything(client: httpx.AsyncClient) -> list[Any]:
-    """Return all predictions, page by page."""
-    found, url = [], "/predictions"
-    while url:
-        page = (await client.get(url)).json()
-        found += page["results"]
-        url = page["next"]
-    return found
-
-
 def memory_mb(started: System) -> dict[str, float]:
     """Return the memory of each process of the system but the Cog server's."""
     pids = {"gateway": "gateway", "worker": "riffusion-worker", "PostgreSQL, all its processes": "postgres"}
@@ -185,21 +140,27 @@ async def measure(started: System, count: int, seconds: float) -> tuple[str, dic
     """Measure everything; return the bench's section, and its figures for scripts."""
     async with open_client(started) as client, httpx.AsyncClient(timeout=120, trust_env=False) as direct:
 
-        async def predict_directly() -> Any:
-            return (await direct.post(f"{started.servers[0].url}/predictions", json={"input": {}})).json()
+        async def predict_directly() -> None:
+            answer = await direct.post(f"{started.servers[0].url}/predictions", json={"input": {}})
+            assert answer.json()["status"] == "succeeded"
+
+        async def predict() -> None:
+            assert (await create(client, MODEL, wait_s=60))["status"] == "succeeded"
+
+        async def list_predictions() -> None:
+            assert len((await client.get("/predictions")).json()["results"]) == 100
 
         idle_mb = memory_mb(started)
-        await create(client, MODEL, wait_s=60)  # warm up
+        await predict()  # warm up
         create_ms, start_ms, create_cpu_ms = await creates_and_starts(client, started, count)
-        direct_ms = await predictions_ms(count, predict_directly)
-        through_ms = await predictions_ms(count, lambda: create(client, MODEL, wait_s=60))
-        held_ms, held_mb, released_s = await hold(client, started)
+        direct_ms = await times_ms(count, predict_directly, IDLE_S)
+        through_ms = await times_ms(count, predict, IDLE_S)
         per_s = await creates_per_s(client, seconds)
         with psycopg.connect(started.environment["GATEWAY_DATABASE_URL"], autocommit=True) as connection:
             connection.execute(STORE, (STORED,))
             connection.execute("vacuum analyze predictions")
         before_ms = cpu_ms(started)
-        list_ms = await gets_ms(client, ["/predictions"] * count)
+        list_ms = await times_ms(count, list_predictions)
         list_cpu_ms = (cpu_ms(started) - before_ms) / count
     times = {
         "create": create_ms,
@@ -207,7 +168,6 @@ async def measure(started: System, count: int, seconds: float) -> tuple[str, dic
         "a prediction without a model, on the Cog server": direct_ms,
         "the same through the gateway": through_ms,
         f"list of 100, {STORED:,} stored": list_ms,
-        f"GET while {OPEN} requests wait and {OPEN} streams are open": held_ms,
     }
     rows = [[name, f"{statistics.median(ms):.1f} ms", f"{percentile(ms, 95):.1f} ms"] for name, ms in times.items()]
     sizes = [[name, f"{size:.0f} MB"] for name, size in (idle_mb | {"together": sum(idle_mb.values())}).items()]
@@ -219,8 +179,7 @@ async def measure(started: System, count: int, seconds: float) -> tuple[str, dic
 {report.markdown_table(["", "median", "95th percentile"], rows)}
 
 The gateway takes {create_cpu_ms:.1f} ms of processor time for a create and {list_cpu_ms:.1f} ms for a list. It takes
-{per_s:.0f} creates a second over {CONNECTIONS} connections. With {OPEN} waiting requests and {OPEN} open streams it
-needs {held_mb:.0f} MB; after all are cancelled at once, the last is answered within {released_s:.1f} s.
+{per_s:.0f} creates a second over {CONNECTIONS} connections.
 
 Memory while idle (proportional set size: shared pages count in parts):
 

@@ -1,14 +1,10 @@
 """Deforum's predictor, called as the server calls it."""
 
-import contextlib
 import io
 import json
 import re
-import resource
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,7 @@ from lib.deforum_request import Inputs
 from lib.errors import UserError
 from lib.progress import Stages
 from predict_deforum import Predictor as OwnPredictor
+from tests.contract.predicting import Clip, KeepsMetrics, cancelled, full_disk, make_clip
 from tests.lib.test_progress import CLIENTS_PATTERN
 
 DEFAULTS: dict[str, Any] = {
@@ -36,33 +33,22 @@ DEFAULTS: dict[str, Any] = {
     "fps": 15,
     "seed": 7,
 }
-RECIPE = Recipe(size_px=128, steps=15)
 STEPS = 15 + 2 * 5  # of three frames
 EVALUATIONS = 16 + 2 * 6  # by plms
 
 
-class FullPredictor(OwnPredictor):
-    """The predictor, which keeps the metrics that the server would record."""
-
-    metrics: dict[str, str | float]
-
-    def record_metric(self, name: str, value: str | float) -> None:
-        self.metrics[name] = value
-
-
-class Predictor(FullPredictor):
-    """The same for a few small frames of few steps."""
+class Predictor(KeepsMetrics, OwnPredictor):
+    """Deforum's predictor for a few small frames of few steps."""
 
     # Not below 128: with rows of fewer than 8 macroblocks, x264's assembly reads beyond them (with mbtree and
     # B-frames), so the same frames may give different bytes.
-    recipe = RECIPE
+    recipe = Recipe(size_px=128, steps=15)
     min_frames = 3
 
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
     predictor = Predictor()
-    predictor.metrics = {}
     predictor.setup()
     return predictor
 
@@ -74,29 +60,10 @@ def no_thread_is_left() -> Iterator[None]:
     assert threading.active_count() == before
 
 
-@pytest.fixture
-def output_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
-
-
-@dataclass(frozen=True)
-class Clip:
-    """The file of a run with DEFAULTS, its metrics and its log."""
-
-    video: bytes
-    metrics: dict[str, str | float]
-    log: str
-
-
 @pytest.fixture(scope="module")
 def clip(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Clip:
     """Make the clip that several tests look at."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as log:
-        patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("clip")))
-        predictor.metrics = {}
-        video = Path(predictor.run(**DEFAULTS)).read_bytes()
-    return Clip(video, dict(predictor.metrics), log.getvalue())
+    return make_clip(predictor, tmp_path_factory.mktemp("clip"), DEFAULTS)
 
 
 @pytest.fixture
@@ -127,7 +94,7 @@ def test_a_clip_is_an_mp4_with_max_frames_frames_at_fps(
 
 
 def test_the_clip_shows_the_frames_and_has_the_settings(predictor: Predictor, clip: Clip) -> None:
-    with av.open(io.BytesIO(clip.video), "r") as container:
+    with av.open(io.BytesIO(clip.files[0]), "r") as container:
         assert json.loads(container.metadata["comment"]) == DEFAULTS
         seen = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     request = Inputs(**DEFAULTS).request(predictor.min_frames)
@@ -151,7 +118,7 @@ def test_a_random_seed_is_logged_and_reported_and_gives_the_same_file_again(
     assert predictor.metrics["seed"] == seed
     with av.open(path) as container:
         assert json.loads(container.metadata["comment"])["seed"] == seed
-    assert video != clip.video
+    assert video != clip.files[0]
     assert Path(predictor.run(**{**DEFAULTS, "seed": seed})).read_bytes() == video
 
 
@@ -216,28 +183,6 @@ def test_an_invalid_input_is_rejected_before_any_work(
     assert capsys.readouterr() == ("", "")
 
 
-class CancelledError(BaseException):
-    """What a server raises in the middle of a run; it is not an Exception."""
-
-
-@contextmanager
-def cancelled(predictor: Predictor, after: int) -> Iterator[None]:
-    """Cancel the run in the block after this many evaluations."""
-    evaluations: list[int] = []
-
-    def cancel(*_: object) -> None:
-        evaluations.append(1)
-        if len(evaluations) == after:
-            raise CancelledError
-
-    hook = predictor.models.unet.register_forward_hook(cancel)
-    try:
-        with pytest.raises(CancelledError):
-            yield
-    finally:
-        hook.remove()
-
-
 @pytest.mark.parametrize("after", [1, 10, 20, EVALUATIONS])
 def test_a_cancelled_run_stops_at_once_and_leaves_nothing(
     predictor: Predictor, output_root: Path, evaluated: list[int], after: int
@@ -250,13 +195,8 @@ def test_a_cancelled_run_stops_at_once_and_leaves_nothing(
 
 
 def test_a_full_disk_is_reported_and_leaves_nothing(predictor: Predictor, output_root: Path) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-    try:
-        with pytest.raises(UserError, match="File too large") as error:
-            predictor.run(**DEFAULTS)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(), pytest.raises(UserError, match="File too large") as error:
+        predictor.run(**DEFAULTS)
     assert str(output_root) in str(error.value)
     assert list(output_root.iterdir()) == []
 
@@ -268,22 +208,5 @@ def test_later_runs_are_like_the_first_and_replace_its_file(
         predictor.run(**DEFAULTS)
     predictor.run(**{**DEFAULTS, "max_frames": 4})
     path = Path(predictor.run(**DEFAULTS))
-    assert path.read_bytes() == clip.video
+    assert path.read_bytes() == clip.files[0]
     assert [found for found in output_root.rglob("*") if found.is_file()] == [path]
-
-
-@pytest.mark.slow
-def test_the_shortest_documented_run_has_100_frames_of_512_pixels(
-    output_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    predictor = FullPredictor()
-    predictor.setup()
-    predictor.metrics = {}
-    path = Path(predictor.run(**{**DEFAULTS, "max_frames": 100}))
-    with av.open(path) as container:
-        assert container.streams.video[0].average_rate == 15
-        sizes = [(frame.width, frame.height) for frame in container.decode(video=0)]
-    assert sizes == [(512, 512)] * 100
-    assert predictor.metrics["frames"] == 100
-    assert predictor.metrics["steps"] == 50 + 99 * 17
-    assert "1733/1733 [" in capsys.readouterr().out.splitlines()[-1]

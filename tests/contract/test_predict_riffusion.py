@@ -1,18 +1,11 @@
 """Riffusion's predictor, called as the server calls it."""
 
-import contextlib
-import gc
 import io
 import re
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import soundfile
 import torch
@@ -25,6 +18,7 @@ from lib.audio.seed_images import MUSICAL_SEEDS, load
 from lib.audio.spectrogram import Analysis, image_to_mel, mel_to_image
 from lib.errors import UserError
 from predict_riffusion import Predictor as OwnPredictor
+from tests.contract.predicting import Clip, KeepsMetrics, cancelled, files_of, full_disk, make_clip
 
 DEFAULTS: dict[str, Any] = {
     "prompt_a": "funky synth solo",
@@ -36,57 +30,30 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-class Predictor(OwnPredictor):
-    """The predictor, which keeps the metrics that the server would record."""
-
-    metrics: dict[str, str | float]
-
-    def record_metric(self, name: str, value: str | float) -> None:
-        self.metrics[name] = value
-
-
-@dataclass(frozen=True)
-class Clip:
-    """The files of a run, its metrics and its log."""
-
-    audio: bytes
-    spectrogram: bytes
-    metrics: dict[str, str | float]
-    log: str
+class Predictor(KeepsMetrics, OwnPredictor):
+    """Riffusion's predictor."""
 
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
     predictor = Predictor()
-    predictor.metrics = {}
     predictor.setup()
     return predictor
 
 
-@pytest.fixture
-def output_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
-def clip(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clip]:
+def clip(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Clip:
     """Make the clip that several tests look at, with a random seed."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as log:
-        patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("clip")))
-        predictor.metrics = {}
-        output = predictor.run(**DEFAULTS)
-        files = Path(output.audio).read_bytes(), Path(output.spectrogram).read_bytes()
-    yield Clip(*files, dict(predictor.metrics), log.getvalue())
+    return make_clip(predictor, tmp_path_factory.mktemp("clip"), DEFAULTS)
 
 
 def test_a_clip_is_a_wav_and_its_spectrogram(clip: Clip) -> None:
-    with soundfile.SoundFile(io.BytesIO(clip.audio)) as file:
+    with soundfile.SoundFile(io.BytesIO(clip.files[0])) as file:
         assert (file.format, file.subtype, file.channels, file.samplerate) == ("WAV", "PCM_16", 1, 44100)
         sound = file.read()
     assert len(sound) == 225351  # 5.11 s
     assert 20 * np.log10(np.abs(sound).max()) == pytest.approx(-0.1, abs=0.001)
-    with Image.open(io.BytesIO(clip.spectrogram)) as picture:
+    with Image.open(io.BytesIO(clip.files[1])) as picture:
         assert isinstance(picture, PngImageFile)
         assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (512, 512))
         assert picture.text["prompt_a"] == "funky synth solo"
@@ -111,9 +78,7 @@ def test_the_seed_is_logged_and_reported_and_gives_the_same_files_again(
     assert logged
     assert clip.metrics["seed"] == int(logged[1])
     monkeypatch.setenv("RIFFUSION_SEED", logged[1])
-    again = predictor.run(**DEFAULTS)
-    assert Path(again.audio).read_bytes() == clip.audio
-    assert Path(again.spectrogram).read_bytes() == clip.spectrogram
+    assert files_of(predictor.run(**DEFAULTS)) == clip.files
 
 
 @pytest.mark.parametrize("name", MUSICAL_SEEDS)
@@ -167,16 +132,6 @@ def test_an_invalid_seed_in_the_environment_is_rejected(
         assert str(error.value) == "RIFFUSION_SEED is 'lucky', but must be a whole number from 0 to 4294967295"
 
 
-@contextmanager
-def full_disk() -> Iterator[None]:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 def test_a_full_disk_is_reported_and_leaves_nothing(
     predictor: Predictor, output_root: Path, clip: Clip, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,35 +140,10 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
     assert str(output_root) in str(error.value)
     assert list(output_root.iterdir()) == []
     assert "Traceback" not in capsys.readouterr().err
-    output = predictor.run(**DEFAULTS)
-    assert Path(output.audio).read_bytes() != clip.audio  # every run without a seed draws another one
+    assert files_of(predictor.run(**DEFAULTS)) != clip.files  # every run without a seed draws another one
 
 
 def test_a_cancelled_run_stops_at_once_and_leaves_nothing(predictor: Predictor, output_root: Path) -> None:
-    evaluations: list[int] = []
-
-    def cancel(*_: object) -> None:
-        evaluations.append(1)
-        raise KeyboardInterrupt
-
-    hook = predictor.models.unet.register_forward_hook(cancel)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            predictor.run(**DEFAULTS)
-    finally:
-        hook.remove()
-    assert len(evaluations) == 1
+    with cancelled(predictor, 1):
+        predictor.run(**DEFAULTS)
     assert list(output_root.iterdir()) == []
-
-
-@pytest.mark.limits
-def test_runs_do_not_accumulate_memory_or_files(predictor: Predictor, output_root: Path) -> None:
-    process = psutil.Process()
-    for n in range(20):
-        predictor.run(**{**DEFAULTS, "num_inference_steps": 2})
-        if n == 2:
-            gc.collect()
-            before = process.memory_info().rss
-    gc.collect()
-    assert process.memory_info().rss - before < 50e6
-    assert len([path for path in output_root.rglob("*") if path.is_file()]) == 2

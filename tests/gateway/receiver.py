@@ -19,6 +19,7 @@ class Delivery:
     at: float  # seconds of the monotonic clock
     headers: dict[str, str]
     body: str
+    method: str = "POST"
 
 
 @dataclass
@@ -56,17 +57,18 @@ def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             message = headers.get("webhook-id")
             first = all(delivery.headers.get("webhook-id") != message for delivery in receiver.at(self.path))
-            receiver.deliveries.append(Delivery(self.path, time.monotonic(), headers, body))
+            receiver.deliveries.append(Delivery(self.path, time.monotonic(), headers, body, self.command))
             kind = self.path.split("/")[1]
             if kind == "slow" and first:
                 time.sleep(SLOW_S)
             answers = {"redirect": 302, "fail": 500, "late": 500 if first else 200, "slow": 500 if first else 200}
             self.send_response(answers.get(kind, 200))
-            self.send_header("Location", f"{receiver.url}/trap")
+            if kind == "redirect":
+                self.send_header("Location", f"{receiver.url}/trap")
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_GET = do_POST
+        do_GET = do_PUT = do_POST
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
             """Say nothing."""

@@ -19,7 +19,7 @@ from local.supervisor import Supervisor, python
 from local.system import Database
 from tests.gateway.processes import FAKE, System, Token
 from tests.gateway.receiver import Receiver, receiving
-from tests.resilience.judge import AUDIT, Evidence, judge, unfinished
+from tests.resilience.judge import AUDIT, judge, unfinished
 from tests.waiting import eventually
 
 KILLS_S = 120.0
@@ -153,13 +153,7 @@ def test_random_kills_lose_and_double_nothing(system: System) -> None:
             return False
 
         eventually(settled)
-        evidence = Evidence(
-            system.database_url,
-            load.created,
-            receiver.deliveries,
-            system.requests(),
-            system.folder / "files",
-            system.supervisor.tend,
-        )
-        assert [*webhooks.early, *judge(evidence)] == []
+        folder, tend = system.folder / "files", system.supervisor.tend
+        judged = judge(system.database_url, load.created, receiver.deliveries, system.requests(), folder, tend)
+        assert [*webhooks.early, *judged] == []
     assert len(load.created) > 10

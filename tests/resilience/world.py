@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from local.supervisor import python
 from tests.gateway.receiver import Receiver, receiving
 from tests.resilience.clients import Clients
 from tests.resilience.faults import FAULTS, Drill
-from tests.resilience.judge import Evidence, judge, unfinished
+from tests.resilience.judge import judge, unfinished
 from tests.resilience.network import OURS
 from tests.resilience.site import Site, running
 
@@ -55,34 +55,27 @@ def missing() -> str | None:
     return f"this system lets us create no network: {tried.stderr.strip()}" if tried.returncode else None
 
 
-class World:
-    """The outside of a world."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-
-    def suffer(self, fault: str) -> Result:
-        """Run one fault in it."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{fault}\n")
-        self._process.stdin.flush()
-        return Result(**json.loads(self._process.stdout.readline()))
-
-
 @contextmanager
-def created(logs: Path) -> Iterator[World]:
-    """Run a world within the block; its hosts log to `logs`."""
+def created(logs: Path) -> Iterator[Callable[[str], Result]]:
+    """Run a world within the block, and yield what runs a fault in it; its hosts log to `logs`."""
     folder = Path(tempfile.mkdtemp(prefix="site-"))  # short, since a socket's path is limited
     folder.chmod(0o711)  # for the user that PostgreSQL runs as
     command = [*UNSHARE, *python("-m", "tests.resilience.world", str(folder), str(logs))]
     process = subprocess.Popen(
         command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=ends_with_parent()
     )
+
+    def suffer(fault: str) -> Result:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{fault}\n")
+        process.stdin.flush()
+        return Result(**json.loads(process.stdout.readline()))
+
     try:
         with process:
             try:
-                yield World(process)
+                yield suffer
             finally:
                 for first in psutil.Process(process.pid).children():
                     first.kill()
@@ -108,8 +101,8 @@ def run(fault: str, site: Site, receiver: Receiver, known: set[str]) -> Result:
     ids = [one["id"] for one in created]
     again = site.ask("select count(*) from predictions where id = any(%s) and attempts > 1", ids)
     problems += [f"{again} predictions ran twice"] if again and not drill.second_attempts else []
-    evidence = Evidence(site.own_url, ids, receiver.deliveries, site.requests(), site.files, site.tend)
-    problems += [problem for problem in judge(evidence) if problem not in known]
+    judged = judge(site.own_url, ids, receiver.deliveries, site.requests(), site.files, site.tend)
+    problems += [problem for problem in judged if problem not in known]
     known.update(problems)
     return Result(len(created), [*drill.problems, *problems], drill.seconds)
 

@@ -1,19 +1,16 @@
-"""A client of the real Cog server, and a receiver of its webhooks and uploads."""
+"""A client of the real Cog server."""
 
 import http.client
 import json
-import queue
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from local.serve import Server
+from tests.gateway.receiver import Receiver
 from tests.waiting import HANG_S, eventually
 
 
@@ -67,7 +64,7 @@ class Client:
         prediction: dict[str, Any] = reply.body
         return prediction
 
-    def start(self, name: str, receiver: "Receiver", events: list[str] | None = None, **inputs: object) -> None:
+    def start(self, name: str, receiver: Receiver, events: list[str] | None = None, **inputs: object) -> None:
         """Start an asynchronous prediction that reports to `receiver`."""
         body: dict[str, object] = {"input": inputs, "webhook": f"{receiver.url}/{name}"}
         if events is not None:
@@ -85,61 +82,17 @@ class Client:
         return [server, *server.children(recursive=True)]
 
 
-@dataclass(frozen=True)
-class Delivery:
-    method: str
-    path: str
-    headers: dict[str, str]
-    content: bytes
+def webhooks(receiver: Receiver, last: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Return the webhooks up to the first one for which `last` is true, once it has arrived."""
 
-    @property
-    def body(self) -> dict[str, Any]:
-        body: dict[str, Any] = json.loads(self.content)
-        return body
+    def arrived() -> list[dict[str, Any]]:
+        bodies = [json.loads(delivery.body) for delivery in list(receiver.deliveries)]
+        found = next((number for number, body in enumerate(bodies, 1) if last(body)), 0)
+        return bodies[:found]
+
+    return eventually(arrived)
 
 
-class Receiver:
-    """The webhooks and uploads that have arrived."""
-
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        self.deliveries: queue.Queue[Delivery] = queue.Queue()
-
-    def until(self, last: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Return the deliveries up to the first one for which `last` is true."""
-        received: list[Delivery] = []
-        while not received or not last(received[-1]):
-            received.append(self.deliveries.get(timeout=HANG_S))
-        return received
-
-    def until_status(self, status: str) -> list[Delivery]:
-        """Return the webhooks up to the one with this status."""
-        return self.until(lambda delivery: delivery.body["status"] == status)
-
-
-@contextmanager
-def receiving() -> Iterator[Receiver]:
-    """Listen on a free port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def take(self) -> None:
-            content = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.deliveries.put(Delivery(self.command, self.path, dict(self.headers), content))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        do_POST = do_PUT = take
-
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver = Receiver(server.server_port)
-        thread = threading.Thread(target=server.serve_forever, args=[0.01])
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
+def until_status(receiver: Receiver, status: str) -> list[dict[str, Any]]:
+    """Return the webhooks up to the one with this status."""
+    return webhooks(receiver, lambda body: body["status"] == status)

@@ -6,7 +6,8 @@ import pytest
 
 from local.inputs import MODELS
 from local.serve import started, wait_until_ready
-from tests.local.serving.client import Client, Receiver, receiving
+from tests.gateway.receiver import Receiver, receiving
+from tests.local.serving.client import Client
 
 QUICK_DEFORUM = Path(__file__).with_name("quick_deforum.py")
 

@@ -57,14 +57,6 @@ def test_ten_predictions_leave_no_more_than_two(riffusion: Client) -> None:
     early.check_growth(Holding.of(riffusion))
 
 
-@pytest.mark.limits
-def test_fifty_predictions_take_no_more_memory_than_ten(riffusion: Client) -> None:
-    predict(riffusion, 10)
-    early = Holding.of(riffusion)
-    predict(riffusion, 40)
-    assert Holding.of(riffusion).memory_bytes - early.memory_bytes < GROWTH_BYTES
-
-
 @pytest.mark.slow
 def test_two_hundred_predictions_of_both_models(clients: dict[str, Client]) -> None:
     for client in clients.values():

@@ -4,11 +4,13 @@ import http.client
 import json
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from local.serve import health
-from tests.local.serving.client import Client, Delivery, Receiver
+from tests.gateway.receiver import Receiver
+from tests.local.serving.client import Client, until_status, webhooks
 from tests.waiting import eventually
 
 LONG: dict[str, dict[str, object]] = {  # 15 s and more
@@ -22,7 +24,7 @@ CANCEL_LIMIT_S = 1
 def start_long(client: Client, name: str, receiver: Receiver) -> None:
     """Start a long prediction and return once it reports progress."""
     client.start(name, receiver, ["logs", "completed"], **LONG[client.model])
-    receiver.until(lambda delivery: "%|" in delivery.body["logs"])
+    webhooks(receiver, lambda body: "%|" in body["logs"])
 
 
 def check_clean_and_usable(client: Client) -> None:
@@ -33,7 +35,7 @@ def check_clean_and_usable(client: Client) -> None:
 
 def test_webhooks_report_the_start_the_logs_and_the_end(riffusion: Client, receiver: Receiver) -> None:
     riffusion.start("reported", receiver, ["start", "logs", "completed"], num_inference_steps=60)
-    first, *between, last = [delivery.body for delivery in receiver.until_status("succeeded")]
+    first, *between, last = until_status(receiver, "succeeded")
     assert {body["id"] for body in (first, *between, last)} == {"reported"}
     assert (first["status"], first["logs"]) == ("processing", "")
     assert {body["status"] for body in between} == {"processing"}
@@ -55,26 +57,25 @@ def test_the_filter_selects_the_webhooks(
     riffusion: Client, receiver: Receiver, events: list[str], statuses: list[str]
 ) -> None:
     riffusion.start("filtered", receiver, events, num_inference_steps=2)
-    assert [delivery.body["status"] for delivery in receiver.until_status("succeeded")] == statuses
+    assert [body["status"] for body in until_status(receiver, "succeeded")] == statuses
 
 
 def test_without_a_filter_all_webhooks_are_sent(riffusion: Client, receiver: Receiver) -> None:
     riffusion.start("unfiltered", receiver, num_inference_steps=2)
-    statuses = [delivery.body["status"] for delivery in receiver.until_status("succeeded")]
-    assert statuses[0] == "processing"
+    assert until_status(receiver, "succeeded")[0]["status"] == "processing"
 
 
-def cancel(client: Client, receiver: Receiver) -> Delivery:
+def cancel(client: Client, receiver: Receiver) -> dict[str, Any]:
     """Cancel the prediction of start_long and return the webhook that reports it."""
     assert client.send("POST", "/predictions/dropped/cancel").status == 200
-    return receiver.until_status("canceled")[-1]
+    return until_status(receiver, "canceled")[-1]
 
 
 def test_a_cancelled_prediction_stops_before_its_end(client: Client, receiver: Receiver) -> None:
     start_long(client, "dropped", receiver)
     last = cancel(client, receiver)
-    assert "output" not in last.body
-    assert "100%" not in last.body["logs"]
+    assert "output" not in last
+    assert "100%" not in last["logs"]
     check_clean_and_usable(client)
 
 

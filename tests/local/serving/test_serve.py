@@ -19,7 +19,8 @@ from lib.weights import SMALL
 from local import ROOT
 from local.processes import StartError, guarded
 from local.serve import Server, noteworthy, share, started, wait_until_ready
-from tests.local.serving.client import Client, Receiver
+from tests.gateway.receiver import Receiver
+from tests.local.serving.client import Client, webhooks
 from tests.waiting import HANG_S, eventually, is_alive
 
 SERVE = str(ROOT / "script" / "serve")
@@ -88,7 +89,7 @@ def test_from_ready_to_sigterm_in_the_middle_of_a_prediction(tmp_path: Path, rec
         )
 
         client.start("interrupted", receiver, ["logs"], num_inference_steps=1000)
-        receiver.until(lambda delivery: "%|" in delivery.body["logs"])
+        webhooks(receiver, lambda body: "%|" in body["logs"])
         assert running.ended_by(signal.SIGTERM) == 128 + signal.SIGTERM
         assert list((tmp_path / "tmp").iterdir()) == []
         *_, weights, ready = running.screen.read_text().splitlines()
@@ -140,12 +141,12 @@ def test_a_video_is_uploaded(receiver: Receiver) -> None:
     with started("deforum", upload_url=f"{receiver.url}/files", predictor=PLAIN_PREDICTOR) as server:
         wait_until_ready(server.url, server.process)
         video = Client("deforum", server, Path(os.devnull)).predict(fps=24)
-    upload = receiver.deliveries.get_nowait()
+    (upload,) = receiver.deliveries
     assert video["output"] == f"{receiver.url}/files/animation.mp4"
     assert (upload.method, upload.path) == ("PUT", "/files/animation.mp4")
     assert upload.headers["x-prediction-id"] == video["id"]
     assert upload.headers["content-type"] == "video/mp4"
-    assert upload.content == bytes([24])
+    assert upload.body.encode() == bytes([24])
 
 
 @pytest.mark.parametrize(
