@@ -23,8 +23,11 @@ MAX_WAIT_S = 60
 MIN_DEADLINE_S = 5
 MAX_DEADLINE_S = 7 * 86400
 QUEUE_FULL_RETRY_S = 10
-DURATION = re.compile(r"(\d{1,9})\s*([smh]?)")
-UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600}
+# Hours, minutes and seconds, each optional, such as 1h30m45s; a number alone is seconds.
+DURATION = re.compile(
+    r"(?P<only>\d{1,9})|(?=\d)(?:(?P<h>\d{1,9})\s*h)?\s*(?:(?P<m>\d{1,9})\s*m)?\s*(?:(?P<s>\d{1,9})\s*s)?", re.ASCII
+)
+UNIT_S = {"only": 1, "s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,8 @@ def parse_body(body: bytes) -> CreateBody:
     if not isinstance(value, dict):
         raise errors.unreadable("body", "Must be a JSON object")
     given = value.get("input")
+    if given == []:  # an empty object as PHP writes it
+        given = {}
     if not isinstance(given, dict):
         raise errors.unreadable("input", "input is required, an object")
     stream = value.get("stream")  # accepted and ignored: every prediction has a stream's URL
@@ -159,7 +164,7 @@ def parse_wait(prefer: str, limit_s: float) -> float:
 
 
 def parse_deadline(cancel_after: str | None) -> float | None:
-    """Return the seconds of a Cancel-After header: 90, 90s, 5m or 1h.
+    """Return the seconds of a Cancel-After header: 90, 90s, 5m, 1h or 1h30m45s.
 
     Raises:
         Refusal: It is no duration, or out of range.
@@ -167,9 +172,10 @@ def parse_deadline(cancel_after: str | None) -> float | None:
     if cancel_after is None:
         return None
     match = DURATION.fullmatch(cancel_after.strip().lower())
-    seconds = int(match[1]) * UNIT_S[match[2]] if match and match[1].isascii() else 0
+    parts = match.groupdict(default="0") if match else {}
+    seconds = sum(int(number) * UNIT_S[unit] for unit, number in parts.items())
     if not MIN_DEADLINE_S <= seconds <= MAX_DEADLINE_S:
-        allowed = f"from {MIN_DEADLINE_S} seconds to 7 days, such as 90, 90s, 5m or 1h"
+        allowed = f"from {MIN_DEADLINE_S} seconds to 7 days, such as 90, 90s, 5m or 1h30m45s"
         raise errors.unreadable("Cancel-After", f"Must be a time {allowed}, but is {shown(cancel_after)}")
     return seconds
 

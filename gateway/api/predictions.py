@@ -178,7 +178,15 @@ def _moment(name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        moment = _parse_moment(text)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise errors.unreadable(name, f"Must be a time such as 2026-01-31T21:00:00Z, but is {shown(text)}") from error
+
+
+def _parse_moment(text: str) -> datetime:
+    """Parse a time whose plus sign may have become a blank, as it does in a query that isn't escaped."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.fromisoformat("+".join(text.rsplit(" ", 1)))
