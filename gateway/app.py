@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 
 from gateway import catalog
@@ -19,7 +20,7 @@ from gateway.api.access_log import AccessLog
 from gateway.api.connections import CheckHead
 from gateway.api.dependencies import Services, caller
 from gateway.api.limits import CloseUnread, CreateRate
-from gateway.api.openapi import DOCUMENT
+from gateway.api.openapi import DOCUMENT, remove_unused_errors
 from gateway.metrics import Metrics
 from gateway.record import Record, open_record
 from gateway.record.database import UNAVAILABLE
@@ -71,6 +72,8 @@ def make(settings: Settings) -> FastAPI:
     async def document() -> JSONResponse:
         return JSONResponse(app.openapi())
 
+    _answer_head(app)
+    remove_unused_errors(app.openapi())  # FastAPI caches the document, until another route is added
     app.add_exception_handler(errors.Refusal, errors.refused)
     app.add_exception_handler(HTTPException, errors.http_error)
     app.add_exception_handler(Exception, errors.unexpected)
@@ -80,6 +83,20 @@ def make(settings: Settings) -> FastAPI:
     app.add_middleware(CheckHead, header_bytes=settings.header_bytes)
     app.add_middleware(AccessLog)
     return app
+
+
+def _answer_head(app: FastAPI) -> None:
+    """Answer HEAD wherever there is GET (RFC 9110 9.3.2). FastAPI's routes don't; uvicorn leaves the body out."""
+    for route in list(iter_route_contexts(app.routes)):
+        methods = route.methods or set()
+        if route.path and route.endpoint and "GET" in methods and "HEAD" not in methods:
+            app.add_api_route(
+                route.path,
+                route.endpoint,
+                methods=["HEAD"],
+                dependencies=route.dependencies,
+                include_in_schema=False,
+            )
 
 
 def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

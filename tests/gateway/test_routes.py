@@ -205,6 +205,16 @@ def test_pages_go_both_ways_and_keep_the_bounds(token: Token) -> None:
     assert [row["id"] for row in token.http.get(bounded["next"]).json()["results"]] == [newest[101]]
 
 
+def test_a_blank_in_a_time_is_an_unescaped_plus(token: Token) -> None:
+    prediction_id = token.create()["id"]
+    for after, found in (
+        *(("2026-01-01T00:00:00+00:00", True), ("2026-01-01%2000:00:00+00:00", True), ("2026-01-01+00:00:00", True)),
+        *(("2999-01-01T00:00:00.5+14:00", False), ("2999-01-01+00:00:00+00:00", False)),
+    ):
+        results = token.http.get(f"/predictions?created_after={after}").json()["results"]
+        assert [row["id"] for row in results] == ([prediction_id] if found else []), after
+
+
 @many
 @given(
     st.text(max_size=60) | st.datetimes().map(str) | cursors,

@@ -69,4 +69,6 @@ def test_what_the_document_allows_is_answered_as_it_says(system: System) -> None
         answered()
     create = "POST /models/{owner}/{name}/predictions"
     assert seen >= {("GET /predictions", 200), ("POST /predictions", 201), (create, 201), (create, 404)}
+    version = "GET /models/{owner}/{name}/versions/{version_id}"
+    assert seen >= {("GET /predictions/{prediction_id}", 404), (version, 200), (version, 404)}
     assert not any(status == 401 for _, status in seen), "the token was not sent"
