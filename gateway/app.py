@@ -14,13 +14,13 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 
-from gateway import catalog
 from gateway.api import errors, files, health, models, page, predictions, stream
 from gateway.api.access_log import AccessLog
 from gateway.api.connections import CheckHead
 from gateway.api.dependencies import Services, caller
 from gateway.api.limits import CloseUnread, CreateRate
 from gateway.api.openapi import DOCUMENT, remove_unused_errors
+from gateway.catalog_files import CatalogFiles, LiveCatalog
 from gateway.metrics import Metrics
 from gateway.record import Record, open_record
 from gateway.record.database import UNAVAILABLE
@@ -50,12 +50,12 @@ def make(settings: Settings) -> FastAPI:
     Raises:
         CatalogError: The catalog is invalid.
     """
-    offered = catalog.load(settings.catalog, settings.models)
+    catalog = LiveCatalog(CatalogFiles.of(settings))
     app = FastAPI(
         title="Gateway",
         version=VERSION,
         description="Replicate's documented HTTP API in front of Cog containers.",
-        lifespan=_lifespan(settings, offered),
+        lifespan=_lifespan(settings, catalog),
         openapi_url=None,  # served below, to clients with a token
         docs_url=None,  # it would load scripts from another origin
         redoc_url=None,
@@ -99,7 +99,7 @@ def _answer_head(app: FastAPI) -> None:
             )
 
 
-def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(settings: Settings, catalog: LiveCatalog) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Return the lifespan: it opens the record and runs the background tasks."""
 
     @asynccontextmanager
@@ -127,7 +127,7 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
             record.register_tasks(settings.retention_s)
             app.state.services = Services(
                 settings,
-                offered,
+                catalog,
                 record,
                 CreateRate(settings.creates_per_s, settings.create_burst),
                 metrics,
@@ -138,6 +138,7 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
                 ("jobs", partial(_run_jobs, record, GATEWAY_QUEUE, GATEWAY_JOBS)),
                 ("webhooks", partial(_run_jobs, record, WEBHOOK_QUEUE, WEBHOOK_JOBS)),
                 ("sweep", record.sweep.run_forever),
+                ("catalog", catalog.refresh_forever),
             ):
                 await stack.enter_async_context(_running(name, run))
             yield

@@ -81,6 +81,8 @@ class Links:
                 "stream": self.stream(row.base_url, row.id, row.created_at),
             },
         }
+        if row.deployment:
+            shown["deployment"] = row.deployment
         if row.deadline:
             shown["deadline"] = timestamp(row.deadline)
         if row.webhook:

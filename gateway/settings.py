@@ -17,6 +17,7 @@ QUERIES_S = 10.0
 HERE = Path(__file__).resolve().parent
 # An installed package contains the page's files. In a checkout and in the image they are next to the package.
 WEB = HERE / "web" if (HERE / "web" / "index.html").is_file() else HERE.parent / "web"
+CATALOG = HERE / "catalog.json"  # a checkout has it, an installed package doesn't
 
 Seconds = Annotated[float, Field(ge=0, le=10 * 365 * 86400)]
 Bytes = Annotated[int, Field(ge=1)]
@@ -34,10 +35,16 @@ class Settings(BaseSettings):
         validate_default=True,
         description="Where output files are stored: a folder, or the URL of a bucket (s3://, gs://, az://).",
     )
-    catalog: Path = Field(default=HERE / "catalog.json", description="The models and versions on offer, a JSON file.")
-
+    catalog: Path | None = Field(
+        default=CATALOG if CATALOG.is_file() else None,
+        description="The models and versions on offer, a JSON file. It is read again when it changes.",
+    )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="The models of the catalog to offer, such as `a/b,c/d`. Default: all."
+        default=(), description="The models of that file to offer, such as `a/b,c/d`. Default: all."
+    )
+    models_folder: Path = Field(
+        default=Path("out/gateway/models"),
+        description="The folder of the models that `script/model` has added, which are on offer too.",
     )
 
     previews: dict[str, str] = Field(

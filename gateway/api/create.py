@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -48,7 +48,13 @@ class Create:
     wait_s: float  # how long the client wants to wait for the end; 0 answers at once
 
 
-async def create(request: Request, services: Services, caller: Caller, version: Version | None = None) -> Response:
+async def create(
+    request: Request,
+    services: Services,
+    caller: Caller,
+    version: Version | None = None,
+    deployment: str | None = None,
+) -> Response:
     """Handle a request to create a prediction.
 
     Args:
@@ -56,6 +62,7 @@ async def create(request: Request, services: Services, caller: Caller, version: 
         services: The application's services.
         caller: The client.
         version: The version to run, or None if the body names it.
+        deployment: The deployment that the request names, which the prediction keeps.
 
     Raises:
         Refusal: The request is invalid or exceeds a limit, or the database can't be reached; nothing is stored.
@@ -64,8 +71,9 @@ async def create(request: Request, services: Services, caller: Caller, version: 
     body = await read_body(request, settings.body_bytes, settings.body_s)
     asked = read(body, request.headers, caller, settings, services.catalog, version)
     services.rate.take(caller.owner)
+    new = replace(asked.new, deployment=deployment)
     try:
-        row = await services.record.predictions.create(asked.new, settings.queued or None)
+        row = await services.record.predictions.create(new, settings.queued or None)
     except QueueFullError as error:
         raise errors.too_many(f"{error}.".capitalize(), QUEUE_FULL_RETRY_S) from error
     except NotStoredError as error:

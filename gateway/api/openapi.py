@@ -70,6 +70,7 @@ PREDICTION: SchemaObject = {
         "error": {"type": ["string", "null"]},
         "status": {"type": "string", "enum": [str(status) for status in Status]},
         "source": {"type": "string"},
+        "deployment": {"type": "string"},
         "data_removed": {"type": "boolean"},
         "created_at": TIME,
         "started_at": {**TIME, "type": ["string", "null"]},
@@ -108,7 +109,9 @@ def page_of(item: SchemaObject) -> SchemaObject:
     }
 
 
-def answers(schema: SchemaObject, *refusals: int, status: int = 200) -> dict[int | str, SchemaObject]:
+def answers(
+    schema: SchemaObject, *refusals: int, status: int = 200, media_type: str = "application/json"
+) -> dict[int | str, SchemaObject]:
     """Return the responses of a route: the successful one and its errors."""
     refused = {
         401: "no valid token",
@@ -119,7 +122,7 @@ def answers(schema: SchemaObject, *refusals: int, status: int = 200) -> dict[int
     }
     refused |= {422: "the request is invalid", 429: "too many requests", 503: "the database can't be reached"}
     found: dict[int | str, SchemaObject] = {
-        status: {"description": "successful operation", "content": {"application/json": {"schema": schema}}}
+        status: {"description": "successful operation", "content": {media_type: {"schema": schema}}}
     }
     for code in (401, *refusals, 503):
         found[code] = {"description": refused[code], "content": {"application/json": {"schema": ERROR}}}
@@ -183,12 +186,12 @@ def _create(version: str | None, *refusals: int) -> Route:
     )
 
 
-def _route(text: str, schema: SchemaObject, *refusals: int) -> Route:
+def _route(text: str, schema: SchemaObject, *refusals: int, media_type: str = "application/json") -> Route:
     """Describe a route that needs only a token."""
     return Route(
         summary=text,
         description=text,
-        responses=answers(schema, *refusals),
+        responses=answers(schema, *refusals, media_type=media_type),
         openapi_extra={"parameters": [AUTHORIZATION]},
     )
 
@@ -201,11 +204,18 @@ CANCEL = _route("Cancel an in progress prediction", PREDICTION, 404)
 CREATE = _create(EXAMPLE)
 CREATE_BY_MODEL = _create(None, 404)
 CREATE_BY_DEPLOYMENT = _create(None, 404)
-MODELS = _route("List the models", page_of(OBJECT))
+MODELS = _route("List the models", page_of(OBJECT), 422)
 MODEL = _route("Get a model", OBJECT, 404)
+README = _route("Get a model's README", {"type": "string"}, 404, media_type="text/plain")
+EXAMPLES = _route("List a model's example predictions", page_of(PREDICTION), 404)
 VERSIONS = _route("List a model's versions, newest first", page_of(OBJECT), 404)
 VERSION = _route("Get a version with its schemas", OBJECT, 404)
 DOCUMENT = _route("Get the part of this document for a model", OBJECT, 404)
+DEPLOYMENTS = _route("List the deployments", page_of(OBJECT))
+DEPLOYMENT = _route("Get a deployment", OBJECT, 404)
+COLLECTIONS = _route("List the collections: none", page_of(OBJECT))
+TRAININGS = _route("List the trainings: none", page_of(OBJECT))
+HARDWARE = _route("List the hardware to choose from: none", {"type": "array", "items": OBJECT})
 SECRET = _route("Get the signing secret of your webhooks", OBJECT)
 ACCOUNT = _route("Get your account: the name of your token", OBJECT)
 

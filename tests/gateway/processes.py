@@ -156,6 +156,7 @@ class System:
             "GATEWAY_DATABASE_URL": self.database_url,
             "GATEWAY_FILES_URL": str(self.folder / "files"),
             "GATEWAY_CATALOG": str(CATALOG),
+            "GATEWAY_MODELS_FOLDER": str(self.folder / "models"),
             "GATEWAY_PORT": str(self.port),
             "PYTHONPATH": str(ROOT),
             **self.settings,

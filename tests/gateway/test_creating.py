@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import catalog
 from gateway.api import create, inputs
 from gateway.api.errors import Refusal
+from gateway.catalog_files import CatalogFiles
 from gateway.prediction import Json
 from gateway.webhooks.rules import EVENTS
 
-CATALOG = catalog.load(Path(__file__).with_name("catalog.json"))
+CATALOG = CatalogFiles(Path(__file__).with_name("catalog.json")).load()
 DEFORUM = CATALOG.models["deforum/deforum_stable_diffusion"].latest
 RIFFUSION = CATALOG.models["riffusion/riffusion"].latest
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
-from gateway import catalog
 from gateway.api.openapi import model_document
+from gateway.catalog_files import CatalogFiles
 from tests.gateway.processes import CATALOG, Token
 
 MODELS = {"riffusion": "riffusion/riffusion", "deforum": "deforum/deforum_stable_diffusion"}
@@ -97,8 +97,8 @@ def test_a_models_document_has_the_schemas_that_its_inputs_refer_to(token: Token
     layers = {"type": "array", "items": {"$ref": "#/components/schemas/Layer"}, "x-order": 9}
     schemas["Input"]["properties"]["layers"] = layers
     (tmp_path / "fake.openapi.json").write_text(json.dumps(schema))
-    (tmp_path / "catalog.json").write_text(json.dumps({"models": [fake_entry()]}))
-    model = catalog.load(tmp_path / "catalog.json").models["test/fake"]
+    (tmp_path / "catalog.json").write_text(json.dumps({"models": [fake_entry() | {"readme": None}]}))
+    model = CatalogFiles(tmp_path / "catalog.json").load().models["test/fake"]
     document = model_document(token.http.get("/openapi.json").json(), model, "http://x")
     validate(document)
     assert document["components"]["schemas"].keys() == {"Layer", "Style"}
