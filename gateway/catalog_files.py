@@ -48,6 +48,7 @@ class VersionEntry(_Entry):
     queue: Annotated[str, StringConstraints(min_length=1, max_length=120)] | None = None  # default: the model's name
     slots: Annotated[int, Field(ge=1, le=1000)] = 1
     url: str | None = None
+    callback_host: str | None = None
 
 
 class ExampleEntry(_Entry):
@@ -68,7 +69,7 @@ class ModelEntry(_Entry):
     is_official: bool = False
     readme: Path | None = None  # relative to the file
     examples: list[ExampleEntry] = []
-    versions: Annotated[list[VersionEntry], Field(min_length=1)]
+    versions: list[VersionEntry] = []
 
     def model(self, folder: Path) -> Model:
         """Return the model. Its versions are sorted, newest first.
@@ -77,6 +78,8 @@ class ModelEntry(_Entry):
             CatalogError: Its schema, README or an example is missing or invalid.
         """
         full_name = f"{self.owner}/{self.name}"
+        if not self.versions:
+            raise CatalogError(f"the model {full_name} has no versions")
         versions = [_version(full_name, version, folder) for version in self.versions]
         versions.sort(key=lambda version: version.created_at, reverse=True)
         examples = tuple(Example(example.input, example.output) for example in self.examples)
@@ -148,7 +151,7 @@ class CatalogFiles:
     """Where the catalog is."""
 
     path: Path | None  # the file with models and deployments
-    added: AddedModels | None = None
+    added: AddedModels = AddedModels(Path("/nonexistent"))
     only: tuple[str, ...] = ()  # the models of the file to offer; all if empty
 
     @classmethod
@@ -156,8 +159,8 @@ class CatalogFiles:
         """Return the files that the settings name."""
         return cls(settings.catalog, AddedModels(settings.models_folder), settings.models)
 
-    def load(self) -> Catalog:
-        """Read the files.
+    def load(self, adding: ModelEntry | None = None) -> Catalog:
+        """Read the files. `adding` is a model to treat as if it had been added.
 
         Raises:
             CatalogError: A file can't be read or is invalid.
@@ -167,7 +170,10 @@ class CatalogFiles:
         known = _by_name([entry.model(folder) for entry in file.models])
         if unknown := set(self.only) - known.keys():
             raise CatalogError(f"the catalog {self.path} has no model {min(unknown)}; it has {', '.join(known)}")
-        added = _by_name([_read(path, ModelEntry).model(path.parent) for path in self._paths_added()])
+        added = _by_name([_read(path, ModelEntry).model(path.parent) for path in self.added.paths()])
+        if adding:
+            model = adding.model(self.added.folder)
+            added[model.full_name] = model
         if twice := known.keys() & added.keys():
             raise CatalogError(f"the model {min(twice)} was added, but is in {self.path} too")
         if unknown := set(file.deployments.values()) - known.keys() - added.keys():
@@ -179,14 +185,11 @@ class CatalogFiles:
     def signature(self) -> tuple[tuple[Path, int, int], ...]:
         """Return a value that changes when a file does."""
         found = []
-        for path in [*([self.path] if self.path else []), *self._paths_added()]:
+        for path in [*([self.path] if self.path else []), *self.added.paths()]:
             with suppress(FileNotFoundError):  # deleted meanwhile
                 status = path.stat()
                 found.append((path, status.st_mtime_ns, status.st_size))
         return tuple(found)
-
-    def _paths_added(self) -> list[Path]:
-        return self.added.paths() if self.added else []
 
 
 class LiveCatalog:
@@ -250,6 +253,7 @@ def _version(model: str, entry: VersionEntry, folder: Path) -> Version:
         openapi_schema=schema,
         slots=entry.slots,
         url=entry.url,
+        callback_host=entry.callback_host,
     )
     try:
         jsonschema.Draft202012Validator.check_schema(version.schemas["Input"])

@@ -4,6 +4,7 @@ docs/settings.md has the same table; a test compares the two.
 """
 
 import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +19,8 @@ HERE = Path(__file__).resolve().parent
 # An installed package contains the page's files. In a checkout and in the image they are next to the package.
 WEB = HERE / "web" if (HERE / "web" / "index.html").is_file() else HERE.parent / "web"
 CATALOG = HERE / "catalog.json"  # a checkout has it, an installed package doesn't
+_HOME = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+DATA = HERE.parent / "out" / "gateway" if CATALOG.is_file() else _HOME / "cog-gateway"  # of a system on one machine
 
 Seconds = Annotated[float, Field(ge=0, le=10 * 365 * 86400)]
 Bytes = Annotated[int, Field(ge=1)]
@@ -246,6 +249,15 @@ class Settings(BaseSettings):
         """The address that the gateway listens on."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+
+def read_environment(data: Path) -> None:
+    """Use the settings of the system that was started with this data folder, except those that are set already."""
+    path = data / "environment"
+    if path.is_file():
+        pairs = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines())
+        known = {name: value for name, _, value in pairs if name.startswith(PREFIX)}
+        os.environ.update(known | {name: value for name, value in os.environ.items() if name in known})
 
 
 class SettingsError(ValueError):

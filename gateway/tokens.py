@@ -12,9 +12,8 @@ from gateway.links import timestamp
 from gateway.record import Record, open_record
 from gateway.record.database import UNAVAILABLE, DatabaseError
 from gateway.record.tokens import TokenError
-from gateway.settings import Settings, SettingsError, settings
+from gateway.settings import DATA, Settings, SettingsError, read_environment, settings
 
-ROOT = Path(__file__).resolve().parent.parent
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
 
 
@@ -32,24 +31,18 @@ def main() -> None:
         command.add_argument(
             "--data",
             type=Path,
-            default=ROOT / "out" / "gateway",
+            default=DATA,
             metavar="DIR",
             help="the data folder of script/serve; ignored if GATEWAY_DATABASE_URL is set (default: out/gateway)",
         )
     arguments = parser.parse_args()
-    _read_environment(arguments.data / "environment")
+    if "GATEWAY_DATABASE_URL" not in os.environ:
+        read_environment(arguments.data)
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # the error at the end says the same once
     try:
         sys.exit(asyncio.run(_run(arguments.command, getattr(arguments, "name", ""), settings())))
     except (SettingsError, DatabaseError, TokenError, *UNAVAILABLE) as error:
         sys.exit(f"script/token: {error}")
-
-
-def _read_environment(path: Path) -> None:
-    """Use the settings of the gateway that script/serve runs, unless there are others."""
-    if "GATEWAY_DATABASE_URL" not in os.environ and path.is_file():
-        pairs = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines())
-        os.environ.update({name: value for name, _, value in pairs if name.startswith("GATEWAY_")})
 
 
 async def _run(command: str, name: str, current: Settings) -> int:

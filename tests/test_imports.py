@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "docs": {"local"},
     "bench": LIB | {"models", "predictors", "workshop", "local"},
 }
-PROCESSES = {"gateway.app", "gateway.tokens"}
+PROCESSES = {"gateway.app", "gateway.models", "gateway.tokens"}
 RULES = "gateway.webhooks.rules"  # data and rules that the API and the deliveries share
 # Who of the gateway knows a library; who does not may not import it.
 KNOWS: dict[str, set[str]] = {

@@ -182,13 +182,16 @@ class System:
             command.stop(process)
 
     @contextmanager
-    def another_model(self, queue: str, journal: Path) -> Iterator[None]:
-        """Run one more fake Cog server with a worker that takes another queue, and a journal of its own."""
+    def another_model(self, queue: str, journal: Path) -> Iterator[str]:
+        """Run one more fake Cog server with a worker that takes another queue, and a journal of its own.
+
+        Gives the Cog server's address.
+        """
         commands = self._model("-other", queue, journal)
         with (self.folder / "other.log").open("wb") as log:
             processes = [command.start(log) for command in commands]
         try:
-            yield
+            yield commands[1].command[-1]
         finally:
             for command, process in reversed(list(zip(commands, processes, strict=True))):
                 command.stop(process)
