@@ -2,11 +2,9 @@
 
 import asyncio
 import logging
-import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from pathlib import Path
 
 import httpx
 from fastapi import Depends, FastAPI
@@ -14,6 +12,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 
+from gateway import version
 from gateway.api import errors, files, health, models, page, predictions, stream
 from gateway.api.access_log import AccessLog
 from gateway.api.connections import CheckHead
@@ -31,8 +30,6 @@ from gateway.webhooks.sending import Sender
 
 logger = logging.getLogger(__name__)
 
-PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
-VERSION = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["version"]
 # Documented paths have no prefix. The Python 1.x client adds /v1 itself; the Python 2.x and JavaScript clients expect
 # it in the base URL: docs/clients.md#base-urls
 PREFIXES = ("", "/v1", "/v1/v1")
@@ -53,7 +50,7 @@ def make(settings: Settings) -> FastAPI:
     catalog = LiveCatalog(CatalogFiles.of(settings))
     app = FastAPI(
         title="Gateway",
-        version=VERSION,
+        version=version(),
         description="Replicate's documented HTTP API in front of Cog containers.",
         lifespan=_lifespan(settings, catalog),
         openapi_url=None,  # served below, to clients with a token

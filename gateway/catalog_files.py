@@ -48,7 +48,7 @@ class VersionEntry(_Entry):
     queue: Annotated[str, StringConstraints(min_length=1, max_length=120)] | None = None  # default: the model's name
     slots: Annotated[int, Field(ge=1, le=1000)] = 1
     url: str | None = None
-    callback_host: str | None = None
+    callback_host: str = "127.0.0.1"
 
 
 class ExampleEntry(_Entry):

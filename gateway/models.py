@@ -20,6 +20,7 @@ from gateway.catalog_files import CatalogError, CatalogFiles, ModelEntry, Versio
 from gateway.clock import own_time
 from gateway.prediction import Json, JsonObject
 from gateway.schemas import data_url
+from gateway.serve.workers import arguments_of
 from gateway.settings import DATA, SettingsError, read_environment, settings
 from gateway.work.check import Row, checking
 from gateway.work.coglet import Coglet, NotReadyError
@@ -100,7 +101,7 @@ async def _add(files: CatalogFiles, options: argparse.Namespace) -> int:
     sys.stdout.write(f"added {version.model}:{version.id}\n")
     sys.stdout.write(
         "A system that runs on this data folder starts its worker. Elsewhere, start one yourself:\n"
-        f"GATEWAY_CALLBACK_HOST={callback_host(version)} python -m gateway.work {' '.join(worker_arguments(version))}\n"
+        f"GATEWAY_CALLBACK_HOST={version.callback_host} python -m gateway.work {' '.join(arguments_of(version))}\n"
     )
     return 0
 
@@ -130,7 +131,7 @@ async def add(files: CatalogFiles, addition: Addition) -> Version:
         queue=f"{addition.name}:{version_id[:SHORT_ID]}" if queue_taken else None,
         slots=addition.slots or next((version.slots for version in replaced), 1),
         url=addition.url,
-        callback_host=addition.callback_host,
+        callback_host=addition.callback_host or own_address(addition.url),
     )
     about = earlier.description if addition.description is None else addition.description
     model = earlier.model_copy(update={"description": about, "versions": [entry, *others]})
@@ -145,16 +146,6 @@ def version_id_of(name: str, document: Schema) -> str:
     """Return the id of a version: the same for the same model with the same schemas."""
     canonical = json.dumps([name, document], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def worker_arguments(version: Version) -> list[str]:
-    """Return the arguments of gateway.work for a version whose Cog server's address is known."""
-    return ["--queue", version.queue, "--cog-url", str(version.url), "--slots", str(version.slots)]
-
-
-def callback_host(version: Version) -> str:
-    """Return the address at which a version's container can reach its worker."""
-    return version.callback_host or own_address(str(version.url))
 
 
 def own_address(url: str) -> str:

@@ -40,7 +40,8 @@ class Settings(BaseSettings):
     )
     catalog: Path | None = Field(
         default=CATALOG if CATALOG.is_file() else None,
-        description="The models and versions on offer, a JSON file. It is read again when it changes.",
+        description="The models and versions on offer, a JSON file. It is read again when it changes. "
+        "Empty: only the models that were added.",
     )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="The models of that file to offer, such as `a/b,c/d`. Default: all."
@@ -214,6 +215,12 @@ class Settings(BaseSettings):
         default="info", description="The lowest level that is logged."
     )
     log_format: Literal["json", "text"] = Field(default="json", description="The format of log lines.")
+
+    @field_validator("catalog", mode="before")
+    @classmethod
+    def _may_be_none(cls, value: object) -> object:
+        """Read an empty environment variable as no file."""
+        return value or None
 
     @field_validator("files_url")
     @classmethod

@@ -19,8 +19,8 @@ import httpx
 
 from gateway.record.database import open_database
 from gateway.record.tokens import Tokens
-from local.processes import free_port
-from local.supervisor import Command, Supervisor, python
+from gateway.serve.processes import free_port
+from gateway.serve.supervisor import Command, Supervisor, python
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOG = Path(__file__).with_name("catalog.json")

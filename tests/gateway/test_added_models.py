@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.catalog_files import AddedModels, CatalogError, CatalogFiles, LiveCatalog
-from local.supervisor import python
+from gateway.serve.supervisor import python
 from tests.gateway.processes import CATALOG, FAKE, FAKE_VERSION, ROOT, System, Token
 from tests.gateway.test_routes import error_of
 

@@ -6,7 +6,7 @@ import subprocess
 import psutil
 import pytest
 
-from local.supervisor import python
+from gateway.serve.supervisor import python
 from tests.gateway.processes import ROOT, System
 
 
