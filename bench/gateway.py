@@ -21,7 +21,8 @@ import psutil
 import psycopg
 
 from bench import report
-from local import postgres, system
+from gateway.serve import postgres
+from local import system
 from local.system import NAMES, System
 
 MODEL, IDLE_MODEL = NAMES["riffusion"], NAMES["deforum"]  # no worker takes predictions of the second
@@ -51,7 +52,7 @@ def running() -> Iterator[System]:
     """Run the system with one model, whose predictor returns at once."""
     with postgres.temporary_folder() as folder:
         predictors = {"riffusion": PREDICTOR}
-        options = system.Options(("riffusion",), port=0, data=folder, predictors=predictors, settings=SETTINGS)
+        options = system.Options(models=("riffusion",), port=0, data=folder, predictors=predictors, settings=SETTINGS)
         with system.running(options) as started:
             yield started
 

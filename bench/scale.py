@@ -18,7 +18,7 @@ from psycopg.rows import scalar_row
 
 from bench import report
 from bench.gateway import CONNECTIONS, IDLE_MODEL, MODEL, PREDICTOR, create, open_client, pss_mb, running
-from local.processes import free_port
+from gateway.serve.processes import free_port
 from local.system import CogServer, System, wait_until_ready
 
 IDLE_S = 20.0  # for which idle processes are measured

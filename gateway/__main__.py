@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from gateway import app as application
 from gateway import logs
 from gateway.api.connections import RESERVE, Connections, protocol
-from gateway.catalog import CatalogError
+from gateway.catalog_files import CatalogError
 from gateway.record.database import DatabaseError
 from gateway.record.migrations import wait_until_migrated
 from gateway.settings import Settings, SettingsError, settings, unknown

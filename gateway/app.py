@@ -2,24 +2,24 @@
 
 import asyncio
 import logging
-import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from pathlib import Path
 
 import httpx
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 
-from gateway import catalog
+from gateway import version
 from gateway.api import errors, files, health, models, page, predictions, stream
 from gateway.api.access_log import AccessLog
 from gateway.api.connections import CheckHead
 from gateway.api.dependencies import Services, caller
 from gateway.api.limits import CloseUnread, CreateRate
-from gateway.api.openapi import DOCUMENT
+from gateway.api.openapi import DOCUMENT, remove_unused_errors
+from gateway.catalog_files import CatalogFiles, LiveCatalog
 from gateway.metrics import Metrics
 from gateway.record import Record, open_record
 from gateway.record.database import UNAVAILABLE
@@ -30,8 +30,6 @@ from gateway.webhooks.sending import Sender
 
 logger = logging.getLogger(__name__)
 
-PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
-VERSION = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["version"]
 # Documented paths have no prefix. The Python 1.x client adds /v1 itself; the Python 2.x and JavaScript clients expect
 # it in the base URL: docs/clients.md#base-urls
 PREFIXES = ("", "/v1", "/v1/v1")
@@ -49,12 +47,12 @@ def make(settings: Settings) -> FastAPI:
     Raises:
         CatalogError: The catalog is invalid.
     """
-    offered = catalog.load(settings.catalog, settings.models)
+    catalog = LiveCatalog(CatalogFiles.of(settings))
     app = FastAPI(
         title="Gateway",
-        version=VERSION,
+        version=version(),
         description="Replicate's documented HTTP API in front of Cog containers.",
-        lifespan=_lifespan(settings, offered),
+        lifespan=_lifespan(settings, catalog),
         openapi_url=None,  # served below, to clients with a token
         docs_url=None,  # it would load scripts from another origin
         redoc_url=None,
@@ -71,6 +69,8 @@ def make(settings: Settings) -> FastAPI:
     async def document() -> JSONResponse:
         return JSONResponse(app.openapi())
 
+    _answer_head(app)
+    remove_unused_errors(app.openapi())  # FastAPI caches the document, until another route is added
     app.add_exception_handler(errors.Refusal, errors.refused)
     app.add_exception_handler(HTTPException, errors.http_error)
     app.add_exception_handler(Exception, errors.unexpected)
@@ -82,7 +82,21 @@ def make(settings: Settings) -> FastAPI:
     return app
 
 
-def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _answer_head(app: FastAPI) -> None:
+    """Answer HEAD wherever there is GET (RFC 9110 9.3.2). FastAPI's routes don't; uvicorn leaves the body out."""
+    for route in list(iter_route_contexts(app.routes)):
+        methods = route.methods or set()
+        if route.path and route.endpoint and "GET" in methods and "HEAD" not in methods:
+            app.add_api_route(
+                route.path,
+                route.endpoint,
+                methods=["HEAD"],
+                dependencies=route.dependencies,
+                include_in_schema=False,
+            )
+
+
+def _lifespan(settings: Settings, catalog: LiveCatalog) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Return the lifespan: it opens the record and runs the background tasks."""
 
     @asynccontextmanager
@@ -110,7 +124,7 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
             record.register_tasks(settings.retention_s)
             app.state.services = Services(
                 settings,
-                offered,
+                catalog,
                 record,
                 CreateRate(settings.creates_per_s, settings.create_burst),
                 metrics,
@@ -121,6 +135,7 @@ def _lifespan(settings: Settings, offered: catalog.Catalog) -> Callable[[FastAPI
                 ("jobs", partial(_run_jobs, record, GATEWAY_QUEUE, GATEWAY_JOBS)),
                 ("webhooks", partial(_run_jobs, record, WEBHOOK_QUEUE, WEBHOOK_JOBS)),
                 ("sweep", record.sweep.run_forever),
+                ("catalog", catalog.refresh_forever),
             ):
                 await stack.enter_async_context(_running(name, run))
             yield

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from math import ceil
+from math import ceil, floor
 from typing import Literal, TypeAlias
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ from gateway.clock import Now, own_time
 from gateway.prediction import Json, JsonObject, Prediction, Status, resolve
 
 MAX_EXPIRES_DIGITS = 12
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Purpose: TypeAlias = Literal["file", "stream"]
 PURPOSES: tuple[Purpose, ...] = ("file", "stream")
@@ -53,13 +54,14 @@ class Links:
             status: A status to show in place of the prediction's own.
         """
         known = inline or {}
+        since = row.completed_at or row.created_at
         shown: JsonObject = {
             "id": row.id,  # id, model, version and status are required: docs/clients.md#required-fields
             "model": row.model,
             "version": row.version,
             "input": row.input,
             "output": resolve(
-                row.output, row.files, lambda file: known.get(file.key) or self.file(row.base_url, file.key)
+                row.output, row.files, lambda file: known.get(file.key) or self.file(row.base_url, file.key, since)
             ),
             "logs": row.logs,
             "error": row.error,
@@ -76,9 +78,11 @@ class Links:
                 "web": f"{row.base_url}/?prediction={row.id}",
                 # Always there, because the JavaScript client never asks for a stream (docs/clients.md#stream-url). A
                 # URL that doesn't exist must be left out, not null (docs/clients.md#no-null-urls).
-                "stream": self.stream(row.base_url, row.id),
+                "stream": self.stream(row.base_url, row.id, row.created_at),
             },
         }
+        if row.deployment:
+            shown["deployment"] = row.deployment
         if row.deadline:
             shown["deadline"] = timestamp(row.deadline)
         if row.webhook:
@@ -86,13 +90,19 @@ class Links:
             shown["webhook_events_filter"] = list(row.webhook_events)
         return shown
 
-    def file(self, base_url: str, key: str) -> str:
-        """Return the URL of an output file. It ends with the file's name, which browsers use when they save it."""
-        return f"{base_url}/outputs/{self._signature('file', key)}/{quote(key)}"
+    def file(self, base_url: str, key: str, since: datetime = EPOCH) -> str:
+        """Return the URL of an output file.
 
-    def stream(self, base_url: str, prediction_id: str) -> str:
+        Args:
+            base_url: The gateway's address.
+            key: The file's key. It ends with the file's name, which browsers use when they save it.
+            since: When the URL's first lifetime began; a file's prediction ends then.
+        """
+        return f"{base_url}/outputs/{self._signature('file', key, since)}/{quote(key)}"
+
+    def stream(self, base_url: str, prediction_id: str, since: datetime = EPOCH) -> str:
         """Return the URL of a prediction's event stream."""
-        return f"{base_url}/v1/stream/{self._signature('stream', prediction_id)}/{prediction_id}"
+        return f"{base_url}/v1/stream/{self._signature('stream', prediction_id, since)}/{prediction_id}"
 
     def check(self, purpose: Purpose, what: str, signature: str) -> None:
         """Check the signature in a URL.
@@ -115,10 +125,11 @@ class Links:
         if self.now().timestamp() > int(expires):
             raise LinkError("the URL has expired")
 
-    def _signature(self, purpose: Purpose, what: str) -> str:
-        # Expiries are rounded up, so that a URL stays the same for a while and a browser can cache the file.
-        step_s = max(1, int(self.file_url_s / 4))
-        expires = str(ceil((self.now().timestamp() + self.file_url_s) / step_s) * step_s)
+    def _signature(self, purpose: Purpose, what: str, since: datetime) -> str:
+        # A URL stays the same for a whole lifetime, counted from `since`, so that a browser can cache the file. With
+        # the default settings that is until retention deletes it.
+        lifetimes = floor((self.now() - since).total_seconds() / self.file_url_s)
+        expires = str(ceil(since.timestamp() + (lifetimes + 2) * self.file_url_s))
         return f"{expires}-{self._signers[purpose].get_signature(f'{expires} {what}').decode()}"
 
     @cached_property

@@ -73,6 +73,7 @@ class NewPrediction:
     cancel_after_s: float | None = None
     webhook: str | None = None
     webhook_events: tuple[str, ...] = ()
+    deployment: str | None = None  # owner/name of the deployment that it was created with
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Prediction:
     boot: str | None
     callback: str | None
     draining: bool = False  # its worker is shutting down: if the attempt is lost now, it doesn't count
+    deployment: str | None = None
 
     def file(self, key: str) -> File | None:
         """Return the file with that key, if the prediction has it."""

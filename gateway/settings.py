@@ -4,6 +4,7 @@ docs/settings.md has the same table; a test compares the two.
 """
 
 import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +18,9 @@ QUERIES_S = 10.0
 HERE = Path(__file__).resolve().parent
 # An installed package contains the page's files. In a checkout and in the image they are next to the package.
 WEB = HERE / "web" if (HERE / "web" / "index.html").is_file() else HERE.parent / "web"
+CATALOG = HERE / "catalog.json"  # a checkout has it, an installed package doesn't
+_HOME = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+DATA = HERE.parent / "out" / "gateway" if CATALOG.is_file() else _HOME / "cog-gateway"  # of a system on one machine
 
 Seconds = Annotated[float, Field(ge=0, le=10 * 365 * 86400)]
 Bytes = Annotated[int, Field(ge=1)]
@@ -34,10 +38,17 @@ class Settings(BaseSettings):
         validate_default=True,
         description="Where output files are stored: a folder, or the URL of a bucket (s3://, gs://, az://).",
     )
-    catalog: Path = Field(default=HERE / "catalog.json", description="The models and versions on offer, a JSON file.")
-
+    catalog: Path | None = Field(
+        default=CATALOG if CATALOG.is_file() else None,
+        description="The models and versions on offer, a JSON file. It is read again when it changes. "
+        "Empty: only the models that were added.",
+    )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="The models of the catalog to offer, such as `a/b,c/d`. Default: all."
+        default=(), description="The models of that file to offer, such as `a/b,c/d`. Default: all."
+    )
+    models_folder: Path = Field(
+        default=Path("out/gateway/models"),
+        description="The folder of the models that `script/model` has added, which are on offer too.",
     )
 
     previews: dict[str, str] = Field(
@@ -205,6 +216,12 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "text"] = Field(default="json", description="The format of log lines.")
 
+    @field_validator("catalog", mode="before")
+    @classmethod
+    def _may_be_none(cls, value: object) -> object:
+        """Read an empty environment variable as no file."""
+        return value or None
+
     @field_validator("files_url")
     @classmethod
     def _as_url(cls, value: str) -> str:
@@ -239,6 +256,15 @@ class Settings(BaseSettings):
         """The address that the gateway listens on."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+
+def read_environment(data: Path) -> None:
+    """Use the settings of the system that was started with this data folder, except those that are set already."""
+    path = data / "environment"
+    if path.is_file():
+        pairs = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines())
+        known = {name: value for name, _, value in pairs if name.startswith(PREFIX)}
+        os.environ.update(known | {name: value for name, value in os.environ.items() if name in known})
 
 
 class SettingsError(ValueError):

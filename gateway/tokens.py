@@ -6,21 +6,21 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.links import timestamp
 from gateway.record import Record, open_record
 from gateway.record.database import UNAVAILABLE, DatabaseError
 from gateway.record.tokens import TokenError
-from gateway.settings import Settings, SettingsError, settings
+from gateway.settings import DATA, Settings, SettingsError, read_environment, settings
 
-ROOT = Path(__file__).resolve().parent.parent
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None, program: str = "script/token") -> None:
     """Run the command. It exits with 1 if there is nothing to revoke, or the checked token is invalid."""
-    parser = argparse.ArgumentParser(prog="script/token", description="Manage the tokens that the gateway accepts.")
+    parser = argparse.ArgumentParser(prog=program, description="Manage the tokens that the gateway accepts.")
     commands = parser.add_subparsers(dest="command", required=True)
     create = commands.add_parser("create", help="create a token and print it; it is never shown again")
     revoke = commands.add_parser("revoke", help="revoke a token")
@@ -32,24 +32,18 @@ def main() -> None:
         command.add_argument(
             "--data",
             type=Path,
-            default=ROOT / "out" / "gateway",
+            default=DATA,
             metavar="DIR",
             help="the data folder of script/serve; ignored if GATEWAY_DATABASE_URL is set (default: out/gateway)",
         )
-    arguments = parser.parse_args()
-    _read_environment(arguments.data / "environment")
+    arguments = parser.parse_args(words)
+    if "GATEWAY_DATABASE_URL" not in os.environ:
+        read_environment(arguments.data)
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # the error at the end says the same once
     try:
         sys.exit(asyncio.run(_run(arguments.command, getattr(arguments, "name", ""), settings())))
     except (SettingsError, DatabaseError, TokenError, *UNAVAILABLE) as error:
-        sys.exit(f"script/token: {error}")
-
-
-def _read_environment(path: Path) -> None:
-    """Use the settings of the gateway that script/serve runs, unless there are others."""
-    if "GATEWAY_DATABASE_URL" not in os.environ and path.is_file():
-        pairs = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines())
-        os.environ.update({name: value for name, _, value in pairs if name.startswith("GATEWAY_")})
+        sys.exit(f"{program}: {error}")
 
 
 async def _run(command: str, name: str, current: Settings) -> int:
@@ -59,7 +53,7 @@ async def _run(command: str, name: str, current: Settings) -> int:
             _, secret = await record.tokens.create(name)
             sys.stdout.write(f"{secret}\n")
         elif command == "revoke":
-            return await _revoke(record, name)
+            await _revoke(record, name)
         elif command == "list":
             await _list(record)
         else:
@@ -67,12 +61,10 @@ async def _run(command: str, name: str, current: Settings) -> int:
     return 0
 
 
-async def _revoke(record: Record, name: str) -> int:
-    if await record.tokens.revoke(name):
-        sys.stdout.write(f"{name} is revoked\n")
-        return 0
-    sys.stderr.write(f"script/token: no valid token is named {name!r}\n")
-    return 1
+async def _revoke(record: Record, name: str) -> None:
+    if not await record.tokens.revoke(name):
+        raise TokenError(f"no valid token is named {name!r}")
+    sys.stdout.write(f"{name} is revoked\n")
 
 
 async def _list(record: Record) -> None:

@@ -6,8 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+from gateway import version
+from gateway.serve.processes import StartError, exit_on_signals, port_number
 from lib.errors import UserError
-from local import serve, system, version
+from local import serve, system
 from local.inputs import MODELS
 
 TEND_S = 0.2
@@ -26,7 +28,7 @@ def main() -> None:
 def serve_all() -> None:
     """Parse the command line and run the system until a signal arrives."""
     options = _options()
-    serve.exit_on_signals()
+    exit_on_signals()
     _say(f"starting {', '.join(options.models)} with data in {options.data} and logs in {options.data / 'logs'}")
     try:
         with system.running(options, _say) as running:
@@ -34,9 +36,9 @@ def serve_all() -> None:
             _say(f"open {running.page}")
             _say(f"ready on {running.url}")
             while True:
-                running.supervisor.tend()
+                running.tend()
                 time.sleep(TEND_S)
-    except UserError as error:
+    except (UserError, StartError) as error:
         sys.exit(f"script/serve: {error}")
 
 
@@ -49,7 +51,7 @@ def _options() -> system.Options:
     )
     parser.add_argument("--version", action="version", version=version())
     parser.add_argument(
-        "--port", type=serve.port_number, default=defaults.port, help="the port to listen on (default: %(default)s)"
+        "--port", type=port_number, default=defaults.port, help="the port to listen on (default: %(default)s)"
     )
     parser.add_argument(
         "--host",

@@ -14,10 +14,10 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from gateway import version
 from lib.errors import UserError
 from lib.inputs import MAX_SEED, check_integer
 from lib.outputs import whole
-from local import version
 from local.inputs import MODELS, Value, inputs_of, parsed
 from local.processes import scratch
 

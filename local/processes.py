@@ -1,23 +1,17 @@
-"""Processes and temporary folders that don't outlive the process that made them, however it ends."""
+"""Temporary folders, and process groups, that don't outlive the process that made them, however it ends."""
 
-import ctypes
 import fcntl
 import os
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lib.errors import UserError
 
-PR_SET_PDEATHSIG = 1  # Linux's prctl(2)
-GRACE_S = 10.0
 MARK = ".in-use"  # locked while the process that made the folder lives; the kernel releases the lock
 NEW_S = 60  # a younger mark may not be locked yet
 # $1 is a process group, $2 a folder. The end of stdin means that our parent is dead; killed processes take a moment to
@@ -28,66 +22,6 @@ kill -s KILL -- "-$1"
 for _ in 1 2 3 4 5; do kill -s 0 -- "-$1" || break; sleep 1; done
 rm -rf -- "$2"
 """
-
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-
-class StartError(UserError):
-    """Say why something can't start."""
-
-
-def ends_with_parent(number: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
-    """Return a `preexec_fn` for Popen: the child gets signal `number` when its parent dies, even if it was killed.
-
-    To the kernel the parent is the thread that starts the child, so start children from the main thread. The kernel
-    drops the setting when the child changes its user, which Popen does before it calls `preexec_fn`. Only Linux has
-    this signal; elsewhere a killed parent leaves its children behind.
-    """
-    parent = os.getpid()
-
-    def arrange() -> None:
-        if _libc:
-            _libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-            if os.getppid() != parent:  # it died before prctl
-                os._exit(1)
-
-    return arrange
-
-
-def stop(
-    process: subprocess.Popen[bytes],
-    waits_s: Sequence[float] = (GRACE_S,),
-    number: signal.Signals = signal.SIGTERM,
-) -> None:
-    """Send a signal and wait, once for each of `waits_s`, then kill what is left of the process's session.
-
-    The process must lead a session of its own. A second Ctrl-C skips the waiting.
-    """
-    try:
-        for wait_s in waits_s:
-            process.send_signal(number)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(wait_s)
-                break
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
-    """Return `port`, or a free port for 0.
-
-    Raises:
-        StartError: nothing can listen there.
-    """
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port just closed is free
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise StartError(f"can't listen on {host}:{port}: {error.strerror}. Choose another --port.") from error
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -14,13 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any
 
+from gateway import version
+from gateway.serve.processes import StartError, exit_on_signals, free_port, port_number, stop
 from lib.errors import UserError
-from local import ROOT, version
+from local import ROOT
 from local.inputs import MODELS, SCHEMA_SUFFIX
-from local.processes import StartError, free_port, guarded, scratch, stop
+from local.processes import guarded, scratch
 
 COGLET_FOLDER = Path("/tmp/coglet")  # noqa: S108 - Cog 0.23.1 has it there, whatever TMPDIR is
 POLL_S = 0.1
@@ -176,7 +176,7 @@ def main() -> None:
                 stopping.set()  # the failure of the interrupted prediction is not worth a message
                 raise
         sys.exit(status)
-    except UserError as error:
+    except (UserError, StartError) as error:
         sys.exit(f"script/serve: {error}")
 
 
@@ -217,24 +217,6 @@ def noteworthy(line: str) -> str | None:
         return f"{message}: {fields['error']}"
     from_setup = entry.get("target") == "coglet::setup"
     return message if from_setup or entry.get("level") != "INFO" or fields.get("source") == "Stderr" else None
-
-
-def exit_on_signals() -> None:
-    """Raise SystemExit on the signals that ask for an exit, so that everything is stopped in order."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores one, a script's & another
-            signal.signal(number, _exit)
-
-
-def port_number(text: str) -> int:
-    """Parse a port for argparse."""
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port; use a number from 0 to 65535, 0 for a free port")
-    return int(text)
-
-
-def _exit(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

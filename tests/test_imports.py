@@ -25,12 +25,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "gateway.api": RECORD,
     "gateway.work": RECORD,
     "gateway.webhooks": RECORD,
-    "gateway processes": RECORD | {"gateway.api", "gateway.work", "gateway.webhooks"},
-    "local": LIB | RECORD | {"models", "predictors", "gateway processes"},
+    "gateway.serve": {"gateway"},
+    "gateway processes": RECORD | {"gateway.api", "gateway.work", "gateway.webhooks", "gateway.serve"},
+    "local": LIB | RECORD | {"models", "predictors", "gateway.serve", "gateway processes"},
     "docs": {"local"},
-    "bench": LIB | {"models", "predictors", "workshop", "local"},
+    "bench": LIB | {"models", "predictors", "workshop", "local", "gateway.serve"},
 }
-PROCESSES = {"gateway.app", "gateway.tokens"}
+PROCESSES = {"gateway.app", "gateway.command", "gateway.models", "gateway.tokens"}
 RULES = "gateway.webhooks.rules"  # data and rules that the API and the deliveries share
 # Who of the gateway knows a library; who does not may not import it.
 KNOWS: dict[str, set[str]] = {

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -23,8 +23,11 @@ MAX_WAIT_S = 60
 MIN_DEADLINE_S = 5
 MAX_DEADLINE_S = 7 * 86400
 QUEUE_FULL_RETRY_S = 10
-DURATION = re.compile(r"(\d{1,9})\s*([smh]?)")
-UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600}
+# Hours, minutes and seconds, each optional, such as 1h30m45s; a number alone is seconds.
+DURATION = re.compile(
+    r"(?P<only>\d{1,9})|(?=\d)(?:(?P<h>\d{1,9})\s*h)?\s*(?:(?P<m>\d{1,9})\s*m)?\s*(?:(?P<s>\d{1,9})\s*s)?", re.ASCII
+)
+UNIT_S = {"only": 1, "s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,13 @@ class Create:
     wait_s: float  # how long the client wants to wait for the end; 0 answers at once
 
 
-async def create(request: Request, services: Services, caller: Caller, version: Version | None = None) -> Response:
+async def create(
+    request: Request,
+    services: Services,
+    caller: Caller,
+    version: Version | None = None,
+    deployment: str | None = None,
+) -> Response:
     """Handle a request to create a prediction.
 
     Args:
@@ -53,6 +62,7 @@ async def create(request: Request, services: Services, caller: Caller, version: 
         services: The application's services.
         caller: The client.
         version: The version to run, or None if the body names it.
+        deployment: The deployment that the request names, which the prediction keeps.
 
     Raises:
         Refusal: The request is invalid or exceeds a limit, or the database can't be reached; nothing is stored.
@@ -61,8 +71,9 @@ async def create(request: Request, services: Services, caller: Caller, version: 
     body = await read_body(request, settings.body_bytes, settings.body_s)
     asked = read(body, request.headers, caller, settings, services.catalog, version)
     services.rate.take(caller.owner)
+    new = replace(asked.new, deployment=deployment)
     try:
-        row = await services.record.predictions.create(asked.new, settings.queued or None)
+        row = await services.record.predictions.create(new, settings.queued or None)
     except QueueFullError as error:
         raise errors.too_many(f"{error}.".capitalize(), QUEUE_FULL_RETRY_S) from error
     except NotStoredError as error:
@@ -134,6 +145,8 @@ def parse_body(body: bytes) -> CreateBody:
     if not isinstance(value, dict):
         raise errors.unreadable("body", "Must be a JSON object")
     given = value.get("input")
+    if given == []:  # an empty object as PHP writes it
+        given = {}
     if not isinstance(given, dict):
         raise errors.unreadable("input", "input is required, an object")
     stream = value.get("stream")  # accepted and ignored: every prediction has a stream's URL
@@ -159,7 +172,7 @@ def parse_wait(prefer: str, limit_s: float) -> float:
 
 
 def parse_deadline(cancel_after: str | None) -> float | None:
-    """Return the seconds of a Cancel-After header: 90, 90s, 5m or 1h.
+    """Return the seconds of a Cancel-After header: 90, 90s, 5m, 1h or 1h30m45s.
 
     Raises:
         Refusal: It is no duration, or out of range.
@@ -167,9 +180,10 @@ def parse_deadline(cancel_after: str | None) -> float | None:
     if cancel_after is None:
         return None
     match = DURATION.fullmatch(cancel_after.strip().lower())
-    seconds = int(match[1]) * UNIT_S[match[2]] if match and match[1].isascii() else 0
+    parts = match.groupdict(default="0") if match else {}
+    seconds = sum(int(number) * UNIT_S[unit] for unit, number in parts.items())
     if not MIN_DEADLINE_S <= seconds <= MAX_DEADLINE_S:
-        allowed = f"from {MIN_DEADLINE_S} seconds to 7 days, such as 90, 90s, 5m or 1h"
+        allowed = f"from {MIN_DEADLINE_S} seconds to 7 days, such as 90, 90s, 5m or 1h30m45s"
         raise errors.unreadable("Cancel-After", f"Must be a time {allowed}, but is {shown(cancel_after)}")
     return seconds
 

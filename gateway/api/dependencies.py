@@ -12,9 +12,10 @@ from fastapi.responses import Response
 from gateway.api import errors
 from gateway.api.limits import CreateRate
 from gateway.catalog import Catalog
+from gateway.catalog_files import LiveCatalog
 from gateway.links import encode
 from gateway.metrics import Metrics
-from gateway.prediction import Json, Token
+from gateway.prediction import Json, JsonObject, Token
 from gateway.record import Record
 from gateway.settings import Settings
 
@@ -28,13 +29,18 @@ class Services:
     """Everything that a route works with."""
 
     settings: Settings
-    catalog: Catalog
+    live_catalog: LiveCatalog
     record: Record
     rate: CreateRate
     metrics: Metrics
     http: httpx.AsyncClient  # for the models' preview servers
     files_origin: str | None = None  # the bucket's, if clients fetch files from there
     stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set when the gateway begins to shut down
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models on offer now."""
+        return self.live_catalog.current
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,11 @@ def base_url(request: Request) -> str:
 def json_response(content: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return JSON as a response."""
     return Response(encode(content), status, headers, media_type="application/json")
+
+
+def single_page(results: list[JsonObject]) -> JsonObject:
+    """Return a list that fits on one page."""
+    return {"previous": None, "next": None, "results": [*results]}
 
 
 Owner: TypeAlias = Annotated[str, Path(description="The owner of the model")]

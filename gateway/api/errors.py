@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 
 from gateway.prediction import JsonObject
@@ -102,13 +103,23 @@ async def refused(_request: Request, error: Exception) -> JSONResponse:
     return error.response()
 
 
-async def http_error(_request: Request, error: Exception) -> JSONResponse:
+async def http_error(request: Request, error: Exception) -> JSONResponse:
     """Handle an error of the framework: unknown route, unknown method."""
     assert isinstance(error, HTTPException)  # noqa: S101
     if error.status_code == HTTPStatus.NOT_FOUND:
         return not_found().response()
     title = HTTPStatus(error.status_code).phrase.capitalize()
-    return Refusal(error.status_code, title, f"{error.detail}.", headers=error.headers or {}).response()
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request))
+    return Refusal(error.status_code, title, f"{error.detail}.", headers=headers).response()
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods that a path allows: all routes of the path together; the framework names those of one."""
+    path = request.url.path
+    routes = [route for route in iter_route_contexts(request.app.routes) if route.methods]
+    return sorted({method for route in routes if route.path_regex.match(path) for method in route.methods or ()})
 
 
 async def database_unreachable(_request: Request, _error: Exception) -> JSONResponse:

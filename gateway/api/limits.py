@@ -18,8 +18,12 @@ async def read_body(request: Request, limit_bytes: int, limit_s: float) -> bytes
     """Return a request's body.
 
     Raises:
-        Refusal: The body is larger than `limit_bytes`, or says so in Content-Length, or takes longer than `limit_s`.
+        Refusal: The body is compressed, or larger than `limit_bytes`, or takes longer than `limit_s`.
     """
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        detail = f"The body must not be compressed, but its Content-Encoding is {coding[:20]}."
+        raise Refusal(415, "Unsupported media type", detail, headers={"Accept-Encoding": "identity"})
     too_large = Refusal(413, "Request too large", f"The body must have at most {limit_bytes} bytes.")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > limit_bytes:

@@ -1,8 +1,9 @@
-"""The OpenAPI document: what it says of each route, and its part for each model.
+"""The OpenAPI document: what it says about each route, and its part for each model.
 
 The texts of the documented routes are Replicate's.
 """
 
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any, TypedDict
 
@@ -10,6 +11,8 @@ from gateway.catalog import Model, Version
 from gateway.prediction import Status
 
 PATHS = ("/predictions", "/predictions/{prediction_id}", "/predictions/{prediction_id}/cancel")
+REFERENCE = "#/components/schemas/"
+FRAMEWORKS_ERROR = REFERENCE + "HTTPValidationError"
 COG_ONLY = ("title", "x-order", "nullable")  # keys of Cog's schemas that the documented ones don't have
 
 SchemaObject = dict[str, Any]  # a part of the document, as FastAPI takes it
@@ -50,7 +53,7 @@ CANCEL_AFTER: SchemaObject = {
     "name": "Cancel-After",
     "in": "header",
     "required": False,
-    "description": "Eg: 90s. Cancel the prediction after this time, at least 5 seconds: 90, 90s, 5m or 1h.",
+    "description": "Eg: 90s. Cancel the prediction after this time, at least 5 seconds: 90, 90s, 5m, 1h or 1h30m45s.",
     "schema": {"type": "string"},
 }
 
@@ -67,6 +70,7 @@ PREDICTION: SchemaObject = {
         "error": {"type": ["string", "null"]},
         "status": {"type": "string", "enum": [str(status) for status in Status]},
         "source": {"type": "string"},
+        "deployment": {"type": "string"},
         "data_removed": {"type": "boolean"},
         "created_at": TIME,
         "started_at": {**TIME, "type": ["string", "null"]},
@@ -105,17 +109,20 @@ def page_of(item: SchemaObject) -> SchemaObject:
     }
 
 
-def answers(schema: SchemaObject, *refusals: int, status: int = 200) -> dict[int | str, SchemaObject]:
+def answers(
+    schema: SchemaObject, *refusals: int, status: int = 200, media_type: str = "application/json"
+) -> dict[int | str, SchemaObject]:
     """Return the responses of a route: the successful one and its errors."""
     refused = {
         401: "no valid token",
         404: "not found",
         408: "the body arrived too slowly",
         413: "the body is too large",
+        415: "the body is compressed",
     }
     refused |= {422: "the request is invalid", 429: "too many requests", 503: "the database can't be reached"}
     found: dict[int | str, SchemaObject] = {
-        status: {"description": "successful operation", "content": {"application/json": {"schema": schema}}}
+        status: {"description": "successful operation", "content": {media_type: {"schema": schema}}}
     }
     for code in (401, *refusals, 503):
         found[code] = {"description": refused[code], "content": {"application/json": {"schema": ERROR}}}
@@ -165,7 +172,7 @@ EXAMPLE = "8cf61ea6c56afd61d8f5b9ffd14d7c216c0a93844ce2d82ac1c9ecc9c7f24e05"
 
 def _create(version: str | None, *refusals: int) -> Route:
     """Describe a route that creates a prediction."""
-    responses = answers(PREDICTION, *refusals, 408, 413, 422, 429, status=201)
+    responses = answers(PREDICTION, *refusals, 408, 413, 415, 422, 429, status=201)
     responses[202] = {**responses[201], "description": "created; the wait timed out before the end"}
     return Route(
         summary="Create a prediction and get the output.",
@@ -179,12 +186,12 @@ def _create(version: str | None, *refusals: int) -> Route:
     )
 
 
-def _route(text: str, schema: SchemaObject, *refusals: int) -> Route:
+def _route(text: str, schema: SchemaObject, *refusals: int, media_type: str = "application/json") -> Route:
     """Describe a route that needs only a token."""
     return Route(
         summary=text,
         description=text,
-        responses=answers(schema, *refusals),
+        responses=answers(schema, *refusals, media_type=media_type),
         openapi_extra={"parameters": [AUTHORIZATION]},
     )
 
@@ -197,26 +204,69 @@ CANCEL = _route("Cancel an in progress prediction", PREDICTION, 404)
 CREATE = _create(EXAMPLE)
 CREATE_BY_MODEL = _create(None, 404)
 CREATE_BY_DEPLOYMENT = _create(None, 404)
-MODELS = _route("List the models", page_of(OBJECT))
+MODELS = _route("List the models", page_of(OBJECT), 422)
 MODEL = _route("Get a model", OBJECT, 404)
+README = _route("Get a model's README", {"type": "string"}, 404, media_type="text/plain")
+EXAMPLES = _route("List a model's example predictions", page_of(PREDICTION), 404)
 VERSIONS = _route("List a model's versions, newest first", page_of(OBJECT), 404)
 VERSION = _route("Get a version with its schemas", OBJECT, 404)
 DOCUMENT = _route("Get the part of this document for a model", OBJECT, 404)
+DEPLOYMENTS = _route("List the deployments", page_of(OBJECT))
+DEPLOYMENT = _route("Get a deployment", OBJECT, 404)
+COLLECTIONS = _route("List the collections: none", page_of(OBJECT))
+TRAININGS = _route("List the trainings: none", page_of(OBJECT))
+HARDWARE = _route("List the hardware to choose from: none", {"type": "array", "items": OBJECT})
 SECRET = _route("Get the signing secret of your webhooks", OBJECT)
 ACCOUNT = _route("Get your account: the name of your token", OBJECT)
+
+
+def remove_unused_errors(document: SchemaObject) -> None:
+    """Remove FastAPI's own form of a 422, which it describes for every route with parameters and we never send."""
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            described = operation["responses"].get("422", {})
+            if FRAMEWORKS_ERROR in _references(described):
+                del operation["responses"]["422"]
+    document.pop("components", None)  # nothing else is in it: our own schemas are written where they are used
 
 
 def model_document(document: SchemaObject, model: Model, base_url: str) -> SchemaObject:
     """Return the documented page of a model: three paths, with the inputs of its latest version."""
     paths = {path: deepcopy(document["paths"][path]) for path in PATHS}
     content = paths["/predictions"]["post"]["requestBody"]["content"]["application/json"]
-    content["schema"] = create_body(documented_inputs(model.latest), model.latest.id)
+    inputs = documented_inputs(model.latest)
+    content["schema"] = create_body(inputs, model.latest.id)
     return {
         "openapi": document["openapi"],
         "info": {"title": f"{model.owner}_{model.name}", "version": "1.0.0", "description": model.description},
         "servers": [{"url": f"{base_url}/v1"}],
         "paths": paths,
+        **_components(inputs, model.latest),
     }
+
+
+def _components(inputs: SchemaObject, version: Version) -> SchemaObject:
+    """Return the schemas that the inputs refer to, and those that these refer to, as the document's components."""
+    needed: SchemaObject = {}
+    missing = set(_references(inputs))
+    while missing:
+        names = {reference.removeprefix(REFERENCE) for reference in missing}
+        needed |= {name: version.schemas[name] for name in names}
+        missing = {reference for name in names for reference in _references(version.schemas[name])}
+        missing -= {REFERENCE + name for name in needed}
+    return {"components": {"schemas": needed}} if needed else {}
+
+
+def _references(part: object) -> Iterator[str]:
+    """Yield the references in a part of a document."""
+    if isinstance(part, dict):
+        if isinstance(reference := part.get("$ref"), str):
+            yield reference
+        for value in part.values():
+            yield from _references(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _references(value)
 
 
 def documented_inputs(version: Version) -> SchemaObject:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import cast
 
 import httpx
+import mimeparse
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import FileResponse, Response
@@ -47,16 +48,24 @@ class Page(StaticFiles):
 
 
 def mount(app: FastAPI, folder: Path) -> None:
-    """Serve the page at / to browsers, and its files at /web/."""
+    """Serve the page at / to every client that accepts HTML, and its files at /web/."""
 
     @app.get("/", include_in_schema=False)
     async def index(request: Request, services: ServicesDependency) -> Response:
         document = folder / "index.html"
-        if "text/html" not in request.headers.get("accept", "") or not document.is_file():
+        if not _accepts_html(request.headers.get("accept", "")) or not document.is_file():
             raise errors.not_found()
         return FileResponse(document, headers=_headers(services))
 
     app.mount("/web", GZipMiddleware(Page(directory=folder)), name="web")
+
+
+def _accepts_html(accept: str) -> bool:
+    """Return whether an Accept header admits a page. One that is missing or malformed admits everything."""
+    try:
+        return not accept.strip() or mimeparse.best_match(["text/html"], accept.lower()) != ""
+    except mimeparse.MimeTypeParseException:
+        return True
 
 
 def _headers(services: Services) -> dict[str, str]:

@@ -21,6 +21,7 @@ from gateway.api.dependencies import (
     Services,
     ServicesDependency,
     json_response,
+    single_page,
 )
 from gateway.api.files import data_urls
 from gateway.api.inputs import shown
@@ -41,19 +42,27 @@ async def list_predictions(
     cursor: Annotated[str | None, Query(description="The page, from `next` or `previous`.")] = None,
     created_after: Annotated[str | None, Query(description="The earliest creation time, inclusive.")] = None,
     created_before: Annotated[str | None, Query(description="The latest creation time, exclusive.")] = None,
+    source: Annotated[
+        str | None, Query(description="How they were created: `api`, which all are, or `web`, which none is.")
+    ] = None,
 ) -> Response:
     """List the first page of your predictions."""
     newer, position = _position(cursor)
+    after, before = _moment("created_after", created_after), _moment("created_before", created_before)
+    if source not in (None, "api", "web"):
+        raise errors.unreadable("source", f"Must be web or api, but is {shown(source)}")
+    if source == "web":
+        return json_response(single_page([]))
     page = await services.record.predictions.page(
         caller.owner,
         older_than=None if newer else position,
         newer_than=position if newer else None,
-        created_after=_moment("created_after", created_after),
-        created_before=_moment("created_before", created_before),
+        created_after=after,
+        created_before=before,
         limit=PAGE,
     )
-    bounds = {"created_after": created_after, "created_before": created_before}
-    kept = {name: value for name, value in bounds.items() if value is not None}
+    filters = {"created_after": created_after, "created_before": created_before, "source": source}
+    kept = {name: value for name, value in filters.items() if value is not None}
 
     def link(direction: str, start: Position | None) -> str | None:
         """Return the absolute URL of a page (docs/clients.md#page-urls)."""
@@ -118,10 +127,11 @@ async def create_deployment_prediction(
     owner: Owner, name: Name, request: Request, services: ServicesDependency, caller: CallerDependency
 ) -> Response:
     """Create a prediction with the model of a deployment."""
-    model = services.catalog.deployments.get(f"{owner}/{name}")
+    deployment = f"{owner}/{name}"
+    model = services.catalog.deployments.get(deployment)
     if model is None:
         raise errors.not_found()
-    return await create(request, services, caller, model.latest)
+    return await create(request, services, caller, model.latest, deployment)
 
 
 async def _shown(request: Request, services: Services, caller: Caller, row: Prediction | None) -> Response:
@@ -178,7 +188,15 @@ def _moment(name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        moment = _parse_moment(text)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise errors.unreadable(name, f"Must be a time such as 2026-01-31T21:00:00Z, but is {shown(text)}") from error
+
+
+def _parse_moment(text: str) -> datetime:
+    """Parse a time whose plus sign may have become a blank, as it does in a query that isn't escaped."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.fromisoformat("+".join(text.rsplit(" ", 1)))

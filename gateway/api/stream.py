@@ -54,6 +54,8 @@ async def stream(
     row = await services.record.predictions.get(prediction_id)
     if row is None:
         raise errors.not_found()
+    if request.method == "HEAD":  # must not wait for events
+        return Response(headers=HEADERS, media_type="text/event-stream")
     place = place_of(request.headers.get("last-event-id", ""), row)
     if place.done:
         return Response(status_code=204)  # tells an EventSource not to reconnect
@@ -125,7 +127,8 @@ def _end(services: Services, row: Prediction, base: str, place: Place) -> list[S
     """Return the events of a prediction's end."""
     events = []
     if row.output is not None:
-        output = resolve(row.output, row.files, lambda file: services.record.links.file(base, file.key))
+        since = row.completed_at or row.created_at
+        output = resolve(row.output, row.files, lambda file: services.record.links.file(base, file.key, since))
         texts = list(_leaves(output))
         events += [_event("output", place.outputs + n + 1, text) for n, text in enumerate(texts[place.outputs :])]
     if row.status is Status.FAILED and not place.error:

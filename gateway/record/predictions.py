@@ -176,13 +176,15 @@ class Predictions:
         async with connection.cursor(row_factory=prediction_row) as cursor:
             await cursor.execute(
                 f"""insert into predictions
-                    (id, owner, model, version, queue, base_url, input, webhook, webhook_events, job_id, deadline)
-                    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s) returning {COLUMNS}""",
+                    (id, owner, model, version, deployment, queue, base_url, input, webhook, webhook_events, job_id,
+                    deadline)
+                    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s) returning {COLUMNS}""",
                 (
                     prediction_id,
                     new.owner,
                     new.model,
                     new.version,
+                    new.deployment,
                     new.queue,
                     new.base_url,
                     AsJson(new.input, dumps=json.dumps),

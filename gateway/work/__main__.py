@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -32,16 +33,16 @@ STOPPED = 130
 ALIVE_EVERY_S = 5.0
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None, program: str = "python -m gateway.work") -> None:
     """Work until stopped."""
-    parser = argparse.ArgumentParser(prog="python -m gateway.work", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.split("\n")[0])
     parser.add_argument("--queue", required=True, help="the queue of the version that the Cog server runs")
     parser.add_argument("--cog-url", required=True, help="the Cog server's address, such as http://127.0.0.1:5001")
     parser.add_argument("--name", help="the server's name, unique and the same at each start; default: HOST COG_URL")
     parser.add_argument(
         "--slots", type=int, default=1, help="how many predictions the Cog server runs at once (default: 1)"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     try:
         chosen = settings()
     except SettingsError as error:

@@ -46,11 +46,20 @@ class Health:
     broken: bool = False  # UNHEALTHY because the child has died; False if only the model's own healthcheck fails
     boot: str = ""  # the time when its setup began, which identifies the process
     setup_logs: str = ""
+    version: str = ""  # of Cog
 
     @property
     def reached(self) -> bool:
         """Whether the server answered."""
         return self.state not in (State.SILENT, State.GONE)
+
+
+NOT_READY = {
+    State.STARTING: "has not finished its setup",
+    State.SETUP_FAILED: "has failed its setup",
+    State.GONE: "doesn't answer: nothing listens there",
+    State.SILENT: "doesn't answer, or not as a Cog server does",
+}
 
 
 class Start(StrEnum):
@@ -94,6 +103,18 @@ class Chunk:
     value: Json
 
 
+@dataclass(frozen=True)
+class Description:
+    """What a container says about itself."""
+
+    document: JsonObject  # its OpenAPI document, with the schemas of inputs and outputs
+    cog_version: str
+
+
+class NotReadyError(Exception):
+    """A server can't describe its container yet, or isn't a Cog server; str() says why."""
+
+
 class RefusedError(Exception):
     """The server rejects the input; str() has its message."""
 
@@ -130,6 +151,26 @@ class Coglet:
             return Health(State.GONE)
         except (httpx.TransportError, ValueError, KeyError):
             return Health(State.SILENT)
+
+    async def describe(self) -> Description:
+        """Return what the container says about itself.
+
+        Raises:
+            NotReadyError: The server doesn't answer, has not finished its setup, or isn't a Cog server.
+        """
+        health = await self.health()
+        if health.state in (State.STARTING, State.SETUP_FAILED, State.GONE, State.SILENT):
+            logs = f":\n{health.setup_logs.strip()}" if health.state is State.SETUP_FAILED else ""
+            raise NotReadyError(f"the Cog server at {self.url} {NOT_READY[health.state]}{logs}")
+        try:
+            answer = await self._client.get(f"{self.url}/openapi.json", timeout=HEALTH_TIMEOUT_S)
+            document = answer.json()
+            inputs = document["components"]["schemas"]["Input"]
+        except (httpx.TransportError, ValueError, KeyError, TypeError) as error:
+            raise NotReadyError(f"{self.url}/openapi.json is not the document of a Cog server") from error
+        if not isinstance(inputs, dict):
+            raise NotReadyError(f"{self.url}/openapi.json has no schema of inputs")
+        return Description(document, health.version)
 
     async def streaming(self) -> Streaming:
         """Return how the model's output can be received while it is produced. Raises nothing."""
@@ -275,7 +316,10 @@ def _health(answer: httpx.Response) -> Health:
     status = {"DEFUNCT": "UNHEALTHY", "UNKNOWN": "STARTING"}.get(body["status"], body["status"])
     complaint = body.get("user_healthcheck_error")
     broken = status == State.UNHEALTHY and (complaint is None or complaint.startswith(BROKEN))
-    return Health(State(status), broken, setup.get("started_at", ""), setup.get("logs", ""))
+    version: JsonObject = body.get("version") or {}
+    return Health(
+        State(status), broken, setup.get("started_at", ""), setup.get("logs", ""), str(version.get("coglet", "unknown"))
+    )
 
 
 def _refusal(answer: httpx.Response) -> str:

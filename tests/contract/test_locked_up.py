@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.serve.processes import free_port
 from local import ROOT
-from local.processes import free_port
 from tests.contract.dockerignore import ignored
 from tests.contract.test_container import CONFIGS, RULES, config, tracked
 

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from docs.make.tables import page_of, table, with_table
+from gateway import version
 from lib.animation.operations import FUNCTIONS, VARIABLES
-from local import ROOT, version
+from local import ROOT
 from local.inputs import MODELS
 
 LISTING = ["git", "ls-files", "*.md"]

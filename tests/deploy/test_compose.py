@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from gateway import catalog
+from gateway.catalog_files import CatalogFiles
 from gateway.settings import Settings, unknown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +76,7 @@ def test_only_the_gateway_is_reached_from_outside_and_that_on_loopback() -> None
 
 
 def test_each_worker_serves_a_queue_of_the_catalog_beside_its_own_server() -> None:
-    queues = {version.queue for version in catalog.load(ROOT / "gateway" / "catalog.json").versions()}
+    queues = {version.queue for version in CatalogFiles(ROOT / "gateway" / "catalog.json").load().versions()}
     for profile in ("small", "gpu"):
         served = set()
         for name, worker in WORKERS.items():

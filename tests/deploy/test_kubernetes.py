@@ -14,7 +14,7 @@ import pytest
 import yaml
 from psycopg.rows import scalar_row
 
-from gateway import catalog
+from gateway.catalog_files import CatalogFiles
 from gateway.settings import unknown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,7 +145,7 @@ def test_a_models_pod_ends_its_worker_before_its_cog_server(overlay: str) -> Non
         assert cog["image"].rpartition("/")[2].partition(":")[0] == name.removesuffix("-server")
         small = {"name": "WEIGHTS", "value": "small"} in cog.get("env", [])
         assert small != ("nvidia.com/gpu" in cog["resources"]["limits"])
-    assert set(queues.values()) == {v.queue for v in catalog.load(ROOT / "gateway" / "catalog.json").versions()}
+    assert set(queues.values()) == {v.queue for v in CatalogFiles(ROOT / "gateway" / "catalog.json").load().versions()}
     assert all(queue.startswith(model) for model, queue in queues.items())
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from local import postgres
-from local.supervisor import python
+from gateway.serve import postgres
+from gateway.serve.supervisor import python
 from tests.gateway.processes import ROOT, System, Token, running
 
 OPERATOR = "the operator's"

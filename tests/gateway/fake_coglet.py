@@ -210,7 +210,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/health-check":
             self._answer(200, self.server_state.health_check())
         elif self.path == "/openapi.json":
-            self._answer(200, {})
+            self._answer(200, json.loads(Path(__file__).with_name("fake.openapi.json").read_text(encoding="utf-8")))
         else:
             self._answer(405 if self.path.startswith("/predictions/") else 404, {})
 

@@ -19,8 +19,8 @@ import httpx
 
 from gateway.record.database import open_database
 from gateway.record.tokens import Tokens
-from local.processes import free_port
-from local.supervisor import Command, Supervisor, python
+from gateway.serve.processes import free_port
+from gateway.serve.supervisor import Command, Supervisor, python
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOG = Path(__file__).with_name("catalog.json")
@@ -156,6 +156,7 @@ class System:
             "GATEWAY_DATABASE_URL": self.database_url,
             "GATEWAY_FILES_URL": str(self.folder / "files"),
             "GATEWAY_CATALOG": str(CATALOG),
+            "GATEWAY_MODELS_FOLDER": str(self.folder / "models"),
             "GATEWAY_PORT": str(self.port),
             "PYTHONPATH": str(ROOT),
             **self.settings,
@@ -181,13 +182,16 @@ class System:
             command.stop(process)
 
     @contextmanager
-    def another_model(self, queue: str, journal: Path) -> Iterator[None]:
-        """Run one more fake Cog server with a worker that takes another queue, and a journal of its own."""
+    def another_model(self, queue: str, journal: Path) -> Iterator[str]:
+        """Run one more fake Cog server with a worker that takes another queue, and a journal of its own.
+
+        Gives the Cog server's address.
+        """
         commands = self._model("-other", queue, journal)
         with (self.folder / "other.log").open("wb") as log:
             processes = [command.start(log) for command in commands]
         try:
-            yield
+            yield commands[1].command[-1]
         finally:
             for command, process in reversed(list(zip(commands, processes, strict=True))):
                 command.stop(process)

@@ -12,7 +12,7 @@ from threading import Thread
 
 import httpx
 
-from local.processes import free_port
+from gateway.serve.processes import free_port
 from tests.gateway.processes import PATIENCE_S
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ALLOW_HTTP": "true"}

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local.supervisor import Supervisor
+from gateway.serve.supervisor import Supervisor
 from tests.gateway.conftest import Databases
 from tests.gateway.processes import ROOT, System, Token
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from local.supervisor import Supervisor
+from gateway.serve.supervisor import Supervisor
 from tests.gateway.conftest import Databases
 from tests.gateway.processes import System, Token
 

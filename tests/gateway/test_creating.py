@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import catalog
 from gateway.api import create, inputs
 from gateway.api.errors import Refusal
+from gateway.catalog_files import CatalogFiles
 from gateway.prediction import Json
 from gateway.webhooks.rules import EVENTS
 
-CATALOG = catalog.load(Path(__file__).with_name("catalog.json"))
+CATALOG = CatalogFiles(Path(__file__).with_name("catalog.json")).load()
 DEFORUM = CATALOG.models["deforum/deforum_stable_diffusion"].latest
 RIFFUSION = CATALOG.models["riffusion/riffusion"].latest
 
@@ -56,12 +56,24 @@ def test_a_wait(header: str, seconds: float) -> None:
     assert create.parse_wait(header, 55) == seconds
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), (" 5 S ", 5)])
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        *(("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), (" 5 S ", 5), ("1h30m45s", 5445), ("2h30m", 9000)),
+        *(("1m30s", 90), ("1h5s", 3605), ("0h0m9s", 9), ("1H 30M", 5400), ("168h", 7 * 86400), ("00090", 90)),
+    ],
+)
 def test_a_deadline(header: str, seconds: float) -> None:
     assert create.parse_deadline(header) == seconds
 
 
-@pytest.mark.parametrize("header", ["", "4", "4s", "soon", "-90", "1.5m", "1d", "9" * 400, "8000h", "\u0669\u0660"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("", "4", "4s", "soon", "-90", "1.5m", "1d", "9" * 400, "8000h", "\u0669\u0660", "90.5s", "PT5M", "300000ms"),
+        *("1h1h", "30s1m", "1h30", "h", "hms", "168h1s", "1 2s", "\u0669\u0660s"),
+    ],
+)
 def test_a_deadline_that_is_none(header: str) -> None:
     with pytest.raises(Refusal, match="Cancel-After: Must be a time from 5 seconds to 7 days"):
         create.parse_deadline(header)
@@ -110,7 +122,8 @@ def test_the_old_name_of_a_webhook() -> None:
         (b'{"input": ' + b'{"a":' * 100 + b"1" + b"}" * 100 + b"}", "body"),
         (b"9" * 5000, "body"),
         (b"{}", "input"),
-        (b'{"input": []}', "input"),
+        (b'{"input": [1]}', "input"),
+        (b'{"input": null}', "input"),
         (b'{"input": {}, "version": 5}', "version"),
         (b'{"input": {}, "stream": "yes"}', "stream"),
         (b'{"input": {}, "webhook": ["https://example.com"]}', "webhook"),
@@ -118,6 +131,10 @@ def test_the_old_name_of_a_webhook() -> None:
 )
 def test_a_body_that_is_none_names_what_is_wrong(body: bytes, field: str) -> None:
     assert [wrong.field for wrong in refusal(body).invalid_fields] == [field]
+
+
+def test_an_empty_object_as_php_writes_it() -> None:
+    assert create.parse_body(b'{"input": []}').input == {}
 
 
 @steady

@@ -13,7 +13,7 @@ HEAD = "| variable | default | meaning |\n| --- | --- | --- |\n"
 
 def default_of(value: object) -> str:
     if isinstance(value, Path):
-        return f"`{value.relative_to(ROOT)}`"
+        return f"`{value.relative_to(ROOT) if value.is_absolute() else value}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openapi_spec_validator import validate
 
-from tests.gateway.processes import Token
+from gateway.api.openapi import model_document
+from gateway.catalog_files import CatalogFiles
+from tests.gateway.processes import CATALOG, Token
 
 MODELS = {"riffusion": "riffusion/riffusion", "deforum": "deforum/deforum_stable_diffusion"}
 
@@ -75,3 +78,33 @@ def test_the_whole_document_has_every_route_of_the_contract(token: Token) -> Non
         ("GET", "/webhooks/default/secret"),
         ("GET", "/account"),
     }
+
+
+@pytest.mark.parametrize(
+    "path", ["/openapi.json", *(f"/models/{name}/openapi.json" for name in [*MODELS.values(), "test/fake"])]
+)
+def test_each_document_is_valid_and_all_its_references_resolve(token: Token, path: str) -> None:
+    document = token.http.get(path).json()
+    validate(document)
+    assert "HTTPValidationError" not in json.dumps(document)
+
+
+def test_a_models_document_has_the_schemas_that_its_inputs_refer_to(token: Token, tmp_path: Path) -> None:
+    schema = json.loads(Path(__file__).with_name("fake.openapi.json").read_text())
+    schemas = schema["components"]["schemas"]
+    schemas["Style"] = {"type": "string", "enum": ["oil", "ink"]}
+    schemas["Layer"] = {"type": "object", "properties": {"style": {"$ref": "#/components/schemas/Style"}}}
+    layers = {"type": "array", "items": {"$ref": "#/components/schemas/Layer"}, "x-order": 9}
+    schemas["Input"]["properties"]["layers"] = layers
+    (tmp_path / "fake.openapi.json").write_text(json.dumps(schema))
+    (tmp_path / "catalog.json").write_text(json.dumps({"models": [fake_entry() | {"readme": None}]}))
+    model = CatalogFiles(tmp_path / "catalog.json").load().models["test/fake"]
+    document = model_document(token.http.get("/openapi.json").json(), model, "http://x")
+    validate(document)
+    assert document["components"]["schemas"].keys() == {"Layer", "Style"}
+
+
+def fake_entry() -> dict[str, Any]:
+    models = json.loads(CATALOG.read_text())["models"]
+    found: dict[str, Any] = next(model for model in models if model["name"] == "fake")
+    return found

@@ -16,8 +16,8 @@ import httpx
 import psycopg
 import pytest
 
-from local import postgres
-from local.supervisor import python
+from gateway.serve import postgres
+from gateway.serve.supervisor import python
 from tests.gateway.processes import ROOT, System, Token, running
 
 SETTINGS = {"GATEWAY_STALLED_S": "5", "GATEWAY_LOST_S": "3", "GATEWAY_RETENTION_S": "0"}

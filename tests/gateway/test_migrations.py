@@ -14,8 +14,8 @@ from gateway.prediction import Outcome, Status
 from gateway.record import Record
 from gateway.record.database import DatabaseError
 from gateway.record.migrations import Migration, TooNewError, known_migrations, migrate
-from local import postgres
-from local.supervisor import python
+from gateway.serve import postgres
+from gateway.serve.supervisor import python
 from tests.gateway.processes import ROOT
 from tests.gateway.recording import fetched, new, owner, with_record
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from local.processes import free_port
+from gateway.serve.processes import free_port
 from tests.gateway.processes import FAKE, ROOT, System
 
 

@@ -27,7 +27,14 @@ ROUTES = [
     ("GET", f"/models/test/fake/versions/{FAKE_VERSION}"),
     ("GET", "/models/test/fake/openapi.json"),
     ("POST", "/models/test/fake/predictions"),
+    ("GET", "/models/test/fake/readme"),
+    ("GET", "/models/test/fake/examples"),
+    ("GET", "/deployments"),
+    ("GET", "/deployments/test/deployed"),
     ("POST", "/deployments/test/deployed/predictions"),
+    ("GET", "/collections"),
+    ("GET", "/hardware"),
+    ("GET", "/trainings"),
     ("GET", "/webhooks/default/secret"),
     ("GET", "/account"),
     ("GET", "/files"),
@@ -203,6 +210,16 @@ def test_pages_go_both_ways_and_keep_the_bounds(token: Token) -> None:
     assert [row["id"] for row in bounded["results"]] == newest[1:101]  # 101 of them: after inclusive, before not
     assert "created_after=" in bounded["next"]
     assert [row["id"] for row in token.http.get(bounded["next"]).json()["results"]] == [newest[101]]
+
+
+def test_a_blank_in_a_time_is_an_unescaped_plus(token: Token) -> None:
+    prediction_id = token.create()["id"]
+    for after, found in (
+        *(("2026-01-01T00:00:00+00:00", True), ("2026-01-01%2000:00:00+00:00", True), ("2026-01-01+00:00:00", True)),
+        *(("2999-01-01T00:00:00.5+14:00", False), ("2999-01-01+00:00:00+00:00", False)),
+    ):
+        results = token.http.get(f"/predictions?created_after={after}").json()["results"]
+        assert [row["id"] for row in results] == ([prediction_id] if found else []), after
 
 
 @many

@@ -38,6 +38,9 @@ def narrowed(document: dict[str, Any]) -> dict[str, Any]:
         "owner": ["test"],
         "name": ["fake", "deployed"],
         "version_id": [FAKE_VERSION, "x"],
+        "sort_by": ["model_created_at", "x"],
+        "sort_direction": ["asc", "x"],
+        "source": ["web", "api", "x"],
         "Cancel-After": ["90s", "x"],
         "Prefer": ["wait=1", "x"],
     }
@@ -45,7 +48,7 @@ def narrowed(document: dict[str, Any]) -> dict[str, Any]:
         for operation in methods.values():
             for parameter in operation.get("parameters", []):
                 if parameter["name"] in names:
-                    parameter["schema"]["enum"] = names[parameter["name"]]
+                    parameter["schema"] = {"enum": names[parameter["name"]]}
     body = document["paths"]["/predictions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     body["properties"]["version"]["enum"] = [FAKE_VERSION, "test/fake", "x"]
     body["properties"]["webhook"]["enum"] = ["https://example.com/hook", "x"]
@@ -69,4 +72,7 @@ def test_what_the_document_allows_is_answered_as_it_says(system: System) -> None
         answered()
     create = "POST /models/{owner}/{name}/predictions"
     assert seen >= {("GET /predictions", 200), ("POST /predictions", 201), (create, 201), (create, 404)}
+    version = "GET /models/{owner}/{name}/versions/{version_id}"
+    assert seen >= {("GET /predictions/{prediction_id}", 404), (version, 200), (version, 404)}
+    assert seen >= {("GET /models", 200), ("GET /models", 422), ("GET /models/{owner}/{name}/readme", 200)}
     assert not any(status == 401 for _, status in seen), "the token was not sent"

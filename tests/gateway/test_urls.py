@@ -44,7 +44,28 @@ def test_a_url_expires_after_its_time_and_not_before() -> None:
     signature = signature_of(replace(LINKS, now=lambda: now).file("x://y", KEY))
     replace(LINKS, now=lambda: now + timedelta(seconds=3599)).check("file", KEY, signature)
     with pytest.raises(LinkError, match="expired"):
-        replace(LINKS, now=lambda: now + timedelta(seconds=3600 * 1.25 + 2)).check("file", KEY, signature)
+        replace(LINKS, now=lambda: now + timedelta(seconds=3600 * 2 + 2)).check("file", KEY, signature)
+
+
+@given(st.integers(0, 4 * 10**12), st.integers(0, 36_000_000), st.integers(1, 100_000))
+def test_a_url_stays_the_same_for_a_whole_lifetime(since_ms: int, after_ms: int, lifetime_s: int) -> None:
+    since = datetime.fromtimestamp(since_ms / 1000, UTC)
+
+    def url(after_s: float) -> str:
+        now = since + timedelta(seconds=after_s)
+        return Links(b"k" * 32, lifetime_s, lambda: now).file("x://y", KEY, since)
+
+    assert url(0) == url(lifetime_s - 0.001)
+    assert url(0) != url(lifetime_s)
+    signature, after_s = signature_of(url(after_ms / 1000)), after_ms / 1000
+    for more_s, valid in ((0, True), (lifetime_s - 0.001, True), (2 * lifetime_s + 2, False)):
+        now = since + timedelta(seconds=after_s + more_s)
+        links = Links(b"k" * 32, lifetime_s, lambda now=now: now)  # type: ignore[misc]
+        if valid:
+            links.check("file", KEY, signature)
+        else:
+            with pytest.raises(LinkError, match="expired"):
+                links.check("file", KEY, signature)
 
 
 @given(st.text(max_size=100), st.text(max_size=100) | st.from_regex(r"[0-9]{1,14}-[A-Za-z0-9_-]*", fullmatch=True))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway import catalog
+from gateway.catalog_files import CatalogError, CatalogFiles
 from tests.gateway.processes import CATALOG, FAKE, FAKE_VERSION, System, Token
 
 NEW_VERSION = "fb" * 32
@@ -18,6 +18,7 @@ def two_versions(folder: Path, **more: str) -> Path:
     file = json.loads(CATALOG.read_text(encoding="utf-8"))
     model = next(model for model in file["models"] if model["name"] == "fake")
     model["versions"][0]["schema"] = str(CATALOG.with_name("fake.openapi.json"))
+    del model["readme"]
     model["versions"].append(model["versions"][0] | {"id": NEW_VERSION, "created_at": "2026-02-01T00:00:00Z"} | more)
     path = folder / "catalog.json"
     path.write_text(json.dumps({"models": [model]}), encoding="utf-8")
@@ -55,7 +56,5 @@ def test_each_version_has_its_own_server_and_the_name_means_the_newest(
 
 def test_two_versions_of_one_queue_are_refused(tmp_path: Path) -> None:
     path = two_versions(tmp_path)
-    with pytest.raises(
-        catalog.CatalogError, match=f"the queue {FAKE} for two versions, {NEW_VERSION} and {FAKE_VERSION}"
-    ):
-        catalog.load(path)
+    with pytest.raises(CatalogError, match=f"the queue {FAKE} for two versions, {NEW_VERSION} and {FAKE_VERSION}"):
+        CatalogFiles(path).load()

@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local import ROOT, postgres, system
-from local.processes import StartError
+from gateway.serve import postgres
+from gateway.serve.processes import StartError
+from local import ROOT, system
 
 
 @pytest.fixture(scope="module")

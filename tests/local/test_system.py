@@ -13,8 +13,9 @@ import httpx
 import psutil
 import pytest
 
-from local import postgres, system
-from local.processes import StartError
+from gateway.serve import postgres
+from gateway.serve.processes import StartError
+from local import system
 from tests.gateway.processes import RIFFUSION_VERSION, ROOT, Token, answers
 from tests.waiting import HANG_S, eventually
 
@@ -58,7 +59,7 @@ class Running:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     data = tmp_path_factory.mktemp("data")
     yield data
-    postgres.remove(data / "postgres")  # which may be a link, see local/postgres.py
+    postgres.remove(data / "postgres")  # which may be a link, see gateway/serve/postgres.py
 
 
 @pytest.fixture(scope="module")

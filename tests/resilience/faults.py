@@ -12,7 +12,7 @@ from typing import LiteralString
 
 import httpx
 
-from local.supervisor import python
+from gateway.serve.supervisor import python
 from tests.gateway.receiver import Receiver
 from tests.resilience.clients import Asked, Clients
 from tests.resilience.network import small_disk

@@ -17,9 +17,10 @@ from psycopg.rows import scalar_row
 
 from gateway.record.database import open_database
 from gateway.record.tokens import Tokens
-from local import ROOT, postgres
-from local.supervisor import Command, Supervisor, python
-from local.system import Database
+from gateway.serve import postgres
+from gateway.serve.supervisor import Command, Supervisor, python
+from gateway.serve.system import Database
+from local import ROOT
 from tests.gateway import fake_coglet
 from tests.gateway.processes import CATALOG, FAKE, answers
 from tests.resilience.judge import AUDIT

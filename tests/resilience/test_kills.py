@@ -14,9 +14,10 @@ import httpx
 import psycopg
 import pytest
 
-from local import ROOT, postgres
-from local.supervisor import Supervisor, python
-from local.system import Database
+from gateway.serve import postgres
+from gateway.serve.supervisor import Supervisor, python
+from gateway.serve.system import Database
+from local import ROOT
 from tests.gateway.processes import FAKE, System, Token
 from tests.gateway.receiver import Receiver, receiving
 from tests.resilience.judge import AUDIT, judge, unfinished

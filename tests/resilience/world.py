@@ -18,9 +18,9 @@ from pathlib import Path
 
 import psutil
 
+from gateway.serve.processes import ends_with_parent
+from gateway.serve.supervisor import python
 from local import ROOT
-from local.processes import ends_with_parent
-from local.supervisor import python
 from tests.gateway.receiver import Receiver, receiving
 from tests.resilience.clients import Clients
 from tests.resilience.faults import FAULTS, Drill

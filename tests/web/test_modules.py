@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway import catalog
+from gateway.catalog_files import CatalogFiles
 from gateway.settings import WEB
 from tests.gateway.processes import ROOT
 
-MODELS = catalog.load(ROOT / "gateway" / "catalog.json").models.values()
+MODELS = CatalogFiles(ROOT / "gateway" / "catalog.json").load().models.values()
 VIEWS = {folder.name for folder in (WEB / "models").iterdir()}
 FILES = [
     path for path in WEB.rglob("*") if path.suffix in (".js", ".ts", ".css", ".html") and "vendor" not in path.parts

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from local import postgres, system
+from gateway.serve import postgres
+from local import system
 from tests.gateway.processes import PATIENCE_S
 from tests.local.test_system import QUICK_DEFORUM
 from tests.web.browsing import flaws, opened
@@ -30,7 +31,7 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with system.running(system.Options(port=0, data=data, predictors={"deforum": QUICK_DEFORUM})) as running:
             yield running.page
     finally:
-        postgres.remove(data / "postgres")  # it can be elsewhere: see local/postgres.py
+        postgres.remove(data / "postgres")  # it can be elsewhere: see gateway/serve/postgres.py
 
 
 @pytest.fixture

@@ -28,6 +28,19 @@ const actions = {
     }
   },
 
+  // Read the deployments, and the lists that are empty.
+  async browse({ owner, name }) {
+    const deployment = await client.deployments.get(owner, name);
+    const prediction = await client.deployments.predictions.create(owner, name, { input: {} });
+    const [collections, hardware, trainings] = [client.collections, client.hardware, client.trainings];
+    return {
+      deployments: (await client.deployments.list()).results.map(({ owner, name }) => `${owner}/${name}`),
+      release: deployment.current_release.version,
+      deployment: prediction.deployment,
+      empty: [(await collections.list()).results, await hardware.list(), (await trainings.list()).results],
+    };
+  },
+
   async paginate() {
     const pages = [];
     for await (const page of client.paginate(client.predictions.list)) pages.push(page.map(({ id }) => id));

@@ -72,6 +72,21 @@ def stream(ref, inputs):
     return [[event.event.value, plain(event.data), bool(event.id)] for event in replicate.stream(ref, input=inputs)]
 
 
+def browse(model, deployment):
+    """Read the model's example, the deployments, and the lists that are empty."""
+    deployed = replicate.deployments.get(deployment)
+    return {
+        "example": replicate.models.get(model).default_example.output,
+        "deployments": [deployment.id for deployment in replicate.deployments.list().results],
+        "release": [deployed.current_release.model, deployed.current_release.version],
+        "empty": [
+            list(replicate.collections.list().results),
+            replicate.hardware.list(),
+            list(replicate.trainings.list().results),
+        ],
+    }
+
+
 def cancel(prediction_id):
     return replicate.predictions.cancel(prediction_id).status
 

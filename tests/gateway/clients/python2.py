@@ -37,6 +37,24 @@ def stream(ref, inputs):
     return [str(item) for item in model(**inputs)]
 
 
+def browse(owner, name, deployment_owner, deployment_name):
+    """Read the model, its README and examples, the deployments, and the lists that are empty."""
+    deployment = {"deployment_owner": deployment_owner, "deployment_name": deployment_name}
+    return {
+        "official": client.models.get(model_owner=owner, model_name=name).is_official,
+        "readme": client.models.readme.get(model_owner=owner, model_name=name),
+        "examples": [example.output for example in client.models.examples.list(model_owner=owner, model_name=name)],
+        "oldest": [
+            f"{model.owner}/{model.name}"
+            for model in client.models.list(sort_by="model_created_at", sort_direction="asc")
+        ],
+        "deployments": [f"{one.owner}/{one.name}" for one in client.deployments.list()],
+        "release": client.deployments.get(**deployment).current_release.version,
+        "deployment": client.deployments.predictions.create(**deployment, input={}).deployment,
+        "empty": [list(client.collections.list()), client.hardware.list(), list(client.trainings.list())],
+    }
+
+
 def all_ids():
     """Return the ids of all predictions; the client asks for page after page."""
     return [prediction.id for prediction in client.predictions.list()]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from local.processes import free_port
-from local.supervisor import Command, Supervisor, python
+from gateway.serve.processes import free_port
+from gateway.serve.supervisor import Command, Supervisor, python
 from tests.gateway.conftest import Databases
 from tests.gateway.processes import ROOT, System, Token
 

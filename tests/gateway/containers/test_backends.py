@@ -20,9 +20,9 @@ import httpx
 import psycopg
 import pytest
 
-from local import postgres
-from local.processes import free_port
-from local.supervisor import Supervisor, python
+from gateway.serve import postgres
+from gateway.serve.processes import free_port
+from gateway.serve.supervisor import Supervisor, python
 from tests.gateway.containers.conftest import CALLBACK_TOKEN, catalog, cog_server, worker
 from tests.gateway.processes import PATIENCE_S, ROOT, System, Token
 from tests.gateway.receiver import Receiver, receiving

@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gateway.serve.processes import StartError
 from lib.weights import SMALL
 from local import ROOT
-from local.processes import StartError, guarded
+from local.processes import guarded
 from local.serve import Server, noteworthy, share, started, wait_until_ready
 from tests.gateway.receiver import Receiver
 from tests.local.serving.client import Client, webhooks

