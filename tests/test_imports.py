@@ -37,7 +37,7 @@ KNOWS: dict[str, set[str]] = {
     "psycopg": {"gateway.record"},
     "psycopg_pool": {"gateway.record"},
     "httpx": {"gateway.work", "gateway.webhooks", "gateway.api"},
-    "httpcore": {"gateway.work", "gateway.webhooks"},
+    "httpcore": {"gateway", "gateway.work", "gateway.webhooks"},
     "standardwebhooks": {"gateway.webhooks"},
     "torch": set(),
     "cog": set(),

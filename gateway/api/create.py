@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fastapi import Request
 from fastapi.responses import Response
 
+from gateway.addresses import check_url
 from gateway.api import errors
 from gateway.api.dependencies import Caller, Services, json_response
 from gateway.api.files import data_urls
@@ -176,7 +177,7 @@ def parse_deadline(cancel_after: str | None) -> float | None:
 
 def _check_webhook(url: str, settings: Settings) -> None:
     try:
-        rules.check_url(url, http=settings.webhook_http, private=settings.webhook_private)
+        check_url(url, http=settings.webhook_http, private=settings.webhook_private)
     except ValueError as error:
         raise errors.unreadable("webhook", f"{error}, but is {shown(url)}") from error
 
