@@ -18,9 +18,11 @@ from gateway.record.migrations import check_schema
 from gateway.record.notices import Notices
 from gateway.record.predictions import Predictions
 from gateway.record.retention import Retention
+from gateway.record.secret_inputs import SecretInputs
 from gateway.record.statistics import Statistics
 from gateway.record.sweep import Sweep
 from gateway.record.tokens import Tokens
+from gateway.record.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Record:
     deliveries: Deliveries  # for webhooks
     tokens: Tokens
     files: Files
+    uploads: Uploads
+    secret_inputs: SecretInputs  # for workers
     retention: Retention
     statistics: Statistics
     notices: Notices
@@ -68,6 +72,8 @@ class Record:
             if keep_s:
                 await self.retention.remove(keep_s)
             await self.retention.sweep_files()
+            await self.uploads.sweep()
+            await self.secret_inputs.sweep()
             if timestamp // 60 % 10 == 0:
                 await self.retention.delete_old_rows()
 
@@ -116,17 +122,20 @@ def _record(
     files: Files,
     sweep: Sweep,
 ) -> Record:
+    secret_inputs = SecretInputs(database, secrets.inputs)
     return Record(
         procrastinate=database.procrastinate,
         secrets=secrets,
         clock=clock,
         links=links,
-        predictions=Predictions(database, links),
+        predictions=Predictions(database, links, secret_inputs),
         attempts=Attempts(database, links),
         sweep=sweep,
         deliveries=Deliveries(database),
         tokens=Tokens(database),
         files=files,
+        uploads=Uploads(database, files),
+        secret_inputs=secret_inputs,
         retention=Retention(database, files),
         statistics=Statistics(database),
         notices=heard,

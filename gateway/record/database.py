@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+from base64 import b32encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -17,7 +18,7 @@ from psycopg.rows import RowMaker, TupleRow, kwargs_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from gateway import prediction
-from gateway.prediction import File, JsonObject, Prediction, Status
+from gateway.prediction import File, InputFile, JsonObject, Prediction, Status
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Secrets:
 
     files: bytes = field(repr=False)  # for the URLs of files and streams
     webhooks: bytes = field(repr=False)  # for webhooks; clients read it to verify them
+    inputs: bytes = field(repr=False)  # encrypts secret inputs
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,11 @@ async def time_of(connection: Connection) -> float:
 
 async def read_secrets(database: Database) -> Secrets:
     """Return the secrets. The first process that asks creates them."""
-    return Secrets(files=await _secret(database, "files"), webhooks=await _secret(database, "webhooks"))
+    return Secrets(
+        files=await _secret(database, "files"),
+        webhooks=await _secret(database, "webhooks"),
+        inputs=await _secret(database, "inputs"),
+    )
 
 
 async def _secret(database: Database, name: str) -> bytes:
@@ -166,6 +172,7 @@ def _prediction(**columns: Any) -> Prediction:  # psycopg gives each column as i
             "status": Status(columns["status"]),
             "files": tuple(file_from(entry) for entry in columns["files"]),
             "webhook_events": tuple(columns["webhook_events"]),
+            "input_files": tuple(_input_file(entry) for entry in columns["input_files"]),
         }
     )
 
@@ -193,3 +200,17 @@ async def until_stored(call: Callable[[], Awaitable[T]], pause_s: float = 0.5) -
         except UNAVAILABLE as error:
             logger.warning("waiting for the database", extra={"error": str(error).strip()})
             await asyncio.sleep(pause_s)
+
+
+def _input_file(entry: dict[str, Any]) -> InputFile:
+    return InputFile(tuple(entry["at"]), file_from(entry["file"]) if entry["file"] else None)
+
+
+def input_file_entry(named: InputFile) -> JsonObject:
+    """Return an input's file as an entry of the column `input_files`."""
+    return {"at": list(named.at), "file": file_entry(named.file) if named.file else None}
+
+
+def random_id() -> str:
+    """Return a new id that can't be guessed: 26 characters of a to z and 2 to 7."""
+    return b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()

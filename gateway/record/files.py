@@ -1,11 +1,12 @@
-"""The stored output files, in a folder or a bucket on S3, GCS or Azure."""
+"""The stored files, in a folder or a bucket on S3, GCS or Azure."""
 
 import asyncio
+import hashlib
 import os
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,16 +19,56 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 from gateway.prediction import File
 
 if TYPE_CHECKING:
-    from obstore import GetOptions  # exists for type checkers only
+    from obstore import GetOptions, WritableFile  # exist for type checkers only
 
 CHUNK_BYTES = 1 << 20
+PART_BYTES = 5 << 20  # S3's minimum
+PARTS_AT_ONCE = 2  # each takes PART_BYTES of memory
 MAX_PRESIGNED_S = 7 * 86400  # S3's and GCS's limit
 NOT_FOUND = (FileNotFoundError, NotFoundError)  # obstore raises either
 _RANDOM_BYTES = 24
 
 
+class FileWriter:
+    """Writes one file in pieces, and computes its checksums."""
+
+    def __init__(self, writer: "WritableFile") -> None:
+        self._writer = writer
+        self._buffer = bytearray()
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self.size = 0
+
+    async def write(self, data: bytes) -> None:
+        """Write a piece. It is in the store after the next one at the earliest."""
+        self.size += len(data)
+        self._buffer += data
+        if len(self._buffer) >= CHUNK_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what is left."""
+        data, self._buffer = bytes(self._buffer), bytearray()
+        await asyncio.to_thread(self._write, data)
+
+    def _write(self, data: bytes) -> None:
+        self._sha256.update(data)
+        self._md5.update(data)
+        self._writer.write(data)
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of what was flushed, in hex."""
+        return self._sha256.hexdigest()
+
+    @property
+    def md5(self) -> str:
+        """The checksum of what was flushed, in hex."""
+        return self._md5.hexdigest()
+
+
 class Files:
-    """Store, read and delete output files under keys that can't be guessed.
+    """Store, read and delete files under keys that can't be guessed.
 
     obstore runs in threads: its own asyncio functions leave threads behind that need the interpreter, and a process
     that exits soon after one of them is aborted.
@@ -46,6 +87,21 @@ class Files:
         attributes = None if isinstance(self.store, LocalStore) else {"Content-Type": media_type}
         await asyncio.to_thread(obstore.put, self.store, key, data, attributes=attributes)
         return File(key, name, media_type, len(data))
+
+    @asynccontextmanager
+    async def writing(self, key: str, media_type: str) -> AsyncIterator[FileWriter]:
+        """Write a file in pieces. It is there, whole, after the block; if the block raises an error, it never is.
+
+        A bucket may keep the parts of a file that was not finished. A lifecycle rule of the bucket deletes them.
+        """
+        attributes = None if isinstance(self.store, LocalStore) else {"Content-Type": media_type}
+        opened = obstore.open_writer(
+            self.store, key, attributes=attributes, buffer_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
+        )
+        writer = FileWriter(opened)
+        yield writer
+        await writer.flush()
+        await asyncio.to_thread(opened.close)
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes from start to end (exclusive) in chunks.

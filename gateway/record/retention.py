@@ -64,9 +64,11 @@ class Retention:
                        -- an owed webhook keeps its prediction: its body names the files
                        and not exists (select 1 from deliveries d where d.id = predictions.id and d.done_at is null)
                        order by completed_at limit %s for update skip locked),
-                   bodies as (delete from deliveries d using old where d.id = old.id)
-                   update predictions p set data_removed = true, input = '{}', output = null, files = '[]', logs = ''
-                   from old where p.id = old.id returning old.files""",
+                   bodies as (delete from deliveries d using old where d.id = old.id),
+                   -- the sweep of the uploads deletes their files
+                   inputs as (update files f set state = 'deleted' from old where f.prediction = old.id)
+                   update predictions p set data_removed = true, input = '{}', input_files = '[]', output = null,
+                   files = '[]', logs = '' from old where p.id = old.id returning old.files""",
                 (timedelta(seconds=older_than_s), _BATCH),
             )
             rows = await found.fetchall()
