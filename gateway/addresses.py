@@ -10,9 +10,10 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpcore
+import httpx
 
 MAX_URL_CHARS = 2000
 
@@ -43,7 +44,7 @@ def check_url(url: str, *, http: bool, private: bool, max_chars: int = MAX_URL_C
         raise ValueError(f"Must be an absolute {' or '.join(schemes)} URL")
     if parts.username is not None or parts.password is not None:
         raise ValueError("Must not contain a user name or password")
-    if parts.port == 0:  # raises ValueError beyond 65535
+    if not _has_valid_port(parts):
         raise ValueError("Must have a port from 1 to 65535, or none")
     if not private and parts.hostname.rstrip(".") == "localhost":
         raise ValueError("Must not be a private address")
@@ -53,6 +54,25 @@ def check_url(url: str, *, http: bool, private: bool, max_chars: int = MAX_URL_C
         return
     if not private and not is_public(address):
         raise ValueError("Must not be a private address")
+
+
+def _has_valid_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:  # beyond 65535, or no number
+        return False
+
+
+def normalized(url: str) -> str:
+    """Return a URL as it is sent: in ASCII, and without its fragment.
+
+    Raises:
+        ValueError: It isn't a URL.
+    """
+    try:
+        return str(httpx.URL(url).copy_with(fragment=None))
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise ValueError(f"Must be a valid URL ({error})") from error
 
 
 def is_public(address: Address) -> bool:

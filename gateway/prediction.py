@@ -89,7 +89,7 @@ class NewPrediction:
     webhook_events: tuple[str, ...] = ()
     input_files: tuple[InputFile, ...] = ()
     uploads: tuple[str, ...] = ()  # the ids of the files that its inputs contained; they live as long as it does
-    secret_inputs: JsonObject = field(default_factory=dict, repr=False)
+    secret_inputs: bytes | None = field(default=None, repr=False)  # encrypted
 
 
 @dataclass(frozen=True)

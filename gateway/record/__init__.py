@@ -10,7 +10,7 @@ from gateway.clock import Clock
 from gateway.links import Links
 from gateway.record import notices
 from gateway.record.attempts import Attempts
-from gateway.record.database import UNAVAILABLE, Database, Secrets, open_database, read_secrets
+from gateway.record.database import UNAVAILABLE, Database, SecretInputs, Secrets, open_database, read_secrets
 from gateway.record.end import Deliveries
 from gateway.record.files import Files
 from gateway.record.jobs import EXPIRE_TASK, GATEWAY_QUEUE, RETAIN_TASK
@@ -18,7 +18,6 @@ from gateway.record.migrations import check_schema
 from gateway.record.notices import Notices
 from gateway.record.predictions import Predictions
 from gateway.record.retention import Retention
-from gateway.record.secret_inputs import SecretInputs
 from gateway.record.statistics import Statistics
 from gateway.record.sweep import Sweep
 from gateway.record.tokens import Tokens
@@ -40,7 +39,7 @@ class Record:
     tokens: Tokens
     files: Files
     uploads: Uploads
-    secret_inputs: SecretInputs  # for workers
+    secret_inputs: SecretInputs
     retention: Retention
     statistics: Statistics
     notices: Notices
@@ -122,20 +121,19 @@ def _record(
     files: Files,
     sweep: Sweep,
 ) -> Record:
-    secret_inputs = SecretInputs(database, secrets.inputs)
     return Record(
         procrastinate=database.procrastinate,
         secrets=secrets,
         clock=clock,
         links=links,
-        predictions=Predictions(database, links, secret_inputs),
+        predictions=Predictions(database, links),
         attempts=Attempts(database, links),
         sweep=sweep,
         deliveries=Deliveries(database),
         tokens=Tokens(database),
         files=files,
         uploads=Uploads(database, files),
-        secret_inputs=secret_inputs,
+        secret_inputs=SecretInputs(database, secrets.inputs),
         retention=Retention(database, files),
         statistics=Statistics(database),
         notices=heard,

@@ -1,9 +1,10 @@
-"""The connection pool, and how rows of the table `predictions` become data."""
+"""The connection pool, the secrets, and how rows of the table `predictions` become data."""
 
 import asyncio
+import base64
+import json
 import logging
 import secrets
-from base64 import b32encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -12,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import procrastinate
 import psycopg
 import psycopg.conninfo
+from cryptography.fernet import Fernet
 from procrastinate.exceptions import ConnectorException
 from psycopg import AsyncCursor
 from psycopg.rows import RowMaker, TupleRow, kwargs_row
@@ -213,4 +215,35 @@ def input_file_entry(named: InputFile) -> JsonObject:
 
 def random_id() -> str:
     """Return a new id that can't be guessed: 26 characters of a to z and 2 to 7."""
-    return b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
+    return base64.b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
+
+
+class SecretInputs:
+    """Encrypts and reads the values of secret inputs, which are stored apart, and only until their predictions end.
+
+    Everything else that is stored of a prediction is shown somewhere. The encryption keeps the values out of
+    PostgreSQL's log, its write-ahead log and the space of deleted rows.
+    """
+
+    def __init__(self, database: Database, key: bytes) -> None:
+        self._database = database
+        self._fernet = Fernet(base64.urlsafe_b64encode(key))
+
+    def encrypt(self, values: JsonObject) -> bytes:
+        """Return the secret inputs of a new prediction as they are stored."""
+        return self._fernet.encrypt(json.dumps(values).encode())
+
+    async def get(self, prediction_id: str) -> JsonObject:
+        """Return the secret inputs of a prediction that has not ended."""
+        async with self._database.pool.connection() as connection:
+            found = await connection.execute("select value from secret_inputs where id = %s", (prediction_id,))
+            row = await found.fetchone()
+        values: JsonObject = json.loads(self._fernet.decrypt(bytes(row[0]))) if row else {}
+        return values
+
+    async def sweep(self) -> None:
+        """Delete those of predictions that have ended: a gateway of an earlier version leaves them behind."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                f"delete from secret_inputs s using predictions p where p.id = s.id and p.{HAS_ENDED}"
+            )

@@ -10,7 +10,6 @@ from gateway.links import Links
 from gateway.prediction import JsonObject, Outcome, Prediction, Status, may_follow
 from gateway.record.database import COLUMNS, Connection, Database, file_entry, prediction_row
 from gateway.record.jobs import defer_webhook, delete_expiry, wants
-from gateway.record.secret_inputs import delete_secret_inputs
 
 
 async def end(
@@ -49,7 +48,7 @@ async def end(
         stored = await cursor.fetchone()
     assert stored is not None  # noqa: S101 - the caller holds the row's lock
     await connection.execute("delete from chunks where id = %s", (stored.id,))  # the output has them all
-    await delete_secret_inputs(connection, stored.id)
+    await connection.execute("delete from secret_inputs where id = %s", (stored.id,))
     if stored.deadline:
         await delete_expiry(connection, stored.id)
     await _notify(database, connection, stored, links)

@@ -23,7 +23,6 @@ from gateway.record.database import (
 )
 from gateway.record.end import end
 from gateway.record.jobs import defer_attempt, defer_expiry
-from gateway.record.secret_inputs import SecretInputs
 from gateway.record.uploads import bind_uploads
 
 logger = logging.getLogger(__name__)
@@ -45,10 +44,9 @@ class QueueFullError(RuntimeError):
 class Predictions:
     """Create, read and cancel predictions for their owners."""
 
-    def __init__(self, database: Database, links: Links, secret_inputs: SecretInputs) -> None:
+    def __init__(self, database: Database, links: Links) -> None:
         self._database = database
         self._links = links
-        self._secret_inputs = secret_inputs
 
     async def create(self, new: NewPrediction, live_limit: int | None = None) -> Prediction:
         """Store a prediction and queue its first attempt, in one transaction.
@@ -209,7 +207,9 @@ class Predictions:
         if new.uploads:
             await bind_uploads(connection, new.uploads, prediction_id)
         if new.secret_inputs:
-            await self._secret_inputs.insert(connection, prediction_id, new.secret_inputs)
+            await connection.execute(
+                "insert into secret_inputs (id, value) values (%s, %s)", (prediction_id, new.secret_inputs)
+            )
         if row.deadline:
             await defer_expiry(app, connection, prediction_id, row.deadline)
         return row
