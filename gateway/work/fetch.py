@@ -105,7 +105,7 @@ class Fetcher:
                 if size > self._file_bytes:
                     raise too_large
                 if budget.bytes < 0:
-                    raise FetchError("the files of the prediction are too large together")
+                    raise FetchError("the prediction's files are too large together")
                 file.write(chunk)
             file.flush()
             begin = os.pread(file.fileno(), media_types.MAGIC_BYTES, 0)

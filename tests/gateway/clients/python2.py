@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+import urllib.parse
 
 from replicate import APIStatusError, Replicate
 from replicate.lib._files import FileOutput
@@ -35,6 +36,28 @@ def stream(ref, inputs):
     """Return the items of a streaming model's output, and how many of them came before its end."""
     model = use(Replicate, ref, streaming=True)
     return [str(item) for item in model(**inputs)]
+
+
+def run_with_files(ref, path, **params):
+    """Run with a file handle and paths, as the client's documentation shows."""
+    with pathlib.Path(path).open("rb") as handle:
+        return run(ref, input={"image": handle, "images": [pathlib.Path(path)] * 2}, **params)
+
+
+def files(path):
+    """Create, get, list, download and delete a file."""
+    created = client.files.create(content=pathlib.Path(path), filename="b.png", type="image/x", metadata={"a": "1"})
+    got = client.files.get(file_id=created.id)
+    signed = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(got.urls.download).query))
+    content = client.files.download(file_id=created.id, **signed).read()
+    listed = [file.id for file in client.files.list()]
+    client.files.delete(file_id=created.id)
+    return {
+        "file": [got.name, got.content_type, got.size, got.metadata],
+        "content": len(content),
+        "listed": created.id in listed,
+        "left": [file.id for file in client.files.list()],
+    }
 
 
 def all_ids():
