@@ -12,12 +12,11 @@ from gateway.record import notices
 from gateway.record.attempts import Attempts
 from gateway.record.database import UNAVAILABLE, Database, SecretInputs, Secrets, open_database, read_secrets
 from gateway.record.end import Deliveries
-from gateway.record.files import Files
+from gateway.record.files import Files, Retention
 from gateway.record.jobs import EXPIRE_TASK, GATEWAY_QUEUE, RETAIN_TASK
 from gateway.record.migrations import check_schema
 from gateway.record.notices import Notices
 from gateway.record.predictions import Predictions
-from gateway.record.retention import Retention
 from gateway.record.statistics import Statistics
 from gateway.record.sweep import Sweep
 from gateway.record.tokens import Tokens

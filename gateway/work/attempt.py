@@ -54,6 +54,9 @@ class AttemptRunner:
         attempt = Attempt(prediction_id, job_id, self._name, health, self._callbacks.new_url())
         with self._callbacks.receiving(attempt.callback) as webhooks:
             given = await self._prepare(attempt, webhooks)
+            if self.stopping:  # since the files of the inputs were fetched
+                await until_stored(lambda: self._record.attempts.release(prediction_id, job_id))
+                return False
             row = await self._begin(attempt)
             if row is None:
                 return True  # cancelled or taken over since it was fetched
