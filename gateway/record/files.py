@@ -1,6 +1,7 @@
 """The stored files, in a folder or a bucket on S3, GCS or Azure, and how long they and other data are kept."""
 
 import asyncio
+import glob
 import hashlib
 import logging
 import os
@@ -238,7 +239,11 @@ def _list(store: ObjectStore) -> dict[str, list[str]]:
 def _unlink(folder: Path, keys: list[str]) -> None:
     """Delete files in a folder, and the subfolders that are empty then."""
     for key in keys:
-        (folder / key).unlink(missing_ok=True)
+        path = folder / key
+        # A process that dies while it writes NAME leaves NAME#1.
+        for half_written in path.parent.glob(f"{glob.escape(path.name)}#*"):
+            half_written.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         for parent in list(Path(key).parents)[:-1]:
             try:
                 (folder / parent).rmdir()

@@ -31,10 +31,10 @@ const actions = {
   },
 
   // Run with a Buffer, a Blob and a File, as the client's documentation shows.
-  async runWithFiles({ ref, path }) {
+  async runWithFiles({ ref, path, more = "images" }) {
     const buffer = await readFile(path);
-    const images = [new Blob([buffer], { type: "image/png" }), new File([buffer], "c.png", { type: "image/png" })];
-    return { output: await plain(await client.run(ref, { input: { image: buffer, images } })) };
+    const others = [new Blob([buffer], { type: "image/png" }), new File([buffer], "c.png", { type: "image/png" })];
+    return { output: await plain(await client.run(ref, { input: { image: buffer, [more]: others } })) };
   },
 
   async files({ path }) {

@@ -32,11 +32,11 @@ def run(ref, **params):
         return {"refused": error.status, "detail": error.detail}
 
 
-def run_with_files(ref, path, **params):
+def run_with_files(ref, path, more="images", **params):
     """Run with a file handle, a path and a buffer, as the client's documentation shows."""
     with pathlib.Path(path).open("rb") as handle:
         images = [pathlib.Path(path), io.BytesIO(pathlib.Path(path).read_bytes())]
-        return run(ref, input={"image": handle, "images": images}, **params)
+        return run(ref, input={"image": handle, more: images}, **params)
 
 
 def files(path):

@@ -22,6 +22,8 @@ def plain(value):
         return {"file": content[:16].hex(), "bytes": len(content), "url": value.__url__[:6]}
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [plain(part) for part in value]
     return value
 
 
@@ -38,10 +40,10 @@ def stream(ref, inputs):
     return [str(item) for item in model(**inputs)]
 
 
-def run_with_files(ref, path, **params):
+def run_with_files(ref, path, more="images", **params):
     """Run with a file handle and paths, as the client's documentation shows."""
     with pathlib.Path(path).open("rb") as handle:
-        return run(ref, input={"image": handle, "images": [pathlib.Path(path)] * 2}, **params)
+        return run(ref, input={"image": handle, more: [pathlib.Path(path)] * 2}, **params)
 
 
 def files(path):
