@@ -17,6 +17,7 @@ from gateway.catalog import Version
 from gateway.links import LinkError
 from gateway.prediction import REDACTED, File, InputFile, Json, JsonObject
 
+MAX_FILES = 500  # of a prediction
 MAX_URL_CHARS = 8000  # a presigned URL may have thousands
 # The paths of our own files, with any of our prefixes, and behind a proxy perhaps with one more.
 UPLOAD = re.compile(r"/files/([a-z0-9]{26})(/download)?$")
@@ -43,6 +44,8 @@ async def restored(
     Raises:
         Refusal: The texts are larger than that.
     """
+    if not data_urls:
+        return given
     left_bytes = services.settings.body_bytes
 
     async def walk(value: Json, kept: frozenset[Place], at: Place) -> Json:
@@ -79,6 +82,8 @@ async def prepared(
     wrong: list[InvalidField] = []
     for name, value in values.items():
         for at, uri in uris(version.inputs[name], value):
+            if len(files) == MAX_FILES:
+                raise errors.unreadable(f"input.{name}", f"A prediction may have at most {MAX_FILES} files")
             named = InputFile((name, *at), None)
             if stored := data_urls.get(uri):
                 files.append(InputFile(named.at, stored.file))

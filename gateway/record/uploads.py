@@ -225,7 +225,7 @@ class Uploads:
                     "update files set state = 'deleted' where id = any(%s) and state = 'arriving'", (list(file_ids),)
                 )
             await self._remove(file_ids)
-        except (*UNAVAILABLE, BaseError) as error:
+        except (*UNAVAILABLE, BaseError, OSError) as error:
             logger.warning("can't delete files", extra={"count": len(file_ids), "error": str(error).strip()})
 
     async def sweep(self) -> int:

@@ -108,11 +108,14 @@ class Fetcher:
                     raise FetchError("the prediction's files are too large together")
                 file.write(chunk)
             file.flush()
-            begin = os.pread(file.fileno(), media_types.MAGIC_BYTES, 0)
+            begin = os.pread(file.fileno(), CHUNK_BYTES, 0)
         except BaseException:
             file.close()
             raise
         name, media_type = typed(name, _header(answer, b"content-type"), begin)
+        if size <= CHUNK_BYTES:  # hundreds of small ones would need too many file descriptors
+            file.close()
+            return Content(name, media_type, size, lambda: _once(begin))
         return Content(name, media_type, size, lambda: _chunks(file), file.close)
 
 
@@ -129,6 +132,10 @@ def typed(name: str, media_type: str, begin: bytes) -> tuple[str, str]:
 
 def _header(answer: httpcore.Response, name: bytes) -> str:
     return next((value for key, value in answer.headers if key.lower() == name), b"").decode("latin-1")
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:

@@ -101,6 +101,12 @@ def test_every_invalid_uri_is_named(token: Token) -> None:
     ]
 
 
+def test_a_prediction_may_have_500_files(token: Token) -> None:
+    url = upload(token, b"x")["urls"]["get"]
+    assert len(output(token, images=[url] * 500)) == 500
+    assert refused(token, images=[url] * 501) == [("input.images", "A prediction may have at most 500 files")]
+
+
 def test_a_small_data_url_stays_as_it_is(token: Token) -> None:
     for url, file in (
         (data_url(b"small"), seen("file.png", b"small")),
