@@ -13,7 +13,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 
 from gateway import version
-from gateway.api import errors, files, health, models, page, predictions, stream
+from gateway.api import errors, files, health, models, page, predictions, stream, uploads
 from gateway.api.access_log import AccessLog
 from gateway.api.connections import CheckHead
 from gateway.api.dependencies import Services, caller
@@ -59,7 +59,7 @@ def make(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     for prefix in PREFIXES:
-        for part in (predictions, models, stream, page):
+        for part in (predictions, models, uploads, stream, page):
             app.include_router(part.router, prefix=prefix, include_in_schema=prefix == "")
     app.include_router(files.router)
     app.include_router(health.router)

@@ -4,6 +4,7 @@ The URLs of files and streams carry a signature that expires, because clients fe
 (docs/clients.md#signed-urls).
 """
 
+import base64
 import hashlib
 import hmac
 import json
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from math import ceil, floor
 from typing import Literal, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from itsdangerous import Signer
 
@@ -23,8 +24,8 @@ from gateway.prediction import Json, JsonObject, Prediction, Status, resolve
 MAX_EXPIRES_DIGITS = 12
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Purpose: TypeAlias = Literal["file", "stream"]
-PURPOSES: tuple[Purpose, ...] = ("file", "stream")
+Purpose: TypeAlias = Literal["file", "stream", "download"]
+PURPOSES: tuple[Purpose, ...] = ("file", "stream", "download")
 
 
 class LinkError(Exception):
@@ -59,7 +60,11 @@ class Links:
             "id": row.id,  # id, model, version and status are required: docs/clients.md#required-fields
             "model": row.model,
             "version": row.version,
-            "input": row.input,
+            "input": resolve(
+                row.input,
+                tuple(named.file for named in row.input_files if named.file),
+                lambda file: self.file(row.base_url, file.key),
+            ),
             "output": resolve(
                 row.output, row.files, lambda file: known.get(file.key) or self.file(row.base_url, file.key, since)
             ),
@@ -100,6 +105,17 @@ class Links:
         """
         return f"{base_url}/outputs/{self._signature('file', key, since)}/{quote(key)}"
 
+    def upload(self, base_url: str, file_id: str) -> str:
+        """Return the URL of an uploaded file, which clients send as an input."""
+        return f"{base_url}/v1/files/{file_id}"
+
+    def download(self, base_url: str, file_id: str, owner: str) -> str:
+        """Return the URL that downloads an uploaded file, in Replicate's form."""
+        expiry = self._expiry()
+        signature = self._download_mac(owner, file_id, expiry)
+        query = urlencode({"expiry": expiry, "owner": owner, "signature": signature})
+        return f"{base_url}/v1/files/{file_id}/download?{query}"
+
     def stream(self, base_url: str, prediction_id: str, since: datetime = EPOCH) -> str:
         """Return the URL of a prediction's event stream."""
         return f"{base_url}/v1/stream/{self._signature('stream', prediction_id, since)}/{prediction_id}"
@@ -116,14 +132,36 @@ class Links:
             LinkError: The signature is invalid or has expired.
         """
         expires, _, mac = signature.partition("-")
+        ours = self._signers[purpose].get_signature(f"{expires} {what}".encode("utf-8", "replace"))
+        self._check(expires, ours, mac)
+
+    def check_download(self, file_id: str, owner: str, expiry: str, signature: str) -> None:
+        """Check the parameters of a download's URL.
+
+        Raises:
+            LinkError: The signature is invalid or has expired.
+        """
+        self._check(expiry, self._download_mac(owner, file_id, expiry), signature)
+
+    def _check(self, expires: str, ours: bytes, given: str) -> None:
         if not (expires.isascii() and expires.isdecimal() and len(expires) <= MAX_EXPIRES_DIGITS):
             raise LinkError("the URL's signature is invalid")
-        ours = self._signers[purpose].get_signature(f"{expires} {what}".encode("utf-8", "replace"))
         # Compared as text: decoded, other spellings of the same base64 would match too.
-        if not hmac.compare_digest(ours, mac.encode("utf-8", "replace")):
+        if not hmac.compare_digest(ours, given.encode("utf-8", "replace")):
             raise LinkError("the URL's signature is invalid")
         if self.now().timestamp() > int(expires):
             raise LinkError("the URL has expired")
+
+    def _download_mac(self, owner: str, file_id: str, expiry: str) -> bytes:
+        """Return what Replicate documents: the base64 of an HMAC-SHA256 of "{owner} {id} {expiry}"."""
+        what = f"{owner} {file_id} {expiry}".encode("utf-8", "replace")
+        return base64.b64encode(hmac.digest(self._keys["download"], what, "sha256"))
+
+    def _expiry(self) -> str:
+        """Return when a URL that is made now expires, in seconds since 1970."""
+        # Rounded up, so that a URL stays the same for a while and a browser can cache the file.
+        step_s = max(1, int(self.file_url_s / 4))
+        return str(ceil((self.now().timestamp() + self.file_url_s) / step_s) * step_s)
 
     def _signature(self, purpose: Purpose, what: str, since: datetime) -> str:
         # A URL stays the same for a whole lifetime, counted from `since`, so that a browser can cache the file. With
@@ -133,12 +171,17 @@ class Links:
         return f"{expires}-{self._signers[purpose].get_signature(f'{expires} {what}').decode()}"
 
     @cached_property
+    def _keys(self) -> dict[Purpose, bytes]:
+        """A key for each purpose, so that a stream's URL opens no file."""
+        return {purpose: hmac.digest(self.key, purpose.encode(), "sha256") for purpose in PURPOSES}
+
+    @cached_property
     def _signers(self) -> dict[Purpose, Signer]:
-        """A signer for each purpose, each with a key of its own, so that a stream's URL opens no file."""
-        # Keys are derived once here, not by itsdangerous at each use: a page of a list has hundreds of URLs.
-        keys = {purpose: hmac.digest(self.key, purpose.encode(), "sha256") for purpose in PURPOSES}
+        """A signer for each purpose."""
+        # Keys are derived once, not by itsdangerous at each use: a page of a list has hundreds of URLs.
         return {
-            purpose: Signer(key, key_derivation="none", digest_method=hashlib.sha256) for purpose, key in keys.items()
+            purpose: Signer(key, key_derivation="none", digest_method=hashlib.sha256)
+            for purpose, key in self._keys.items()
         }
 
 

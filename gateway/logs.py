@@ -39,3 +39,4 @@ def configure(level: str, style: Literal["json", "text"]) -> None:
     # Our own code logs each job and request, with the prediction's id.
     for noisy in ("procrastinate", "uvicorn.error", "httpx", "httpcore", "asyncio", "sse_starlette"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what clients do wrong

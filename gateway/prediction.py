@@ -1,7 +1,7 @@
 """A prediction and what belongs to it, as frozen data: statuses, files, attempts, outcomes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
@@ -10,6 +10,7 @@ Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | 
 JsonObject: TypeAlias = dict[str, Json]
 
 FILE_PREFIX = "file:"
+REDACTED = "**********"  # shown in place of a secret input, as Replicate does
 
 
 class Status(StrEnum):
@@ -47,17 +48,30 @@ def may_follow(status: Status, following: Status) -> bool:
 
 @dataclass(frozen=True)
 class File:
-    """A stored output file."""
+    """A stored file."""
 
-    key: str  # {prediction id}/{random}/{name}
+    key: str  # {prediction id}/{random}/{name} of an output, uploads/{id}/{name} of an input
     name: str  # the name that a browser saves it under, such as audio.wav
     media_type: str
     size: int  # bytes
 
     @property
     def reference(self) -> str:
-        """The string that stands for this file in a stored output."""
+        """The string that stands for this file in a stored input or output."""
         return FILE_PREFIX + self.key
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file that an input names. The worker hands its contents to the Cog server."""
+
+    at: tuple[str | int, ...]  # the input's name, then the steps into lists and objects
+    file: File | None  # in the store; None if the input is a URL that the worker fetches
+
+    @property
+    def field(self) -> str:
+        """The input's name in messages, such as input.images.0."""
+        return ".".join(["input", *map(str, self.at)])
 
 
 @dataclass(frozen=True)
@@ -69,11 +83,14 @@ class NewPrediction:
     version: str
     queue: str
     base_url: str  # the gateway's address as this client sees it, without a trailing slash
-    input: JsonObject
+    input: JsonObject  # without its secrets
     cancel_after_s: float | None = None
     webhook: str | None = None
     webhook_events: tuple[str, ...] = ()
     deployment: str | None = None  # owner/name of the deployment that it was created with
+    input_files: tuple[InputFile, ...] = ()
+    uploads: tuple[str, ...] = ()  # the ids of the files that its inputs contained; they live as long as it does
+    secret_inputs: bytes | None = field(default=None, repr=False)  # encrypted
 
 
 @dataclass(frozen=True)
@@ -108,6 +125,7 @@ class Prediction:
     callback: str | None
     draining: bool = False  # its worker is shutting down: if the attempt is lost now, it doesn't count
     deployment: str | None = None
+    input_files: tuple[InputFile, ...] = ()
 
     def file(self, key: str) -> File | None:
         """Return the file with that key, if the prediction has it."""

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     files_url: str = Field(
         default="out/gateway/files",
         validate_default=True,
-        description="Where output files are stored: a folder, or the URL of a bucket (s3://, gs://, az://).",
+        description="Where files are stored: a folder, or the URL of a bucket (s3://, gs://, az://).",
     )
     catalog: Path | None = Field(
         default=CATALOG if CATALOG.is_file() else None,
@@ -87,11 +87,16 @@ class Settings(BaseSettings):
     )
     web: Path = Field(default=WEB, description="The folder of the web page.")
 
-    body_bytes: Bytes = Field(default=1 << 20, description="The largest request body, in bytes. A larger one gets 413.")
+    body_bytes: Bytes = Field(
+        default=1 << 20,
+        description="The largest request body, in bytes. A larger one gets 413. An uploaded file, and the data URLs in "
+        "the inputs of a prediction, come on top.",
+    )
     body_s: Seconds = Field(
         default=10,
         description="How long the headers of a request, and then its body, may take to arrive, in seconds. "
-        "After that the connection is closed, or the response is 408.",
+        "After that the connection is closed, or the response is 408. A body of more than 320 KiB has more time, a "
+        "second for each 32 KiB.",
     )
     header_bytes: Bytes = Field(
         default=32 << 10, description="The largest request line with headers, in bytes. A larger one gets 400."
@@ -130,6 +135,20 @@ class Settings(BaseSettings):
         description="Redirect clients to the bucket, with a presigned URL. `false` passes files through the gateway, "
         "for a bucket that clients can't reach. Requests with a token, and files in a folder, always are.",
     )
+    file_bytes: Bytes = Field(
+        default=100 << 20,
+        description="The largest file of an input, in bytes: one that is uploaded, the data URLs of a prediction "
+        "together, or one that a worker fetches. Must be the same for all gateways and workers.",
+    )
+    file_quota_bytes: Count = Field(
+        default=10 << 30,
+        description="How much a token may store, in bytes: its uploaded files, and the large data URLs in its inputs. "
+        "More gets 413. 0 means no limit.",
+    )
+    file_retention_s: Seconds = Field(
+        default=86400,
+        description="How long uploaded files are kept, in seconds. 0 keeps them until they are deleted.",
+    )
     retention_s: Seconds = Field(
         default=3600,
         description="How long inputs, outputs and logs are kept after a prediction's end, in seconds. "
@@ -154,6 +173,18 @@ class Settings(BaseSettings):
         default=0.5,
         description="The least time between two `logs`, or two `output`, webhooks of a running prediction, in seconds. "
         "Must be the same for all gateways and workers.",
+    )
+
+    input_private: bool = Field(
+        default=False,
+        description="Allow inputs to be URLs of private, loopback and link-local addresses, for development. "
+        "Must be the same for all gateways and workers.",
+    )
+    input_s: float = Field(
+        default=120,
+        gt=0,
+        description="Worker: how long the files of a prediction's inputs may take to download, in seconds. "
+        "After that the prediction fails.",
     )
 
     callback_host: str = Field(

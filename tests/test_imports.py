@@ -37,8 +37,8 @@ RULES = "gateway.webhooks.rules"  # data and rules that the API and the deliveri
 KNOWS: dict[str, set[str]] = {
     "psycopg": {"gateway.record"},
     "psycopg_pool": {"gateway.record"},
-    "httpx": {"gateway.work", "gateway.webhooks", "gateway.api"},
-    "httpcore": {"gateway.work", "gateway.webhooks"},
+    "httpx": {"gateway", "gateway.work", "gateway.webhooks", "gateway.api"},
+    "httpcore": {"gateway", "gateway.work", "gateway.webhooks"},
     "standardwebhooks": {"gateway.webhooks"},
     "torch": set(),
     "cog": set(),

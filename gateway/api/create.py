@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from fastapi import Request
 from fastapi.responses import Response
 
+from gateway.addresses import check_url
 from gateway.api import errors
+from gateway.api.create_body import CreateBody, discard, read_create_body
 from gateway.api.dependencies import Caller, Services, json_response
 from gateway.api.files import data_urls
+from gateway.api.input_files import prepared, restored
 from gateway.api.inputs import parse_json, shown, verified
-from gateway.api.limits import read_body
 from gateway.api.wait import wait_for_end
 from gateway.catalog import Catalog, Version
 from gateway.prediction import Json, JsonObject, NewPrediction, Prediction, Status
@@ -31,7 +33,7 @@ UNIT_S = {"only": 1, "s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
-class CreateBody:
+class CreateRequest:
     """A create's body, its types checked. Unknown keys are ignored."""
 
     input: JsonObject
@@ -67,17 +69,20 @@ async def create(
     Raises:
         Refusal: The request is invalid or exceeds a limit, or the database can't be reached; nothing is stored.
     """
-    settings = services.settings
-    body = await read_body(request, settings.body_bytes, settings.body_s)
-    asked = read(body, request.headers, caller, settings, services.catalog, version)
-    services.rate.take(caller.owner)
-    new = replace(asked.new, deployment=deployment)
+    body = await read_create_body(request, services, caller)
+    used: tuple[str, ...] = ()
     try:
-        row = await services.record.predictions.create(new, settings.queued or None)
+        asked = await read(body, request.headers, services, caller, version)
+        services.rate.take(caller.owner)
+        new = replace(asked.new, deployment=deployment)
+        row = await services.record.predictions.create(new, services.settings.queued or None)
+        used = asked.new.uploads
     except QueueFullError as error:
         raise errors.too_many(f"{error}.".capitalize(), QUEUE_FULL_RETRY_S) from error
     except NotStoredError as error:
         raise errors.unavailable("The database can't be reached; nothing was stored.") from error
+    finally:
+        await discard(services, {key: stored for key, stored in body.data_urls.items() if stored.id not in used})
     request.state.prediction = row.id
     return await _response(request, services, row, asked.wait_s)
 
@@ -96,46 +101,46 @@ async def _response(request: Request, services: Services, row: Prediction, wait_
     return json_response(content, 202 if timed_out else 201, {"Location": location})
 
 
-def read(
-    body: bytes,
-    headers: Mapping[str, str],
-    caller: Caller,
-    settings: Settings,
-    catalog: Catalog,
-    version: Version | None = None,
+async def read(
+    body: CreateBody, headers: Mapping[str, str], services: Services, caller: Caller, version: Version | None = None
 ) -> Create:
     """Read and verify a request to create a prediction.
 
     Args:
         body: The request's body.
         headers: Its headers.
+        services: The application's services.
         caller: The client.
-        settings: The gateway's settings.
-        catalog: The models on offer.
         version: The version to run, or None if the body names it.
 
     Raises:
         Refusal: A part of the request is invalid.
     """
-    asked = parse_body(body)
-    version = version or _named_version(asked, catalog)
+    settings = services.settings
+    asked = parse_body(body.json)
+    version = version or _named_version(asked, services.catalog)
     if asked.webhook is not None:
         _check_webhook(asked.webhook, settings)
+    given = await restored(services, version, asked.input, body.data_urls)
+    inputs = await prepared(services, caller, version, verified(version, given, body.data_urls), body.data_urls)
     new = NewPrediction(
         owner=caller.owner,
         model=version.model,
         version=version.id,
         queue=version.queue,
         base_url=caller.base_url,
-        input=verified(version, asked.input),
+        input=inputs.shown,
         cancel_after_s=parse_deadline(headers.get("cancel-after")),
         webhook=asked.webhook,
         webhook_events=asked.events if asked.webhook else (),
+        input_files=inputs.files,
+        uploads=inputs.uploads,
+        secret_inputs=services.record.secret_inputs.encrypt(inputs.secrets) if inputs.secrets else None,
     )
     return Create(new, parse_wait(headers.get("prefer", ""), settings.wait_s))
 
 
-def parse_body(body: bytes) -> CreateBody:
+def parse_body(body: bytes) -> CreateRequest:
     """Parse a create's body.
 
     Raises:
@@ -153,7 +158,7 @@ def parse_body(body: bytes) -> CreateBody:
     if stream is not None and not isinstance(stream, bool):
         raise errors.unreadable("stream", f"Must be true or false, but is {shown(stream)}")
     webhook, events = _webhook(value)
-    return CreateBody(given, _text(value, "version"), webhook, events)
+    return CreateRequest(given, _text(value, "version"), webhook, events)
 
 
 def parse_wait(prefer: str, limit_s: float) -> float:
@@ -190,12 +195,12 @@ def parse_deadline(cancel_after: str | None) -> float | None:
 
 def _check_webhook(url: str, settings: Settings) -> None:
     try:
-        rules.check_url(url, http=settings.webhook_http, private=settings.webhook_private)
+        check_url(url, http=settings.webhook_http, private=settings.webhook_private)
     except ValueError as error:
         raise errors.unreadable("webhook", f"{error}, but is {shown(url)}") from error
 
 
-def _named_version(body: CreateBody, catalog: Catalog) -> Version:
+def _named_version(body: CreateRequest, catalog: Catalog) -> Version:
     if body.version is None:
         raise errors.unreadable("version", "version is required")
     version = catalog.resolve(body.version)

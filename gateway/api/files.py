@@ -1,4 +1,4 @@
-"""Output files: at signed URLs, with range requests, or as data URLs in the JSON."""
+"""Stored files: at signed URLs, with range requests, or as data URLs in the JSON."""
 
 import base64
 import logging
@@ -16,6 +16,7 @@ from gateway.api import errors
 from gateway.api.dependencies import Services, ServicesDependency
 from gateway.links import LinkError
 from gateway.prediction import File, Prediction
+from gateway.record.uploads import FOLDER as UPLOADS_FOLDER
 
 logger = logging.getLogger(__name__)
 
@@ -40,17 +41,37 @@ class Span:
 
 @router.api_route("/outputs/{signature}/{key:path}", methods=["GET", "HEAD"], include_in_schema=False)
 async def output(signature: str, key: str, request: Request, services: ServicesDependency) -> Response:
-    """Send a file, or the part that a Range header asks for."""
+    """Send a file of an output, or one that an input contained."""
     try:
         services.record.links.check("file", key, signature)
     except LinkError as error:
-        raise errors.Refusal(403, "Forbidden", f"This file can't be fetched: {error}.") from error
-    prediction_id = request.state.prediction = key.partition("/")[0]
-    row = await services.record.predictions.get(prediction_id)
-    file = row.file(key) if row else None
+        raise forbidden(error) from error
+    if not key.startswith(f"{UPLOADS_FOLDER}/"):
+        request.state.prediction = key.partition("/")[0]  # for the access log
+    file = await stored_file(services, key)
     if file is None:  # retention has deleted it
         raise errors.not_found()
-    if bucket_url := await _presigned(request, services, key):
+    return await send(request, services, file)
+
+
+def forbidden(error: LinkError) -> errors.Refusal:
+    """Return 403: a URL's signature is invalid or has expired."""
+    return errors.Refusal(403, "Forbidden", f"This file can't be fetched: {error}.")
+
+
+async def stored_file(services: Services, key: str) -> File | None:
+    """Return the file with this key, or None."""
+    folder, _, rest = key.partition("/")
+    if folder == UPLOADS_FOLDER:
+        upload = await services.record.uploads.get(rest.partition("/")[0])
+        return upload.file if upload and upload.key == key else None
+    row = await services.record.predictions.get(folder)
+    return row.file(key) if row else None
+
+
+async def send(request: Request, services: Services, file: File) -> Response:
+    """Send a file, or the part that a Range header asks for."""
+    if bucket_url := await _presigned(request, services, file.key):
         return RedirectResponse(bucket_url, headers={"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"})
     headers = _headers(file)
     if request.headers.get("if-none-match") == headers["ETag"]:
@@ -66,7 +87,8 @@ async def output(signature: str, key: str, request: Request, services: ServicesD
     if partial and file.size:
         headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{file.size}"
     headers["Content-Length"] = str(span.end - span.start)
-    chunks = services.record.files.read(key, span.start, span.end)
+    # An empty file has no range.
+    chunks = services.record.files.read(file.key, span.start, span.end if file.size else None)
     body = _nothing() if request.method == "HEAD" else await _started(chunks)
     return StreamingResponse(body, 206 if partial else 200, headers, media_type=file.media_type)
 

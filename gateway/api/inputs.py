@@ -2,7 +2,9 @@
 
 import json
 import math
-from typing import NoReturn
+import re
+from collections.abc import Container, Iterator
+from typing import NoReturn, TypeAlias
 
 from jsonschema.exceptions import ValidationError
 
@@ -10,6 +12,8 @@ from gateway.api import errors
 from gateway.api.errors import InvalidField
 from gateway.catalog import Schema, Version
 from gateway.prediction import Json, JsonObject
+
+Place: TypeAlias = tuple[str | int, ...]  # steps into lists and objects
 
 MAX_SHOWN_CHARS = 60
 MAX_DEPTH = 64  # of lists and objects in a body
@@ -24,6 +28,8 @@ RULES = {
     "maxLength": ("string_lte", "String length must be less than or equal to {rule}"),
     "pattern": ("pattern", "Does not match pattern '{rule}'"),
 }
+# What a worker can turn into a file. Cog would take any other text for the path of a file in its container.
+URI = re.compile(r"https?://[^/?#]|data:[^,]*,", re.IGNORECASE)
 TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 
 
@@ -44,8 +50,13 @@ def parse_json(body: bytes) -> Json:
     return value
 
 
-def verified(version: Version, given: JsonObject) -> JsonObject:
+def verified(version: Version, given: JsonObject, references: Container[str] = ()) -> JsonObject:
     """Return the inputs to store: the known ones, without nulls for optional ones, whole numbers as integers.
+
+    Args:
+        version: The version to run.
+        given: The inputs.
+        references: Strings that stand for files where the schema wants a URI.
 
     Raises:
         Refusal: Inputs are missing or don't match the schema. It has a sentence for each.
@@ -59,7 +70,11 @@ def verified(version: Version, given: JsonObject) -> JsonObject:
         if name in version.required and name not in kept
     ]
     for name, value in kept.items():
-        wrong += [_field(name, error) for error in version.validators[name].iter_errors(value)]
+        about = version.inputs[name]
+        wrong += [_field(name, error, is_secret(about)) for error in version.validators[name].iter_errors(value)]
+        for at, uri in uris(about, value):
+            if uri not in references and not URI.match(uri):
+                wrong.append(_not_a_uri(name, at, uri))
     if wrong:
         raise errors.invalid(wrong)
     return {name: _whole(version.inputs[name], value) for name, value in kept.items()}
@@ -71,7 +86,33 @@ def shown(value: Json) -> str:
     return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}... ({len(text)} characters)"
 
 
-def _field(name: str, error: ValidationError) -> InvalidField:
+def uris(about: Schema, value: Json, at: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Yield the places of an input's value at which its schema wants a URI, with the strings there."""
+    if isinstance(value, str) and about.get("format") == "uri":
+        yield at, value
+    items, properties, others = (about.get(key) for key in ("items", "properties", "additionalProperties"))
+    if isinstance(value, list) and isinstance(items, dict):
+        for number, item in enumerate(value):
+            yield from uris(items, item, (*at, number))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            part = properties.get(key, others) if isinstance(properties, dict) else others
+            if isinstance(part, dict):
+                yield from uris(part, item, (*at, key))
+
+
+def is_secret(about: Schema) -> bool:
+    """Return whether an input is one of Cog's secrets, or a list of them."""
+    items = about.get("items")
+    return bool(about.get("x-cog-secret")) or (isinstance(items, dict) and is_secret(items))
+
+
+def _not_a_uri(name: str, at: Place, uri: str) -> InvalidField:
+    field = ".".join(["input", name, *map(str, at)])
+    return InvalidField("format", field, f"Must be an http, https or data URL, but is {shown(uri)}")
+
+
+def _field(name: str, error: ValidationError, secret: bool) -> InvalidField:
     """Return an error of jsonschema in Replicate's form."""
     field = ".".join(["input", name, *(str(step) for step in error.absolute_path)])
     kind, sentence = RULES.get(str(error.validator), (str(error.validator), "Does not match its schema: {rule}"))
@@ -80,6 +121,8 @@ def _field(name: str, error: ValidationError) -> InvalidField:
     listed = ", ".join(shown(choice) for choice in rule) if isinstance(rule, list) else str(rule)
     given = TYPES.get(type(instance), "null")
     description = sentence.format(rule=listed, given=given)
+    if secret:
+        return InvalidField(kind, field, description)
     if kind == "invalid_type" and isinstance(instance, str) and rule in ("integer", "number"):
         description += f", {shown(instance)}; write numbers without quotes"
     elif kind != "invalid_type":

@@ -2,43 +2,79 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
 
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.errors import Refusal, too_many
+
+MIN_BYTES_PER_S = 32 << 10  # of a body that may take longer than GATEWAY_BODY_S because it is large
 
 
 async def read_body(request: Request, limit_bytes: int, limit_s: float) -> bytes:
     """Return a request's body.
 
     Raises:
-        Refusal: The body is compressed, or larger than `limit_bytes`, or takes longer than `limit_s`.
+        Refusal: As body_chunks.
+    """
+    body = bytearray()
+    async for chunk in body_chunks(request, limit_bytes, limit_s):
+        body += chunk
+    return bytes(body)
+
+
+async def body_chunks(request: Request, limit_bytes: int, limit_s: float) -> AsyncIterator[bytes]:
+    """Yield a request's body as it arrives.
+
+    A large body may take longer than `limit_s`, as long as MIN_BYTES_PER_S arrive on average.
+
+    Raises:
+        Refusal: The body is compressed, or larger than `limit_bytes`, or arrives too slowly.
     """
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
         detail = f"The body must not be compressed, but its Content-Encoding is {coding[:20]}."
         raise Refusal(415, "Unsupported media type", detail, headers={"Accept-Encoding": "identity"})
-    too_large = Refusal(413, "Request too large", f"The body must have at most {limit_bytes} bytes.")
+    length = content_length(request)
+    if length is not None and length > limit_bytes:
+        raise too_large(limit_bytes)
+    chunks = request.stream()
+    received, waited_s = 0, 0.0
+    while True:
+        allowed_s = max(limit_s, received / MIN_BYTES_PER_S)
+        began_s = time.monotonic()
+        try:
+            async with asyncio.timeout(allowed_s - waited_s):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            detail = f"The body must arrive within {allowed_s:g} seconds."
+            raise Refusal(408, "Request timeout", detail) from error
+        except ClientDisconnect as error:
+            raise Refusal(400, "Bad request", "The connection was lost.") from error  # nobody reads this
+        waited_s += time.monotonic() - began_s  # not what the caller does with the chunk
+        if chunk is None:
+            return
+        received += len(chunk)
+        if received > limit_bytes:
+            raise too_large(limit_bytes)
+        yield chunk
+
+
+def content_length(request: Request) -> int | None:
+    """Return the length that a request announces for its body, or None for a chunked one."""
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > limit_bytes:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(limit_s):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit_bytes:
-                    raise too_large
-    except TimeoutError as error:
-        detail = f"The body must arrive within {limit_s:g} seconds."
-        raise Refusal(408, "Request timeout", detail) from error
-    return bytes(body)
+    return int(length[:20]) if length.isdecimal() else None
+
+
+def too_large(limit_bytes: int) -> Refusal:
+    """Return 413: the body is too large."""
+    return Refusal(413, "Request too large", f"The body must have at most {limit_bytes} bytes.")
 
 
 @dataclass(frozen=True)

@@ -148,13 +148,6 @@ async def list_hardware(_caller: CallerDependency) -> Response:
     return json_response([])
 
 
-@router.api_route("/files", methods=["GET", "POST"], include_in_schema=False)
-@router.api_route("/files/{rest:path}", methods=["GET", "POST", "DELETE"], include_in_schema=False)
-async def no_files(_caller: CallerDependency, rest: str = "") -> Response:  # noqa: ARG001
-    """Answer 404: input files are sent as URLs or data URLs; the gateway stores none."""
-    raise errors.not_found()
-
-
 def _named(services: Services, owner: str, name: str) -> Model:
     model = services.catalog.models.get(f"{owner}/{name}")
     if model is None:

@@ -113,6 +113,12 @@ def answers(
     schema: SchemaObject, *refusals: int, status: int = 200, media_type: str = "application/json"
 ) -> dict[int | str, SchemaObject]:
     """Return the responses of a route: the successful one and its errors."""
+    successful = {"description": "successful operation", "content": {media_type: {"schema": schema}}}
+    return {status: successful, **_refusals(*refusals)}
+
+
+def _refusals(*codes: int) -> dict[int | str, SchemaObject]:
+    """Return the errors of a route that needs a token."""
     refused = {
         401: "no valid token",
         404: "not found",
@@ -121,12 +127,10 @@ def answers(
         415: "the body is compressed",
     }
     refused |= {422: "the request is invalid", 429: "too many requests", 503: "the database can't be reached"}
-    found: dict[int | str, SchemaObject] = {
-        status: {"description": "successful operation", "content": {media_type: {"schema": schema}}}
+    return {
+        code: {"description": refused[code], "content": {"application/json": {"schema": ERROR}}}
+        for code in (401, *codes, 503)
     }
-    for code in (401, *refusals, 503):
-        found[code] = {"description": refused[code], "content": {"application/json": {"schema": ERROR}}}
-    return found
 
 
 def create_body(inputs: SchemaObject, version: str | None) -> SchemaObject:
@@ -218,6 +222,53 @@ TRAININGS = _route("List the trainings: none", page_of(OBJECT))
 HARDWARE = _route("List the hardware to choose from: none", {"type": "array", "items": OBJECT})
 SECRET = _route("Get the signing secret of your webhooks", OBJECT)
 ACCOUNT = _route("Get your account: the name of your token", OBJECT)
+
+
+FILE: SchemaObject = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "name": {"type": "string"},
+        "content_type": {"type": "string"},
+        "size": {"type": "integer"},
+        "etag": {"type": "string"},
+        "checksums": {"type": "object", "additionalProperties": {"type": "string"}},
+        "metadata": {"type": "object"},
+        "created_at": TIME,
+        "expires_at": {**TIME, "type": ["string", "null"]},
+        "urls": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+    "required": ["id", "name", "content_type", "size", "etag", "checksums", "metadata", "created_at", "expires_at"],
+}
+FILE_FORM: SchemaObject = {
+    "type": "object",
+    "properties": {
+        "content": {"description": "The file content", "type": "string", "format": "binary"},
+        "filename": {"description": "The filename", "type": "string"},
+        "type": {"description": "The content / MIME type for the file", "type": "string"},
+        "metadata": {"description": "User-provided metadata associated with the file, JSON", "type": "string"},
+    },
+    "required": ["content"],
+}
+FILES = _route("Get a paginated list of all files created by the owner of the token", page_of(FILE), 422)
+FILE_GET = _route("Get the details of a file", FILE, 404)
+FILE_CREATE = Route(
+    summary="Create a file",
+    description="Create a file by uploading its content and optional metadata.",
+    status_code=201,
+    responses=answers(FILE, 408, 413, 422, status=201),
+    openapi_extra={
+        "parameters": [AUTHORIZATION],
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FILE_FORM}}},
+    },
+)
+FILE_DELETE = Route(
+    summary="Delete a file",
+    description="Delete a file.",
+    status_code=204,
+    responses={204: {"description": "deleted"}, **_refusals(404)},
+    openapi_extra={"parameters": [AUTHORIZATION]},
+)
 
 
 def remove_unused_errors(document: SchemaObject) -> None:

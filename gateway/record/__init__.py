@@ -10,17 +10,17 @@ from gateway.clock import Clock
 from gateway.links import Links
 from gateway.record import notices
 from gateway.record.attempts import Attempts
-from gateway.record.database import UNAVAILABLE, Database, Secrets, open_database, read_secrets
+from gateway.record.database import UNAVAILABLE, Database, SecretInputs, Secrets, open_database, read_secrets
 from gateway.record.end import Deliveries
-from gateway.record.files import Files
+from gateway.record.files import Files, Retention
 from gateway.record.jobs import EXPIRE_TASK, GATEWAY_QUEUE, RETAIN_TASK
 from gateway.record.migrations import check_schema
 from gateway.record.notices import Notices
 from gateway.record.predictions import Predictions
-from gateway.record.retention import Retention
 from gateway.record.statistics import Statistics
 from gateway.record.sweep import Sweep
 from gateway.record.tokens import Tokens
+from gateway.record.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Record:
     deliveries: Deliveries  # for webhooks
     tokens: Tokens
     files: Files
+    uploads: Uploads
+    secret_inputs: SecretInputs
     retention: Retention
     statistics: Statistics
     notices: Notices
@@ -68,6 +70,8 @@ class Record:
             if keep_s:
                 await self.retention.remove(keep_s)
             await self.retention.sweep_files()
+            await self.uploads.sweep()
+            await self.secret_inputs.sweep()
             if timestamp // 60 % 10 == 0:
                 await self.retention.delete_old_rows()
 
@@ -127,6 +131,8 @@ def _record(
         deliveries=Deliveries(database),
         tokens=Tokens(database),
         files=files,
+        uploads=Uploads(database, files),
+        secret_inputs=SecretInputs(database, secrets.inputs),
         retention=Retention(database, files),
         statistics=Statistics(database),
         notices=heard,

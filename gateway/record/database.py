@@ -1,6 +1,8 @@
-"""The connection pool, and how rows of the table `predictions` become data."""
+"""The connection pool, the secrets, and how rows of the table `predictions` become data."""
 
 import asyncio
+import base64
+import json
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,13 +13,14 @@ from typing import Any, TypeAlias, TypeVar, cast
 import procrastinate
 import psycopg
 import psycopg.conninfo
+from cryptography.fernet import Fernet
 from procrastinate.exceptions import ConnectorException
 from psycopg import AsyncCursor
 from psycopg.rows import RowMaker, TupleRow, kwargs_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from gateway import prediction
-from gateway.prediction import File, JsonObject, Prediction, Status
+from gateway.prediction import File, InputFile, JsonObject, Prediction, Status
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +77,7 @@ class Secrets:
 
     files: bytes = field(repr=False)  # for the URLs of files and streams
     webhooks: bytes = field(repr=False)  # for webhooks; clients read it to verify them
+    inputs: bytes = field(repr=False)  # encrypts secret inputs
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,11 @@ async def time_of(connection: Connection) -> float:
 
 async def read_secrets(database: Database) -> Secrets:
     """Return the secrets. The first process that asks creates them."""
-    return Secrets(files=await _secret(database, "files"), webhooks=await _secret(database, "webhooks"))
+    return Secrets(
+        files=await _secret(database, "files"),
+        webhooks=await _secret(database, "webhooks"),
+        inputs=await _secret(database, "inputs"),
+    )
 
 
 async def _secret(database: Database, name: str) -> bytes:
@@ -166,6 +174,7 @@ def _prediction(**columns: Any) -> Prediction:  # psycopg gives each column as i
             "status": Status(columns["status"]),
             "files": tuple(file_from(entry) for entry in columns["files"]),
             "webhook_events": tuple(columns["webhook_events"]),
+            "input_files": tuple(_input_file(entry) for entry in columns["input_files"]),
         }
     )
 
@@ -193,3 +202,48 @@ async def until_stored(call: Callable[[], Awaitable[T]], pause_s: float = 0.5) -
         except UNAVAILABLE as error:
             logger.warning("waiting for the database", extra={"error": str(error).strip()})
             await asyncio.sleep(pause_s)
+
+
+def _input_file(entry: dict[str, Any]) -> InputFile:
+    return InputFile(tuple(entry["at"]), file_from(entry["file"]) if entry["file"] else None)
+
+
+def input_file_entry(named: InputFile) -> JsonObject:
+    """Return an input's file as an entry of the column `input_files`."""
+    return {"at": list(named.at), "file": file_entry(named.file) if named.file else None}
+
+
+def random_id() -> str:
+    """Return a new id that can't be guessed: 26 characters of a to z and 2 to 7."""
+    return base64.b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
+
+
+class SecretInputs:
+    """Encrypts and reads the values of secret inputs, which are stored apart, and only until their predictions end.
+
+    Everything else that is stored of a prediction is shown somewhere. The encryption keeps the values out of
+    PostgreSQL's log, its write-ahead log and the space of deleted rows.
+    """
+
+    def __init__(self, database: Database, key: bytes) -> None:
+        self._database = database
+        self._fernet = Fernet(base64.urlsafe_b64encode(key))
+
+    def encrypt(self, values: JsonObject) -> bytes:
+        """Return the secret inputs of a new prediction as they are stored."""
+        return self._fernet.encrypt(json.dumps(values).encode())
+
+    async def get(self, prediction_id: str) -> JsonObject:
+        """Return the secret inputs of a prediction that has not ended."""
+        async with self._database.pool.connection() as connection:
+            found = await connection.execute("select value from secret_inputs where id = %s", (prediction_id,))
+            row = await found.fetchone()
+        values: JsonObject = json.loads(self._fernet.decrypt(bytes(row[0]))) if row else {}
+        return values
+
+    async def sweep(self) -> None:
+        """Delete those of predictions that have ended: a gateway of an earlier version leaves them behind."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                f"delete from secret_inputs s using predictions p where p.id = s.id and p.{HAS_ENDED}"
+            )

@@ -48,6 +48,7 @@ async def end(
         stored = await cursor.fetchone()
     assert stored is not None  # noqa: S101 - the caller holds the row's lock
     await connection.execute("delete from chunks where id = %s", (stored.id,))  # the output has them all
+    await connection.execute("delete from secret_inputs where id = %s", (stored.id,))
     if stored.deadline:
         await delete_expiry(connection, stored.id)
     await _notify(database, connection, stored, links)

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import logging
-import secrets
-from base64 import b32encode
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,9 +11,19 @@ from psycopg.types.json import Json as AsJson
 
 from gateway.links import Links
 from gateway.prediction import Json, NewPrediction, Outcome, Page, Position, Prediction, Status
-from gateway.record.database import COLUMNS, IS_LIVE, UNAVAILABLE, Connection, Database, prediction_row
+from gateway.record.database import (
+    COLUMNS,
+    IS_LIVE,
+    UNAVAILABLE,
+    Connection,
+    Database,
+    input_file_entry,
+    prediction_row,
+    random_id,
+)
 from gateway.record.end import end
 from gateway.record.jobs import defer_attempt, defer_expiry
+from gateway.record.uploads import bind_uploads
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +61,7 @@ class Predictions:
             NotStoredError: The database can't be reached.
         """
         # Clients must never choose the id: coglet makes a folder with this name.
-        prediction_id = b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
+        prediction_id = random_id()
         try:
             async with self._database.transaction() as connection:
                 if live_limit is not None and await _live(connection, new.owner, live_limit) >= live_limit:
@@ -176,9 +184,9 @@ class Predictions:
         async with connection.cursor(row_factory=prediction_row) as cursor:
             await cursor.execute(
                 f"""insert into predictions
-                    (id, owner, model, version, deployment, queue, base_url, input, webhook, webhook_events, job_id,
-                    deadline)
-                    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s) returning {COLUMNS}""",
+                    (id, owner, model, version, deployment, queue, base_url, input, input_files, webhook,
+                    webhook_events, job_id, deadline)
+                    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s) returning {COLUMNS}""",
                 (
                     prediction_id,
                     new.owner,
@@ -188,6 +196,7 @@ class Predictions:
                     new.queue,
                     new.base_url,
                     AsJson(new.input, dumps=json.dumps),
+                    AsJson([input_file_entry(named) for named in new.input_files]),
                     new.webhook,
                     list(new.webhook_events),
                     job_id,
@@ -196,6 +205,12 @@ class Predictions:
             )
             row = await cursor.fetchone()
         assert row is not None  # noqa: S101 - an insert returns its row or raises
+        if new.uploads:
+            await bind_uploads(connection, new.uploads, prediction_id)
+        if new.secret_inputs:
+            await connection.execute(
+                "insert into secret_inputs (id, value) values (%s, %s)", (prediction_id, new.secret_inputs)
+            )
         if row.deadline:
             await defer_expiry(app, connection, prediction_id, row.deadline)
         return row

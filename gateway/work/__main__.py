@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,7 @@ from gateway.record.migrations import wait_until_migrated
 from gateway.settings import Settings, SettingsError, settings
 from gateway.tasks import end
 from gateway.work.coglet import Coglet
+from gateway.work.inputs import InputLimits, Inputs
 from gateway.work.listener import ListenerCheck
 from gateway.work.timeouts import Timeouts
 from gateway.work.worker import Worker
@@ -93,8 +95,9 @@ async def _work(chosen: Settings, queue: str, cog_url: str, name: str, slots: in
         ) as record,
         # The environment's proxies are not for the Cog server.
         httpx.AsyncClient(trust_env=False, event_hooks={"request": [ListenerCheck(chosen.cog_uids)]}) as client,
+        aclosing(Inputs(record, InputLimits(chosen.file_bytes, chosen.input_s, chosen.input_private))) as inputs,
     ):
-        worker = Worker(record, Coglet(client, cog_url), queue, name, _timeouts(chosen), slots)
+        worker = Worker(record, Coglet(client, cog_url), inputs, queue, name, _timeouts(chosen), slots)
         _stop_on_signals(worker)
         sweeping = asyncio.create_task(record.sweep.run_forever(), name="sweep")
         logger.info("working", extra={"queue": queue, "cog_url": cog_url, "server": name})

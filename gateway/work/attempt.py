@@ -2,14 +2,18 @@
 
 import asyncio
 import logging
+from contextlib import suppress
+from dataclasses import replace
+from urllib.parse import urlsplit
 
-from gateway.prediction import Attempt, JsonObject, Prediction, Status
+from gateway.prediction import Attempt, Prediction, Status
 from gateway.record import Record
 from gateway.record.database import UNAVAILABLE, until_stored
 from gateway.record.notices import Watch
 from gateway.tasks import end, first
 from gateway.work.callbacks import AttemptWebhooks, Callbacks
 from gateway.work.coglet import Coglet, Liveness, RefusedError, Report, Start, State, Streaming
+from gateway.work.inputs import InputError, Inputs, Prepared
 from gateway.work.outcome import Interruption, OutcomeWriter, Result, storable
 from gateway.work.streaming import OutputSoFar, follow_events, follow_webhooks
 from gateway.work.timeouts import Timeouts
@@ -20,10 +24,13 @@ logger = logging.getLogger(__name__)
 class AttemptRunner:
     """Run attempts on one Cog server."""
 
-    def __init__(self, record: Record, coglet: Coglet, callbacks: Callbacks, name: str, timeouts: Timeouts) -> None:
+    def __init__(
+        self, record: Record, coglet: Coglet, callbacks: Callbacks, inputs: Inputs, name: str, timeouts: Timeouts
+    ) -> None:
         self._record = record
         self._coglet = coglet
         self._callbacks = callbacks
+        self._inputs = inputs
         self._name = name
         self._timeouts = timeouts
         self._outcomes = OutcomeWriter(record, coglet, timeouts)
@@ -46,12 +53,16 @@ class AttemptRunner:
             return False
         attempt = Attempt(prediction_id, job_id, self._name, health, self._callbacks.new_url())
         with self._callbacks.receiving(attempt.callback) as webhooks:
+            given = await self._prepare(attempt, webhooks)
+            if self.stopping:  # since the files of the inputs were fetched
+                await until_stored(lambda: self._record.attempts.release(prediction_id, job_id))
+                return False
             row = await self._begin(attempt)
             if row is None:
                 return True  # cancelled or taken over since it was fetched
             # A start may take longer than an attempt may go without a heartbeat.
             output = OutputSoFar(self._record, attempt)
-            result = await first(self._start(attempt, row.input), self._outcomes.beat(attempt))
+            result = await first(self._start(attempt, given), self._outcomes.beat(attempt))
             result = result or await self._wait(attempt, row, webhooks, output, self._timeouts.lost_s)
             await self._outcomes.write(attempt, row, result, webhooks, output)
             return isinstance(result, Report) and not result.infrastructure
@@ -91,6 +102,30 @@ class AttemptRunner:
             pause_s = min(2 * pause_s, 0.5)
         return None
 
+    async def _prepare(self, attempt: Attempt, webhooks: AttemptWebhooks) -> Prepared | InputError:
+        """Return the inputs for the server, or why they can't be had.
+
+        Before the attempt begins: if the worker dies while it fetches files, the prediction hasn't lost an attempt.
+        """
+        with self._record.notices.watch(attempt.id) as watch:
+            row = await until_stored(lambda: self._record.predictions.get(attempt.id))
+            if row is None:
+                return Prepared()
+            try:
+                prepared = self._inputs.prepare(row, attempt.callback, webhooks.files)
+                return await (first(prepared, self._canceled(attempt, watch)) if row.input_files else prepared)
+            except InputError as error:
+                return error
+
+    async def _canceled(self, attempt: Attempt, watch: Watch) -> Prepared:
+        """Return nothing, when a cancel is requested."""
+        while True:
+            with suppress(*UNAVAILABLE):
+                row = await self._record.predictions.get(attempt.id)
+                if row and row.cancel_requested_at:
+                    return Prepared()
+            await watch.changed()
+
     async def _begin(self, attempt: Attempt) -> Prediction | None:
         begun = await until_stored(lambda: self._record.attempts.begin(attempt))
         if begun is None:
@@ -100,17 +135,19 @@ class AttemptRunner:
                 return row
         return begun
 
-    async def _start(self, attempt: Attempt, given: JsonObject) -> Result | None:
+    async def _start(self, attempt: Attempt, given: Prepared | InputError) -> Result | None:
         """Start the prediction on the server. Return None if it runs, or may run."""
+        if isinstance(given, InputError):
+            return Report(Status.FAILED, logs="", metrics={}, error=str(given))
         pause_s = 0.01
         until = _now() + self._timeouts.busy_s
         while True:
             try:
                 start = await self._coglet.start(
-                    attempt.cog_id, given, attempt.callback, outputs=self.streaming is Streaming.WEBHOOKS
+                    attempt.cog_id, given.values, attempt.callback, outputs=self.streaming is Streaming.WEBHOOKS
                 )
             except RefusedError as refusal:
-                return Report(Status.FAILED, logs="", metrics={}, error=str(refusal))
+                return Report(Status.FAILED, logs="", metrics={}, error=given.redact(str(refusal)))
             if start in (Start.TAKEN, Start.UNKNOWN):
                 return None
             if start is Start.BUSY and _now() > until:
@@ -136,7 +173,10 @@ class AttemptRunner:
         finally:
             await end(following)
         # The terminal webhook may have arrived during the last health check.
-        return (webhooks.terminal or result) if result in (Interruption.LOST, Interruption.STOPPED) else result
+        result = (webhooks.terminal or result) if result in (Interruption.LOST, Interruption.STOPPED) else result
+        if isinstance(result, Report) and _lost_files(attempt, result, webhooks):
+            return replace(result, infrastructure=True)
+        return result
 
     async def _follow(self, attempt: Attempt, webhooks: AttemptWebhooks, output: OutputSoFar) -> None:
         """Store an iterator's output while it is produced."""
@@ -162,14 +202,7 @@ class AttemptRunner:
 
     async def _pass_cancel_on(self, attempt: Attempt, watch: Watch) -> Result:
         """Pass a cancel on to the server, and shut the server down if it ignores it."""
-        while True:
-            try:
-                row = await self._record.predictions.get(attempt.id)
-                if row and row.cancel_requested_at:
-                    break
-            except UNAVAILABLE:
-                pass
-            await watch.changed()
+        await self._canceled(attempt, watch)
         logger.info("cancelling", extra={"prediction": attempt.id})
         until = _now() + self._timeouts.cancel_s
         while not await self._coglet.cancel(attempt.cog_id) and _now() < until:
@@ -203,6 +236,11 @@ class AttemptRunner:
 
     def _lost(self) -> Result:
         return Interruption.STOPPED if self.stopping else Interruption.LOST
+
+
+def _lost_files(attempt: Attempt, report: Report, webhooks: AttemptWebhooks) -> bool:
+    """Return whether a run failed because an earlier worker died before the server had its files."""
+    return not webhooks.files and f"{urlsplit(attempt.callback).path}/" in (report.error or "")
 
 
 def _now() -> float:

@@ -15,11 +15,12 @@ import uvicorn
 from pydantic_core import from_json
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from gateway.prediction import Json, JsonObject, Status
 from gateway.work.coglet import Report, UnreadableError, read_report
+from gateway.work.fetch import Content
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class AttemptWebhooks:
         self.reports: asyncio.Queue[Report] = asyncio.Queue()
         self.outputs: asyncio.Queue[Json] = asyncio.Queue()  # the output so far, of an iterator that runs
         self.terminal: Report | None = None
+        self.files: list[Content] = []  # of the inputs, which the server fetches
         self.settled: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def put(self, report: Report) -> None:
@@ -51,6 +53,8 @@ class AttemptWebhooks:
     def leave(self) -> None:
         """Stop waiting. If nothing was settled, coglet retries, and reaches the next worker."""
         self._answer(503)
+        for content in self.files:
+            content.close()
 
     def _answer(self, status: int) -> None:
         if not self.settled.done():
@@ -115,6 +119,16 @@ class Callbacks:
             return True
         sent = request.headers.get("authorization", "")
         return hmac.compare_digest(sent.encode(), self._authorization.encode())
+
+    async def send_file(self, request: Request) -> Response:
+        """Send a file of an attempt's inputs."""
+        webhooks = self._attempts.get(f"/{request.path_params['secret']}")
+        number: int = request.path_params["number"]
+        if webhooks is None or number >= len(webhooks.files):
+            return Response(status_code=410)
+        content = webhooks.files[number]
+        headers = {"Content-Length": str(content.size)}
+        return StreamingResponse(content.read(), headers=headers, media_type=content.media_type)
 
     async def _read(self, request: Request) -> Report:
         chunks: list[bytes] = []
@@ -193,7 +207,11 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def serving(callbacks: Callbacks, listening: socket.socket) -> AsyncIterator[None]:
     """Serve the webhooks' port for the block."""
-    app = Starlette(routes=[Route("/{secret}", callbacks.receive, methods=["POST"])])
+    routes = [
+        Route("/{secret}", callbacks.receive, methods=["POST"]),
+        Route("/{secret}/{number:int}/{name}", callbacks.send_file),
+    ]
+    app = Starlette(routes=routes)
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listening]), name="callbacks")

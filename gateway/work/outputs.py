@@ -2,10 +2,10 @@
 
 import asyncio
 import base64
-import mimetypes
 import re
 from dataclasses import dataclass
 
+from gateway import media_types
 from gateway.prediction import File, Json
 from gateway.record.files import Files
 
@@ -13,19 +13,6 @@ _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _MAX_NAME_CHARS = 60
 _CHUNK_CHARS = 4 << 20  # a multiple of four
-# Extensions that the machine's own table may lack or name differently.
-_EXTENSIONS = {
-    "audio/wav": ".wav",
-    "audio/x-wav": ".wav",
-    "audio/mpeg": ".mp3",
-    "audio/flac": ".flac",
-    "image/jpeg": ".jpg",
-    "image/webp": ".webp",
-    "video/mp4": ".mp4",
-    "video/webm": ".webm",
-    "application/octet-stream": ".bin",
-    "text/plain": ".txt",
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +36,7 @@ async def store(output: Json, files: Files, prediction_id: str, name: str = "out
             data = await asyncio.to_thread(_decode, value, head.end())
             if data is None:
                 return value
-            file = await files.put(prediction_id, name + _extension(head[1]), head[1], data)
+            file = await files.put(prediction_id, name + media_types.extension(head[1]), head[1], data)
             stored.append(file)
             return file.reference
         if isinstance(value, list):
@@ -81,7 +68,3 @@ def _decode(url: str, start: int) -> bytearray | None:
 
 def _name(key: str) -> str:
     return _UNSAFE.sub("-", key)[:_MAX_NAME_CHARS].strip(".-") or "output"
-
-
-def _extension(media_type: str) -> str:
-    return _EXTENSIONS.get(media_type) or mimetypes.guess_extension(media_type) or ".bin"

@@ -21,7 +21,6 @@ from gateway.tasks import end
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.5  # a notice may be lost with its connection
-BEAT_S = 10.0  # of procrastinate's worker: it protects a job that is fetched but not started
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,10 @@ class Job:
 class JobQueue:
     """Fetch the jobs of one queue."""
 
-    def __init__(self, record: Record, queue: str) -> None:
+    def __init__(self, record: Record, queue: str, beat_s: float) -> None:
+        """Take the pause between two heartbeats. They protect a job that is fetched but not begun."""
         self._manager = record.procrastinate.job_manager
+        self._beat_s = beat_s
         self._queue = queue
         self._notice = asyncio.Event()
         self._worker_id = 0
@@ -87,6 +88,6 @@ class JobQueue:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(self._beat_s)
             with suppress(*UNAVAILABLE):
                 await self._manager.update_heartbeat(self._worker_id)

@@ -13,6 +13,7 @@ from gateway.tasks import end
 from gateway.work.attempt import AttemptRunner
 from gateway.work.callbacks import Callbacks, CallbackSocket, serving
 from gateway.work.coglet import Coglet, Health, State
+from gateway.work.inputs import Inputs
 from gateway.work.outcome import storable
 from gateway.work.queue import Job, JobQueue
 from gateway.work.timeouts import Timeouts
@@ -28,13 +29,21 @@ class Worker:
     """Serve one queue with one Cog server."""
 
     def __init__(
-        self, record: Record, coglet: Coglet, queue: str, name: str, timeouts: Timeouts, slots: int = 1
+        self,
+        record: Record,
+        coglet: Coglet,
+        inputs: Inputs,
+        queue: str,
+        name: str,
+        timeouts: Timeouts,
+        slots: int = 1,
     ) -> None:
         """Take the parts.
 
         Args:
             record: The record.
             coglet: The client of the Cog server.
+            inputs: Prepares the predictions' inputs.
             queue: The queue of the version that the server runs.
             name: The server's name; a restarted worker must have the same.
             timeouts: How long to wait for what.
@@ -42,12 +51,13 @@ class Worker:
         """
         self._record = record
         self._coglet = coglet
+        self._inputs = inputs
         self._queue = queue
         self._name = name
         self._timeouts = timeouts
         self._slots = slots
         self._stopping = asyncio.Event()
-        self._jobs = JobQueue(record, queue)
+        self._jobs = JobQueue(record, queue, timeouts.beat_s)
         self._running: set[asyncio.Task[bool]] = set()
         self._runner: AttemptRunner | None = None
 
@@ -69,7 +79,9 @@ class Worker:
         left = await self._still_running()
         bound = CallbackSocket.bind(host, port, left[0].callback if left else None)
         callbacks = Callbacks(host, bound.socket, max_bytes, token)
-        runner = self._runner = AttemptRunner(self._record, self._coglet, callbacks, self._name, self._timeouts)
+        runner = self._runner = AttemptRunner(
+            self._record, self._coglet, callbacks, self._inputs, self._name, self._timeouts
+        )
         reporting = asyncio.create_task(self._report_health_forever(), name="health")
         try:
             if bound.adopts:

@@ -72,7 +72,11 @@ def test_only_its_worker_reaches_a_cog_server() -> None:
 def test_only_the_gateway_is_reached_from_outside_and_that_on_loopback() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["gateway"]
     assert SERVICES["gateway"]["ports"] == ["${GATEWAY_ADDRESS:-127.0.0.1:5000}:5000"]
-    assert [name for name, service in SERVICES.items() if "outside" in service["networks"]] == ["gateway"]
+
+
+def test_only_the_gateway_and_the_workers_which_fetch_inputs_reach_the_outside() -> None:
+    reach_it = {name for name, service in SERVICES.items() if "outside" in service["networks"]}
+    assert reach_it == {"gateway", *WORKERS}
 
 
 def test_each_worker_serves_a_queue_of_the_catalog_beside_its_own_server() -> None:

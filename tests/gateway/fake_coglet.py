@@ -11,6 +11,8 @@ It prints `listening on URL`. Each request is a line of JSON in the journal. A p
     files: 0|1|2     the output: `text`, or a data URL, or an object of two
     bytes: 1000      the size of each file
     text: "done"     the output without files
+    image, images    files, which it reads as Cog does; the output says of each its name, size, hash, and how it came
+    key: "secret"    a secret; the output is its hash, and it is what a failure says
     deaf: true       it can't be cancelled
     tidy_s: 0.5      how long it tidies up after a cancel
 
@@ -20,13 +22,16 @@ are lost, so long a PUT after an end is answered 409, the idle child has died, a
 
 import argparse
 import base64
+import hashlib
 import json
+import mimetypes
 import os
 import signal
 import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -139,7 +144,13 @@ class Server:
                 run, {"status": "failed", "error": f"Prediction failed: Prediction failed: ValueError: {text}"}
             )
         else:
-            self._finish(run, {"status": "succeeded", "output": _output(run.input)})
+            try:
+                output = _output(run.input)
+            except OSError as error:  # it can't fetch a file; Cog's own error names the URL too
+                error_text = f"{type(error).__name__}: {error} for url: {run.input.get('image')}"
+                self._finish(run, {"status": "failed", "error": f"Prediction failed: Prediction failed: {error_text}"})
+            else:
+                self._finish(run, {"status": "succeeded", "output": output})
 
     def _work(self, run: Run) -> bool:
         """Run to the end, or to a cancel: True."""
@@ -187,7 +198,22 @@ class Server:
             return None
 
 
+def _file(url: str) -> JsonObject:
+    """Read a file as Cog does: by urllib, and named by the type of a data URL or the last part of a path."""
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+        content = answer.read()
+        kind = answer.headers.get_content_type()
+    is_data = url.startswith("data:")
+    name = f"file{mimetypes.guess_extension(kind) or ''}" if is_data else urllib.parse.unquote(url.rpartition("/")[2])
+    sha256 = hashlib.sha256(content).hexdigest()
+    return {"name": name, "bytes": len(content), "sha256": sha256, "data_url": is_data}
+
+
 def _output(given: JsonObject) -> Any:
+    if urls := [url for url in (given.get("image"), *given.get("images", [])) if url]:
+        return [_file(url) for url in urls]
+    if key := given.get("key"):
+        return hashlib.sha256(key.encode()).hexdigest()
     if not given.get("files"):
         return given.get("text", "done")
     size = int(given.get("bytes", 100))

@@ -14,6 +14,7 @@ import httpx
 from gateway.prediction import Prediction, Status
 from gateway.record import Record, open_record
 from gateway.work.coglet import Coglet
+from gateway.work.inputs import InputLimits, Inputs
 from gateway.work.timeouts import Timeouts
 from gateway.work.worker import Worker
 from tests.gateway.recording import QUEUE, new, owner
@@ -92,8 +93,10 @@ class Stage:
     async def faults(self, **faults: object) -> None:
         await self.client.post(self.cog.url + "/faults", json=faults)
 
-    def worker(self, timeouts: Timeouts = QUICK) -> Worker:
-        return Worker(self.record, Coglet(self.client, self.cog.url), QUEUE, "server", timeouts)
+    def worker(self, timeouts: Timeouts = QUICK, coglet: Coglet | None = None) -> Worker:
+        inputs = Inputs(self.record, InputLimits(file_bytes=1 << 20, total_s=20, private=True))
+        coglet = coglet or Coglet(self.client, self.cog.url)
+        return Worker(self.record, coglet, inputs, QUEUE, "server", timeouts)
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ BODY_S = 2
 SETTINGS = {
     "GATEWAY_BODY_S": str(BODY_S),
     "GATEWAY_BODY_BYTES": "100000",
+    "GATEWAY_FILE_BYTES": "75000",  # 100,000 in base64
     "GATEWAY_CREATES_PER_S": "0.01",
     "GATEWAY_CREATE_BURST": "4",
     "GATEWAY_QUEUED": "3",
@@ -92,7 +93,7 @@ def test_a_body_that_says_it_is_100_mb_is_refused_unread(bounded: System, tight:
         answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close" in answer.lower()
-    assert b'"detail":"The body must have at most 100000 bytes."' in answer
+    assert b'"detail":"The body must have at most 200000 bytes."' in answer
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["token", "no-token"])

@@ -14,10 +14,11 @@ import pytest
 from procrastinate.jobs import Job
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from gateway.addresses import AddressError, PublicOnly
 from gateway.clock import own_time
 from gateway.webhooks.delivery import Retries, TryAgainError
 from gateway.webhooks.rules import secret_of
-from gateway.webhooks.sending import Message, NotDeliveredError, PublicOnly, Sender
+from gateway.webhooks.sending import Message, NotDeliveredError, Sender
 
 SECRET = secret_of(b"k" * 32, 1)
 
@@ -162,7 +163,7 @@ def test_a_name_that_changes_its_address_gains_nothing() -> None:
     backend = PublicOnly(private=False, backend=network, resolve=rebinding)
     asyncio.run(_connect(backend))
     assert network.to == ["1.1.1.1"]
-    with pytest.raises(NotDeliveredError, match=r"rebinding\.example has no public address"):
+    with pytest.raises(AddressError, match=r"rebinding\.example has no public address"):
         asyncio.run(_connect(backend))
     assert network.to == ["1.1.1.1"]
 

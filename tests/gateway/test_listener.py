@@ -13,9 +13,7 @@ import pytest
 from gateway.prediction import Status
 from gateway.work.coglet import Coglet, State
 from gateway.work.listener import ListenerCheck, is_loopback, users_listening
-from gateway.work.worker import Worker
-from tests.gateway.recording import QUEUE
-from tests.gateway.staging import QUICK, Stage, play
+from tests.gateway.staging import Stage, play
 
 STRANGER = 12345
 
@@ -95,7 +93,7 @@ def test_nothing_is_dispatched_while_another_user_has_the_port(database_url: str
         with listening(STRANGER) as listener:
             async with httpx.AsyncClient(trust_env=False, event_hooks={"request": [ListenerCheck()]}) as client:
                 coglet = Coglet(client, f"http://127.0.0.1:{listener.getsockname()[1]}")
-                worker = Worker(stage.record, coglet, QUEUE, "server", QUICK)
+                worker = stage.worker(coglet=coglet)
                 task = asyncio.create_task(worker.run("127.0.0.1", 0, 1 << 20))
                 row = await stage.create(text="secret")
                 await asyncio.sleep(1)

@@ -39,7 +39,8 @@ ROUTES = [
     ("GET", "/account"),
     ("GET", "/files"),
     ("POST", "/files"),
-    ("GET", "/files/x"),
+    ("GET", f"/files/{'a' * 26}"),
+    ("DELETE", f"/files/{'a' * 26}"),
 ]
 BARE_ONLY = [("GET", "/openapi.json"), ("GET", "/metrics")]
 # What looks like a cursor: some have a direction, a time and an id, or two of these.

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.addresses import check_url, is_public
 from gateway.api.errors import Refusal
 from gateway.api.files import Span, span_of
 from gateway.api.limits import CreateRate
 from gateway.clock import own_time
 from gateway.links import LinkError, Links
-from gateway.webhooks.rules import check_url, is_public, secret_of
+from gateway.webhooks.rules import secret_of
 
 LINKS = Links(b"k" * 32, 3600)
 KEY = f"{'a' * 26}/random/audio.wav"
@@ -141,6 +142,14 @@ def test_a_span_lies_in_the_file(header: str, size: int) -> None:
         "::ffff:127.0.0.1",
         "::ffff:169.254.169.254",
         "64:ff9b::7f00:1",
+        "64:ff9b:1::101:101",  # local, whatever it translates to
+        "::127.0.0.1",
+        "::10.0.0.1",
+        "::ffff:0:127.0.0.1",
+        "fec0::1",
+        "100::1",
+        "2001:db8::1",
+        "4000::1",
         "2002:7f00:1::",
         "2001:0:4136:e378:8000:63bf:80ff:fffe",
     ],
@@ -150,7 +159,16 @@ def test_private_addresses(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["1.1.1.1", "93.184.215.14", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
+    "address",
+    [
+        "1.1.1.1",
+        "93.184.215.14",
+        "2606:4700::1111",
+        "::ffff:1.1.1.1",
+        "64:ff9b::101:101",
+        "::1.1.1.1",
+        "2002:101:101::",
+    ],
 )
 def test_public_addresses(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
@@ -170,6 +188,8 @@ def test_public_addresses(address: str) -> None:
         "https://example.com:99999/",
         "https://[::1/",
         "https://[::1]/",
+        "https://[::127.0.0.1]/",
+        "https://[64:ff9b:1::1]/",
         "https://127.0.0.1/",
         "https://169.254.169.254/latest/meta-data",
         "https://localhost/",

@@ -1,4 +1,5 @@
 // Drive npm's replicate: reads {"do": NAME, ...arguments} from stdin, prints what comes of it as JSON.
+import { readFile } from "node:fs/promises";
 import { json } from "node:stream/consumers";
 import Replicate, { validateWebhook } from "replicate";
 
@@ -6,6 +7,7 @@ const client = new Replicate({ baseUrl: process.env.REPLICATE_BASE_URL });
 
 // Return an output with each file as its first bytes and its length.
 async function plain(value) {
+  if (Array.isArray(value)) return Promise.all(value.map(plain));
   if (value !== null && typeof value === "object") {
     if (typeof value.blob === "function") {
       const content = Buffer.from(await (await value.blob()).arrayBuffer());
@@ -39,6 +41,22 @@ const actions = {
       deployment: prediction.deployment,
       empty: [(await collections.list()).results, await hardware.list(), (await trainings.list()).results],
     };
+  },
+
+  // Run with a Buffer, a Blob and a File, as the client's documentation shows.
+  async runWithFiles({ ref, path, more = "images" }) {
+    const buffer = await readFile(path);
+    const others = [new Blob([buffer], { type: "image/png" }), new File([buffer], "c.png", { type: "image/png" })];
+    return { output: await plain(await client.run(ref, { input: { image: buffer, [more]: others } })) };
+  },
+
+  async files({ path }) {
+    const created = await client.files.create(await readFile(path), { a: 1 });
+    const got = await client.files.get(created.id);
+    const listed = (await client.files.list()).results.map(({ id }) => id);
+    const deleted = await client.files.delete(created.id);
+    const left = (await client.files.list()).results.length;
+    return { file: [got.content_type, got.size, got.metadata], listed: listed.includes(created.id), deleted, left };
   },
 
   async paginate() {

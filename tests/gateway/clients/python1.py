@@ -1,6 +1,8 @@
 """Drive PyPI's replicate 1: reads {"do": NAME, ...arguments} from stdin, prints what comes of it as JSON."""
 
+import io
 import json
+import pathlib
 import sys
 
 import replicate
@@ -16,6 +18,8 @@ def plain(value):
         return {"file": content[:16].hex(), "bytes": len(content), "url": value.url[:6]}
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [plain(part) for part in value]
     return value
 
 
@@ -26,6 +30,28 @@ def run(ref, **params):
         return {"failed": error.prediction.error, "status": error.prediction.status}
     except ReplicateError as error:
         return {"refused": error.status, "detail": error.detail}
+
+
+def run_with_files(ref, path, more="images", **params):
+    """Run with a file handle, a path and a buffer, as the client's documentation shows."""
+    with pathlib.Path(path).open("rb") as handle:
+        images = [pathlib.Path(path), io.BytesIO(pathlib.Path(path).read_bytes())]
+        return run(ref, input={"image": handle, more: images}, **params)
+
+
+def files(path):
+    """Create, get, list and delete a file: pydantic refuses what does not fit the client's class."""
+    created = replicate.files.create(path, metadata={"a": 1})
+    got = replicate.files.get(created.id)
+    listed = [file.id for file in replicate.files.list()]
+    deleted = replicate.files.delete(created.id)
+    return {
+        "file": [got.name, got.content_type, got.size, got.metadata],
+        "same": got == created,
+        "listed": created.id in listed,
+        "deleted": deleted,
+        "left": [file.id for file in replicate.files.list()],
+    }
 
 
 def parse(ids, model):

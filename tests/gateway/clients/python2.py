@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+import urllib.parse
 
 from replicate import APIStatusError, Replicate
 from replicate.lib._files import FileOutput
@@ -21,6 +22,8 @@ def plain(value):
         return {"file": content[:16].hex(), "bytes": len(content), "url": value.__url__[:6]}
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [plain(part) for part in value]
     return value
 
 
@@ -52,6 +55,28 @@ def browse(owner, name, deployment_owner, deployment_name):
         "release": client.deployments.get(**deployment).current_release.version,
         "deployment": client.deployments.predictions.create(**deployment, input={}).deployment,
         "empty": [list(client.collections.list()), client.hardware.list(), list(client.trainings.list())],
+    }
+
+
+def run_with_files(ref, path, more="images", **params):
+    """Run with a file handle and paths, as the client's documentation shows."""
+    with pathlib.Path(path).open("rb") as handle:
+        return run(ref, input={"image": handle, more: [pathlib.Path(path)] * 2}, **params)
+
+
+def files(path):
+    """Create, get, list, download and delete a file."""
+    created = client.files.create(content=pathlib.Path(path), filename="b.png", type="image/x", metadata={"a": "1"})
+    got = client.files.get(file_id=created.id)
+    signed = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(got.urls.download).query))
+    content = client.files.download(file_id=created.id, **signed).read()
+    listed = [file.id for file in client.files.list()]
+    client.files.delete(file_id=created.id)
+    return {
+        "file": [got.name, got.content_type, got.size, got.metadata],
+        "content": len(content),
+        "listed": created.id in listed,
+        "left": [file.id for file in client.files.list()],
     }
 
 

@@ -1,10 +1,13 @@
 """The official Replicate clients, unmodified, against the gateway."""
 
+import hashlib
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.gateway.file_server import PNG
 from tests.gateway.processes import FAKE, FAKE_VERSION, Token
 
 REF = f"{FAKE}:{FAKE_VERSION}"
@@ -115,3 +118,53 @@ def test_t20_python_2_runs_lists_cancels_and_calls(token: Token) -> None:
     listed = [prediction["id"] for prediction in token.http.get("/predictions").json()["results"]]
     assert token.python2("all_ids") == listed
     assert len(listed) == 4
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """Return a file that is too large to stay a data URL."""
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+    return path
+
+
+def test_file_handles_reach_the_model_from_every_client(token: Token, picture: Path) -> None:
+    file = {"bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest(), "name": "file.png", "data_url": True}
+    expected = {"output": [file] * 3}
+    assert token.python1("run_with_files", ref=REF, path=str(picture)) == expected
+    assert token.python2("run_with_files", ref=REF, path=str(picture)) == expected
+    assert token.javascript("runWithFiles", ref=REF, path=str(picture)) == expected
+    urls = [prediction["input"]["image"] for prediction in token.http.get("/predictions").json()["results"]]
+    assert all(url.startswith(f"{token.url}/v1/files/") for url in urls), urls
+    assert len(token.http.get("/files").json()["results"]) == 9
+
+
+def test_file_handles_as_data_urls_reach_the_model(token: Token, picture: Path) -> None:
+    names = {"python1": ["file.png", "file.png", "file.bin"], "python2": ["file.png"] * 3}  # a buffer has no type
+    for client in (token.python1, token.python2):
+        ran = client("run_with_files", ref=REF, path=str(picture), file_encoding_strategy="base64")
+        assert [file["bytes"] for file in ran["output"]] == [len(PNG)] * 3
+        assert [file["name"] for file in ran["output"]] == names[client.__name__]
+    assert token.http.get("/files").json()["results"] == []
+
+
+def test_every_client_creates_gets_lists_and_deletes_files(token: Token, picture: Path) -> None:
+    assert token.python1("files", path=str(picture)) == {
+        "file": ["a.png", "image/png", len(PNG), {"a": 1}],
+        "same": True,
+        "listed": True,
+        "deleted": True,
+        "left": [],
+    }
+    assert token.python2("files", path=str(picture)) == {
+        "file": ["b.png", "image/x", len(PNG), {"a": "1"}],
+        "content": len(PNG),
+        "listed": True,
+        "left": [],
+    }
+    assert token.javascript("files", path=str(picture)) == {
+        "file": ["application/octet-stream", len(PNG), {"a": 1}],
+        "listed": True,
+        "deleted": True,
+        "left": 0,
+    }

@@ -1,0 +1,370 @@
+"""/v1/files: uploads as Replicate takes them, with a limit, a quota and a retention."""
+
+import hashlib
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from local.supervisor import Supervisor
+
+from gateway.prediction import File, InputFile
+from gateway.record import Record
+from gateway.record.uploads import Limits, QuotaError
+from tests.gateway.conftest import Databases
+from tests.gateway.processes import System, Token
+from tests.gateway.recording import new, owner, with_record
+
+CONTENT = bytes(range(256)) * 10
+FILE_BYTES = 100_000
+QUOTA_BYTES = 250_000
+BOUNDARY = "x" * 20
+
+
+def upload(token: Token, content: bytes = CONTENT, fields: dict[str, str] | None = None) -> dict[str, Any]:
+    answer = token.http.post("/v1/files", files={"content": ("a.png", content)}, data=fields)
+    assert answer.status_code == 201, answer.text
+    file: dict[str, Any] = answer.json()
+    return file
+
+
+def multipart(*parts: tuple[str, bytes], end: str = "--") -> bytes:
+    """Return a form of parts with their headers."""
+    lines = [f"--{BOUNDARY}\r\n{head}\r\n\r\n".encode() + content for head, content in parts]
+    return b"\r\n".join([*lines, f"--{BOUNDARY}{end}\r\n".encode()])
+
+
+def post(token: Token, body: bytes, kind: str = f"multipart/form-data; boundary={BOUNDARY}") -> httpx.Response:
+    return token.http.post("/files", content=body, headers={"Content-Type": kind})
+
+
+def test_a_file_is_created_got_listed_downloaded_and_deleted(system: System, token: Token) -> None:
+    file = upload(token, fields={"metadata": json.dumps({"customer": {"id": 5}})})
+    assert re.fullmatch("[a-z0-9]{26}", file["id"])
+    assert (file["name"], file["content_type"], file["size"]) == ("a.png", "image/png", len(CONTENT))
+    assert file["checksums"] == {
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "md5": hashlib.md5(CONTENT, usedforsecurity=False).hexdigest(),
+    }
+    assert file["etag"]
+    assert file["metadata"] == {"customer": {"id": 5}}
+    assert file["urls"]["get"] == f"{token.url}/v1/files/{file['id']}"
+    kept = datetime.fromisoformat(file["expires_at"]) - datetime.fromisoformat(file["created_at"])
+    assert kept.total_seconds() == 86400
+
+    assert token.http.get(file["urls"]["get"]).json() == file
+    listed = token.http.get("/v1/files").json()
+    assert (listed["results"], listed["next"], listed["previous"]) == ([file], None, None)
+    download = httpx.get(file["urls"]["download"], trust_env=False)
+    assert (download.status_code, download.content) == (200, CONTENT)
+    assert download.headers["content-type"] == "image/png"
+    part = httpx.get(file["urls"]["download"], headers={"Range": "bytes=1-3"}, trust_env=False)
+    assert (part.status_code, part.content) == (206, CONTENT[1:4])
+
+    deleted = token.http.delete(f"/v1/files/{file['id']}")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    assert token.http.delete(f"/v1/files/{file['id']}").status_code == 404
+    assert token.http.get(file["urls"]["get"]).status_code == 404
+    assert httpx.get(file["urls"]["download"], trust_env=False).status_code == 404
+    assert token.http.get("/v1/files").json()["results"] == []
+    assert not (system.folder / "files" / "uploads" / file["id"]).exists()
+
+
+def test_another_tokens_files_look_missing(token: Token, system: System) -> None:
+    file = upload(token)
+    other = system.token()
+    assert other.http.get(f"/files/{file['id']}").status_code == 404
+    assert other.http.delete(f"/files/{file['id']}").status_code == 404
+    assert other.http.get("/files").json()["results"] == []
+    assert token.http.get(f"/files/{file['id']}").status_code == 200
+    for file_id in ("x", "%00", "a" * 26, "A" * 26):
+        assert token.http.get(f"/files/{file_id}").status_code == 404
+        assert token.http.delete(f"/files/{file_id}").status_code == 404
+
+
+def test_a_download_needs_its_signature(token: Token) -> None:
+    file, other = upload(token), upload(token)
+    url = httpx.URL(file["urls"]["download"])
+    asked = dict(url.params)
+    assert set(asked) == {"owner", "expiry", "signature"}
+    for changed in (
+        {"owner": "other"},
+        {"expiry": str(int(asked["expiry"]) + 1)},
+        {"expiry": "x"},
+        {"signature": asked["signature"][::-1]},
+        {"signature": ""},
+    ):
+        answer = httpx.get(url.copy_with(params=asked | changed), trust_env=False)
+        assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")
+    answer = httpx.get(str(url).replace(file["id"], other["id"]), trust_env=False)
+    assert answer.status_code == 403
+
+
+def test_the_list_has_pages(token: Token) -> None:
+    ids = [upload(token, b"x")["id"] for _ in range(103)]
+    first = token.http.get("/v1/files").json()
+    assert [file["id"] for file in first["results"]] == ids[:2:-1]
+    second = token.http.get(first["next"]).json()
+    assert [file["id"] for file in second["results"]] == ids[2::-1]
+    assert second["next"] is None
+    for cursor in ("", "x", f"2026-01-01_{ids[0]}", "2026-01-01T00:00:00Z_x", "2026-01-01T00:00:00Z"):
+        assert token.http.get("/v1/files", params={"cursor": cursor}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([('Content-Disposition: form-data; name="content"; filename="b.wav"', b"")], ("b.wav", "audio/wav", 0)),
+        ([('Content-Disposition: form-data; name="content"', b"text")], ("file", "application/octet-stream", 4)),
+        (
+            [
+                (
+                    'Content-Disposition: form-data; name="content"; filename="é.bin"\r\nContent-Type: Text/X;a=b',
+                    b"\r\n--",
+                ),
+                ('Content-Disposition: form-data; name="other"', b"ignored"),
+            ],
+            ("é.bin", "Text/X;a=b", 4),
+        ),
+        (
+            [
+                ('Content-Disposition: form-data; name="type"', b"image/webp"),
+                ('Content-Disposition: form-data; name="content"; filename="x.zip"\r\nContent-Type: bad', b"12"),
+                ('Content-Disposition: form-data; name="filename"', b"later\n.zip"),
+            ],
+            ("later-.zip", "image/webp", 2),
+        ),
+    ],
+)
+def test_forms_that_clients_send(token: Token, parts: list[tuple[str, bytes]], expected: tuple[str, str, int]) -> None:
+    answer = post(token, multipart(*parts))
+    assert answer.status_code == 201, answer.text
+    file = answer.json()
+    assert (file["name"], file["content_type"], file["size"]) == expected
+    assert httpx.get(file["urls"]["download"], trust_env=False).content == parts[0 if len(parts) < 3 else 1][1]
+
+
+def test_metadata_as_the_python_2_client_sends_it(token: Token) -> None:
+    assert upload(token, fields={"metadata[a]": "1", "metadata[b]": "x"})["metadata"] == {"a": "1", "b": "x"}
+
+
+CONTENT_HEAD = 'Content-Disposition: form-data; name="content"; filename="x"'
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"", "body"),
+        (b"hello", "body"),
+        (multipart(), "content"),
+        (multipart((CONTENT_HEAD, b"x"), end="")[:-3], "body"),
+        (multipart((CONTENT_HEAD.replace("content", "file"), b"x")), "content"),
+        (multipart((CONTENT_HEAD, b"x"), ('Content-Disposition: form-data; name="metadata"', b"[1]")), "metadata"),
+        (
+            multipart((CONTENT_HEAD, b"x"), ('Content-Disposition: form-data; name="metadata"', b'{"a": "\\u0000"}')),
+            "body",
+        ),
+        (multipart((CONTENT_HEAD, b"x"), ('Content-Disposition: form-data; name="type"', b"png")), "type"),
+        (multipart((CONTENT_HEAD, b"x"), ('Content-Disposition: form-data; name="type"', b"a/b\r\nX: y")), "type"),
+        (multipart((CONTENT_HEAD, b"x"), ('Content-Disposition: form-data; name="filename"', b"\xff")), "filename"),
+        (multipart((CONTENT_HEAD, b"x"), ('Content-Disposition: form-data; name="filename"', b"a" * 256)), "filename"),
+        (multipart(*[(f'Content-Disposition: form-data; name="{n}"', b"") for n in range(101)]), "body"),
+    ],
+)
+def test_forms_that_are_refused_leave_no_file(system: System, token: Token, body: bytes, field: str) -> None:
+    answer = post(token, body)
+    assert (answer.status_code, answer.json()["invalid_fields"][0]["field"]) == (422, field)
+    assert rows(system, token) == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "multipart/form-data", "", f"multipart/mixed; boundary={BOUNDARY}"]
+)
+def test_other_bodies_are_refused(token: Token, kind: str) -> None:
+    assert post(token, multipart((CONTENT_HEAD, b"x")), kind).status_code == 422
+
+
+def rows(system: System, token: Token) -> list[tuple[str, str]]:
+    """Return the state and key of every file of a token's, whatever the API shows."""
+    name = token.http.get("/account").json()["username"]
+    with psycopg.connect(system.database_url) as connection:
+        return connection.execute(
+            "select f.state, f.key from files f join tokens t on t.id = f.owner where t.name = %s", (name,)
+        ).fetchall()
+
+
+@pytest.fixture(scope="module")
+def tight(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Run a gateway alone, with tight limits."""
+    settings = {
+        "GATEWAY_FILE_BYTES": str(FILE_BYTES),
+        "GATEWAY_FILE_QUOTA_BYTES": str(QUOTA_BYTES),
+        "GATEWAY_FILE_RETENTION_S": "1",
+        "GATEWAY_BODY_BYTES": "20000",
+        "GATEWAY_BODY_S": "2",
+    }
+    folder = tmp_path_factory.mktemp("tight")
+    with Supervisor(folder / "logs", lambda _note: None) as supervisor:
+        system = System(folder, databases.make(), supervisor, settings)
+        with system.closing:
+            system.start_gateway()
+            yield system
+
+
+def test_a_file_of_the_limit_is_taken_and_a_larger_one_is_not(tight: System) -> None:
+    token = tight.token()
+    assert upload(token, bytes(FILE_BYTES))["size"] == FILE_BYTES
+    for content in (bytes(FILE_BYTES + 1), iter([multipart((CONTENT_HEAD, bytes(FILE_BYTES + 1)))])):
+        if isinstance(content, bytes):
+            answer = token.http.post("/files", files={"content": content})
+        else:
+            answer = token.http.post(
+                "/files", content=content, headers={"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+            )
+        assert (answer.status_code, answer.json()["detail"]) == (413, "A file may have at most 100000 bytes.")
+    assert token.http.post("/files", files={"content": bytes(10 * FILE_BYTES)}).status_code == 413
+    assert [state for state, _ in rows(tight, token)] == ["stored"]
+
+
+def test_a_token_may_store_its_quota(tight: System) -> None:
+    token = tight.token()
+    files = [upload(token, bytes(n))["id"] for n in (FILE_BYTES, FILE_BYTES)]
+    refused = token.http.post("/files", files={"content": bytes(FILE_BYTES)})
+    assert (refused.status_code, refused.json()["detail"]) == (
+        413,
+        "Your files would take more than 250000 bytes, which is your limit.",
+    )
+    chunked = token.http.post(
+        "/files",
+        content=iter([multipart((CONTENT_HEAD, bytes(40_000)))]),
+        headers={"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"},
+    )
+    assert chunked.status_code == 201, "it fits, though its length was not announced"
+    assert tight.token().http.post("/files", files={"content": bytes(FILE_BYTES)}).status_code == 201
+    assert token.http.delete(f"/files/{files[0]}").status_code == 204
+    upload(token, bytes(FILE_BYTES))
+
+
+def test_a_slow_upload_is_refused_and_leaves_nothing(tight: System) -> None:
+    token = tight.token()
+
+    def slowly() -> Iterator[bytes]:
+        yield multipart((CONTENT_HEAD, bytes(50_000)))[:40_000]
+        while True:
+            time.sleep(0.5)
+            yield b"x"
+
+    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    with suppress(httpx.TransportError):  # it may close the connection while more is under way
+        assert token.http.post("/files", content=slowly(), headers=headers).status_code == 408
+    tight.until(lambda: rows(tight, token) == [])
+
+
+def test_an_upload_whose_client_leaves_is_discarded(tight: System) -> None:
+    token = tight.token()
+    head = [
+        "POST /files HTTP/1.1",
+        "Host: x",
+        f"Authorization: Bearer {token.text}",
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}",
+        "Content-Length: 90000",
+    ]
+    with socket.create_connection(("127.0.0.1", tight.port)) as connection:
+        connection.sendall("\r\n".join([*head, "", ""]).encode())
+        connection.sendall(multipart((CONTENT_HEAD, bytes(50_000)))[:40_000])
+        tight.until(lambda: [state for state, _ in rows(tight, token)] == ["arriving"])
+    tight.until(lambda: rows(tight, token) == [])
+
+
+async def _sweep(it: Record) -> None:
+    await it.uploads.sweep()
+
+
+def test_expired_files_are_gone(tight: System) -> None:
+    token = tight.token()
+    file = upload(token)
+    tight.until(lambda: token.http.get(f"/files/{file['id']}").status_code == 404)
+    assert token.http.get("/files").json()["results"] == []
+    assert httpx.get(file["urls"]["download"], trust_env=False).status_code == 404
+    with_record(tight.database_url, tight.folder / "files", _sweep)  # as retention does each minute
+    assert rows(tight, token) == []
+    assert not (tight.folder / "files" / "uploads" / file["id"]).exists()
+
+
+LIMITS = Limits(file_bytes=1000, quota_bytes=1000)
+
+
+async def _received(it: Record, owner_id: int, content: bytes) -> tuple[str, File]:
+    async with it.uploads.receiving(owner_id, "a.png", "image/png", 1000, LIMITS) as arriving:
+        await arriving.write(content)
+    return arriving.id, arriving.file
+
+
+def test_what_a_gateway_that_died_was_receiving_is_swept(database_url: str, tmp_path: Path) -> None:
+    async def test(it: Record) -> None:
+        owner_id = await owner(it)
+        with pytest.raises(QuotaError):  # the whole quota is taken while the file arrives
+            async with it.uploads.receiving(owner_id, "a.png", "image/png", 1000, LIMITS):
+                await _received(it, owner_id, b"x")
+        file_id, file = await _received(it, owner_id, b"whole, but not kept")
+        half = tmp_path / f"{file.key}#1"
+        half.write_bytes(b"ha")
+        assert await it.uploads.get(file_id) is None
+        assert await it.uploads.sweep() == 0
+        with psycopg.connect(database_url) as connection:
+            connection.execute("update files set created_at = now() - interval '2 hours'")
+        assert await it.uploads.sweep() == 1
+        assert not half.exists()
+        assert not (tmp_path / file.key).exists()
+        await _received(it, owner_id, bytes(1000))  # the quota is free again
+
+    with_record(database_url, tmp_path, test)
+
+
+def test_an_expired_file_stays_while_a_prediction_needs_it(database_url: str, tmp_path: Path) -> None:
+    async def test(it: Record) -> None:
+        owner_id = await owner(it)
+        file_id, file = await _received(it, owner_id, b"data")
+        assert await it.uploads.keep(file_id, "a.png", "image/png", {}, 3600)
+        with psycopg.connect(database_url) as connection:
+            connection.execute("update files set expires_at = now()")
+        row = await it.predictions.create(new(owner_id, input_files=(InputFile(("image",), file),)))
+        assert row.input_files == (InputFile(("image",), file),)
+        assert await it.uploads.sweep() == 0
+        assert await it.files.size(file.key) == 4
+        await it.predictions.cancel(row.id)
+        assert await it.uploads.sweep() == 1
+        assert await it.files.size(file.key) is None
+
+    with_record(database_url, tmp_path, test)
+
+
+def test_the_files_in_a_predictions_inputs_live_as_long_as_its_data(database_url: str, tmp_path: Path) -> None:
+    async def test(it: Record) -> None:
+        owner_id = await owner(it)
+        file_id, file = await _received(it, owner_id, b"data")
+        inputs = {"input": {"image": file.reference}, "input_files": (InputFile(("image",), file),)}
+        row = await it.predictions.create(new(owner_id, uploads=(file_id,), webhook=None, **inputs))
+        await it.predictions.cancel(row.id)
+        assert await it.uploads.sweep() == 0
+        upload = await it.uploads.get(file_id)
+        assert upload is not None
+        assert (upload.prediction, upload.expires_at) == (row.id, None)
+        assert not await it.uploads.delete(file_id, owner_id)
+        assert await it.retention.remove(0) == 1
+        assert await it.uploads.get(file_id) is None
+        assert await it.uploads.sweep() == 1
+        assert await it.files.size(file.key) is None
+        old = await it.predictions.get(row.id)
+        assert old is not None
+        assert (old.input, old.input_files) == ({}, ())
+
+    with_record(database_url, tmp_path, test)
