@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from local.supervisor import Supervisor
+from gateway.serve.supervisor import Supervisor
 
 from gateway.prediction import File, InputFile
 from gateway.record import Record
