@@ -8,8 +8,8 @@ ENV PYTHONUNBUFFERED=1 \
 COPY requirements-gateway.txt /
 RUN ["python", "-m", "pip", "install", "--no-cache-dir", "--only-binary", ":all:", "-r", "/requirements-gateway.txt"]
 
-# A new volume mounted here gets this owner. A bucket needs no volume.
-RUN ["install", "-d", "-o", "10001", "-g", "10001", "/files"]
+# New volumes mounted here get this owner. A bucket needs no volume.
+RUN ["install", "-d", "-o", "10001", "-g", "10001", "/files", "/models"]
 
 WORKDIR /opt/gateway
 COPY pyproject.toml ./
@@ -22,7 +22,8 @@ RUN ["python", "-m", "compileall", "-q", "gateway"]
 # A number, because Kubernetes can't verify that a name isn't root's.
 USER 10001:10001
 ENV GATEWAY_HOST=0.0.0.0 \
-    GATEWAY_FILES_URL=/files
+    GATEWAY_FILES_URL=/files \
+    GATEWAY_MODELS_FOLDER=/models
 EXPOSE 5000
 
 # For the gateway. A worker needs `python -m gateway.probe worker`, and the migration needs none.
