@@ -86,7 +86,7 @@ class Riffusion:
                 start.embedding,
                 self._prompts.unconditional(start.embedding),
                 guidance_scale=self._recipe.guidance_scale,
-                on_step=Progress(sampler.steps).advance,
+                on_step=Progress(request.steps).advance,
             )
         with stages.measure("decode"):
             # Sound and picture are made from one value a pixel; the mean has a third of the channels' colour noise.

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 
 from lib.audio.seed_images import SEED_IMAGE_IDS
 from lib.diffusion.prompt_weights import Prompt, check_prompt
-from lib.diffusion.timesteps import MAX_STEPS
+from lib.diffusion.schedule import MAX_STEPS
 from lib.errors import Problems
 from lib.inputs import MAX_SEED, check_choice, check_integer, check_number
 

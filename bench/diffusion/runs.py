@@ -20,7 +20,7 @@ from lib.animation.video import write_mp4
 from lib.audio.seed_images import load as load_seed_image
 from lib.diffusion.models import Models
 from lib.diffusion.pipeline import GUIDANCE_SCALE
-from lib.diffusion.timesteps import BETAS
+from lib.diffusion.schedule import BETAS
 from lib.progress import Stages
 
 PROMPT = "funky synth solo"

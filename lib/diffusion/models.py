@@ -1,5 +1,6 @@
 """A folder of weights -> the loaded parts of a Stable Diffusion 1.x model."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,13 @@ from transformers.utils import logging as transformers_logging
 from lib.device import has_fast_attention, packing_pays, pick_device, pick_dtype
 from lib.diffusion.attention import use_blocked_self_attention
 from lib.diffusion.packed import is_supported, pack
-from lib.diffusion.prediction import EPSILON, prediction_type
 from lib.errors import UserError, first_line
+
+# What a UNet predicts, as diffusers' schedulers name it. Stable Diffusion 1.x predicts the noise (epsilon). A UNet may
+# predict the velocity instead, as those of workshop/training do: near full noise it then says what the picture is, of
+# which the prediction of the noise says next to nothing. Source: Salimans and Ho, Progressive distillation,
+# https://arxiv.org/abs/2202.00512, appendix D.
+EPSILON, VELOCITY = "epsilon", "v_prediction"
 
 
 @dataclass(frozen=True)
@@ -106,3 +112,19 @@ def _load_part(folder: Path, name: str, part_class: Any) -> Any:
     has_fp16 = any((folder / name).glob("*.fp16.safetensors"))
     options = {"variant": "fp16", "dtype": torch.float16} if has_fp16 else {"dtype": torch.float32}
     return part_class.from_pretrained(folder, subfolder=name, local_files_only=True, **options)
+
+
+def prediction_type(folder: Path) -> str:
+    """Return EPSILON or VELOCITY: what the scheduler's file of a folder in hub layout says; EPSILON without one.
+
+    Raises:
+        UserError: it says anything else.
+    """
+    file = folder / "scheduler" / "scheduler_config.json"
+    said = json.loads(file.read_text(encoding="utf-8")).get("prediction_type", EPSILON) if file.exists() else EPSILON
+    if said not in (EPSILON, VELOCITY):
+        raise UserError(
+            f"The weights in {folder} can't be used: {file.relative_to(folder)} has the prediction_type {said!r}, but "
+            f"must have {EPSILON!r} or {VELOCITY!r}."
+        )
+    return str(said)

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.diffusion.models import Models
-from lib.diffusion.prediction import VELOCITY, epsilon_of_velocity
+from lib.diffusion.models import VELOCITY, Models
 from lib.diffusion.samplers import Sampler
 
 GUIDANCE_SCALE = 7.0
@@ -59,13 +58,17 @@ def denoise(
     """
     context = torch.cat([unconditional, embedding]).to(models.device, models.dtype)
 
-    def guided_epsilon(scaled_latents: Tensor, timestep: Tensor) -> Tensor:
-        pair = scaled_latents.to(models.dtype).expand(2, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+    def guided_epsilon(noisy: Tensor, sigma: float) -> Tensor:
+        alpha = (1 + sigma**2) ** -0.5
+        scaled = noisy * alpha  # to the variance that the UNet was trained on
+        pair = scaled.to(models.dtype).expand(2, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        # Filled on the device: a copy from the CPU would make the host wait for a GPU.
+        timestep = torch.full((), sampler.schedule.timestep(sigma), device=noisy.device)
         predictions = models.unet(pair, timestep, encoder_hidden_states=context, return_dict=False)[0].float()
         without, with_prompt = predictions.chunk(2)
         guided = torch.lerp(without, with_prompt, guidance_scale)
         if models.prediction_type == VELOCITY:
-            guided = epsilon_of_velocity(guided, scaled_latents, timestep)
+            guided = (guided + sigma * scaled) * alpha
         return guided
 
     return sampler.run(guided_epsilon, latents, generator, on_step)

@@ -1,5 +1,6 @@
 """Loading from every layout that weights come in, with parts of the real classes."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lib.diffusion.models import Models, load
+from lib.diffusion.models import EPSILON, VELOCITY, Models, load, prediction_type
 from lib.errors import UserError
 from tests.lib.conftest import vae_name_of_2022
 
@@ -95,3 +96,27 @@ def test_a_broken_tokenizer_is_one_clear_sentence(folder: Path) -> None:
 def test_nothing_is_said_while_loading(small_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     load(small_folder, CPU, torch.float32)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("{}", EPSILON), *((json.dumps({"prediction_type": p}), p) for p in (EPSILON, VELOCITY))]
+)
+def test_the_schedulers_file_says_what_the_unet_predicts(tmp_path: Path, text: str, expected: str) -> None:
+    assert prediction_type(tmp_path) == EPSILON  # without a file
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(text)
+    assert prediction_type(tmp_path) == expected
+
+
+def test_the_small_models_predict_velocities(models: Models) -> None:
+    assert models.prediction_type == VELOCITY
+
+
+def test_weights_that_predict_anything_else_are_refused_in_a_sentence(folder: Path) -> None:
+    (folder / "scheduler" / "scheduler_config.json").write_text('{"prediction_type": "sample"}')
+    with pytest.raises(UserError) as refused:
+        load(folder, CPU, torch.float32)
+    assert str(refused.value) == (
+        f"The weights in {folder} can't be used: scheduler/scheduler_config.json has the prediction_type 'sample', but "
+        "must have 'epsilon' or 'v_prediction'."
+    )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.diffusion.models import Models, load
+from lib.diffusion.models import EPSILON, Models, load
 from lib.diffusion.pipeline import (
     GUIDANCE_SCALE,
     LatentDistribution,
@@ -17,7 +17,6 @@ from lib.diffusion.pipeline import (
     from_model_range,
     to_model_range,
 )
-from lib.diffusion.prediction import EPSILON
 from lib.diffusion.prompt_encoder import PromptEncoder
 from lib.diffusion.prompt_weights import parse
 from lib.diffusion.samplers import Sampler
@@ -102,15 +101,17 @@ def test_guidance_moves_from_the_unconditional_prediction_through_the_prompts(
     sampler = Sampler("ddim", 50, 49)  # one step, from timestep 1
     of_noise = dataclasses.replace(models, prediction_type=EPSILON)
     result = denoise(of_noise, sampler, noise, embedding, unconditional)
+    (sigma, _), (timestep,) = sampler.schedule.sigmas, sampler.schedule.timesteps
+    assert timestep == 1
 
     with torch.inference_mode():
         with_prompt, without = (
-            models.unet(noise, torch.tensor(1), encoder_hidden_states=context).sample
+            models.unet(noise / (1 + sigma**2) ** 0.5, torch.tensor(1), encoder_hidden_states=context).sample
             for context in (embedding, unconditional)
         )
     assert GUIDANCE_SCALE == 7.0
     epsilon = without + 7.0 * (with_prompt - without)
-    expected = Sampler("ddim", 50, 49).run(lambda _x, _t: epsilon, noise)
+    expected = sampler.run(lambda _latents, _sigma: epsilon, noise)
     torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
 
 
