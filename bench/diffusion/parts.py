@@ -17,8 +17,8 @@ from lib.diffusion.models import Models
 from lib.diffusion.packed import PackedBlock
 from lib.diffusion.pipeline import decode, denoise, encode
 from lib.diffusion.prompt_encoder import PromptEncoder
-from lib.diffusion.prompt_weights import parse
 from lib.diffusion.samplers import Sampler
+from lib.prompt_weights import parse
 
 EVALUATION = "a guided UNet evaluation"
 VAE = ENCODE, DECODE = "a VAE encode", "a VAE decode"

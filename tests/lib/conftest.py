@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def as_many_threads_as_before() -> Iterator[None]:
-    """Undo what a test does to the number of threads: two, in each of two processes, take ten times as long."""
+    """Restore the number of threads: with two in each of two processes, tests take ten times as long."""
     count = torch.get_num_threads()
     yield
     if torch.get_num_threads() != count:
@@ -28,7 +29,7 @@ def small_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def models(small_folder: Path) -> Models:
-    """The small model that the repository includes."""
+    """The small model of riffusion that the repository includes."""
     return load(small_folder, CPU, torch.float32)
 
 
@@ -69,6 +70,16 @@ def tiny_models(dtype: torch.dtype = torch.float32) -> Models:
 @pytest.fixture(scope="session")
 def tiny() -> Models:
     return tiny_models()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny models as a folder in hub layout, with safetensors."""
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    shutil.copytree(SMALL / "riffusion" / "tokenizer", folder / "tokenizer")
+    for part in ("text_encoder", "vae", "unet"):
+        getattr(tiny, part).save_pretrained(folder / part)
+    return folder
 
 
 def vae_name_of_2022(name: str) -> str:

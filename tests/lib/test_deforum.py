@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 
 from lib.animation.color import COLOR_COHERENCE, ColorMatcher
-from lib.animation.noise import add_noise
 from lib.animation.warp import warp
-from lib.deforum import Deforum, Frame, Recipe
+from lib.deforum import Deforum, Frame, Recipe, add_noise
 from lib.deforum_request import SAMPLERS, Inputs, Request
 from lib.diffusion.models import Models
 from lib.diffusion.prompt_encoder import PromptEncoder
-from lib.diffusion.prompt_weights import parse
 from lib.diffusion.samplers import Sampler
 from lib.progress import Stages
+from lib.prompt_weights import parse
 from tests.lib.conftest import CPU, tiny_models
 
 SMALL = Recipe(size_px=64)  # the schedule and everything else are the default's
@@ -56,7 +55,7 @@ def generate(tiny: Models) -> Generate:
 
 
 class Evaluation(NamedTuple):
-    """What the UNet is given: latents, timestep, and the embeddings of no prompt and of the prompt."""
+    """The inputs of the UNet: latents, timestep, and the embeddings of the empty prompt and of the prompt."""
 
     latents: Tensor
     timestep: float
@@ -65,9 +64,9 @@ class Evaluation(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What the model is given, in the order of the calls."""
+    """The inputs of the model, in the order of the calls."""
 
-    pictures: list[Tensor]  # that are encoded, (1, 3, height, width)
+    pictures: list[Tensor]  # that the VAE encodes, (1, 3, height, width)
     evaluations: list[Evaluation]
 
 
@@ -95,7 +94,7 @@ def test_frames_are_512_pixels_square_rgb(tiny: Models) -> None:
 
 
 @pytest.mark.parametrize("max_frames", [1, 2, 5])
-def test_there_are_exactly_max_frames_and_the_progress_counts_their_steps(
+def test_there_are_exactly_max_frames_frames_and_progress_counts_their_steps(
     deforum: Deforum, max_frames: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = request(min_frames=1, max_frames=max_frames)
@@ -104,7 +103,7 @@ def test_there_are_exactly_max_frames_and_the_progress_counts_their_steps(
     assert f"{total}/{total} [" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_the_default_animation_runs_1733_steps() -> None:
+def test_the_default_animation_has_1733_steps() -> None:
     assert int((1 - 0.65) * 50) == 17
     assert Recipe().total_steps(100) == 50 + 99 * 17 == 1733
 
@@ -148,11 +147,11 @@ def test_every_sampler_gives_frames_of_its_own_that_can_be_repeated(generate: Ge
 
 
 @pytest.mark.parametrize(("mode", "seed"), [*((mode, 7) for mode in COLOR_COHERENCE), ("None", 2**32 - 1)])
-def test_a_frame_begins_as_the_last_one_moved_coloured_and_noised(
+def test_a_frame_starts_from_the_previous_one_moved_with_matched_colours_and_noise(
     generate: Generate, heard: Heard, mode: str, seed: int
 ) -> None:
     frames = generate(4, **MOVING, color_coherence=mode, seed=seed)
-    matcher = ColorMatcher(mode, frames[0])  # as it was generated
+    matcher = ColorMatcher(mode, frames[0])  # as generated
     motions = [(0, 1, 5, 0.5), (3, 1.1, 5, 1.5), (6, 1.2, -7, 2.5), (9, 1.3, -7, 3.5)]
     assert len(heard.pictures) == 3
     for n in (1, 2, 3):
@@ -163,13 +162,13 @@ def test_a_frame_begins_as_the_last_one_moved_coloured_and_noised(
         np.testing.assert_allclose(heard.pictures[n - 1][0].permute(1, 2, 0), expected, atol=1e-6)
 
 
-def test_frame_0_begins_as_noise_of_its_seed(generate: Generate, heard: Heard, tiny: Models) -> None:
+def test_frame_0_starts_from_the_noise_of_its_seed(generate: Generate, heard: Heard, tiny: Models) -> None:
     generate(1, sampler="ddim")
     noise = torch.randn(tiny.latent_shape(64, 64), generator=torch.Generator().manual_seed(7))
     torch.testing.assert_close(heard.evaluations[0].latents, noise)
 
 
-def test_later_frames_begin_with_noise_at_the_timestep_of_the_17th_step_from_the_end(
+def test_later_frames_start_with_noise_at_the_17th_step_from_the_end(
     generate: Generate, heard: Heard, tiny: Models
 ) -> None:
     generate(2, SMALL, sampler="ddim", color_coherence="None", zoom="0:(1)")
@@ -186,7 +185,7 @@ def test_later_frames_begin_with_noise_at_the_timestep_of_the_17th_step_from_the
     torch.testing.assert_close(heard.evaluations[50].latents, expected)
 
 
-def test_a_prompt_holds_from_its_frame_on(generate: Generate, heard: Heard, tiny: Models) -> None:
+def test_a_prompt_applies_from_its_frame_on(generate: Generate, heard: Heard, tiny: Models) -> None:
     generate(5, animation_prompts="2: red | 3: blue", sampler="ddim")
     encoder = PromptEncoder(tiny.tokenizer, tiny.text_encoder)
     red, blue, empty = encoder.encode([parse("prompt", text) for text in ("red", "blue", "")])
@@ -196,14 +195,14 @@ def test_a_prompt_holds_from_its_frame_on(generate: Generate, heard: Heard, tiny
         assert torch.equal(evaluation.unconditional, empty)
 
 
-def test_guidance_and_strength_are_those_of_the_recipe(tiny: Models) -> None:
+def test_the_recipe_sets_guidance_and_strength(tiny: Models) -> None:
     recipes = [SHORT, replace(SHORT, guidance_scale=1.0), replace(SHORT, strength=0.5)]
     clips = [list(itertools.islice(Deforum(tiny, recipe).frames(request(), Stages(CPU)), 2)) for recipe in recipes]
     assert [np.array_equal(clip[0], clips[0][0]) for clip in clips] == [True, False, True]
     assert not np.array_equal(clips[2][1], clips[0][1])
 
 
-def test_an_animation_can_go_on_from_a_picture(deforum: Deforum, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_animation_can_continue_from_a_picture(deforum: Deforum, capsys: pytest.CaptureFixture[str]) -> None:
     picture = np.full((64, 64, 3), 128, dtype=np.uint8)
     short = request(min_frames=1, max_frames=2)
     first, second = deforum.frames(short, Stages(CPU), first=picture)
@@ -212,16 +211,16 @@ def test_an_animation_can_go_on_from_a_picture(deforum: Deforum, capsys: pytest.
     assert "2/2 [" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_a_new_prompt_changes_the_frames_from_there_on_only(generate: Generate) -> None:
+def test_a_new_prompt_changes_only_the_frames_from_there_on(generate: Generate) -> None:
     constant, changing = generate(4, animation_prompts="red"), generate(4, animation_prompts="red | 2: (blue:1.3)")
     assert [np.array_equal(*pair) for pair in zip(constant, changing, strict=True)] == [True, True, False, False]
 
 
-def test_long_and_short_prompts_follow_each_other(generate: Generate) -> None:
+def test_long_and_short_prompts_can_alternate(generate: Generate) -> None:
     assert len(generate(3, animation_prompts=f"short | 1: {'long ' * 100} | 2: short")) == 3
 
 
-def test_a_prompt_is_encoded_when_it_changes_and_not_before_the_first_frame_is_asked_for() -> None:
+def test_a_prompt_is_encoded_only_when_it_changes() -> None:
     models = tiny_models()
     deforum = Deforum(models, SHORT)  # embeds the empty prompt
     texts: list[int] = []
@@ -231,7 +230,7 @@ def test_a_prompt_is_encoded_when_it_changes_and_not_before_the_first_frame_is_a
     assert [len(texts) for _ in itertools.islice(frames, 6)] == [1, 1, 2, 2, 2, 3]
 
 
-def test_the_same_seed_gives_the_same_frames_and_another_seed_others(generate: Generate) -> None:
+def test_the_same_seed_gives_the_same_frames_and_another_seed_different_ones(generate: Generate) -> None:
     frames, again, others = generate(3), generate(3), generate(3, seed=8)
     for frame, same, other in zip(frames, again, others, strict=True):
         assert np.array_equal(frame, same)
@@ -246,20 +245,20 @@ def test_frame_0_depends_on_neither_motion_nor_colour(generate: Generate) -> Non
 
 
 def undiffused(tiny: Models, **changes: Any) -> Iterator[Frame]:
-    """Make frames from a first one of smooth shapes, each left as it is handed to the model."""
+    """Yield frames from a first one of smooth shapes, without diffusion."""
     noise = np.random.default_rng(0).normal(0, 400, (512, 512, 3))
     first = np.clip(128 + cv2.GaussianBlur(noise, (0, 0), 3), 0, 255).astype(np.uint8)
     return Deforum(tiny, Recipe(strength=1)).frames(request(**changes), Stages(CPU), first)
 
 
 def shift_px(frame: Frame, later: Frame) -> tuple[float, float]:
-    """Return by how much a frame has moved (x, y), by phase correlation."""
+    """Return how far a frame has moved (x, y), by phase correlation."""
     before, after = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64) for picture in (frame, later))
     (x_px, y_px), _ = cv2.phaseCorrelate(before, after)
     return x_px, y_px
 
 
-def test_a_clip_of_translations_moves_by_those_pixels(tiny: Models) -> None:
+def test_translations_move_the_frames_by_as_many_pixels(tiny: Models) -> None:
     translation = {"translation_x": "0:(3), 6:(3), 7:(-5)", "translation_y": "0:(-2.5)", "zoom": "0:(1)"}
     frames = list(itertools.islice(undiffused(tiny, **translation), 12))
     for n in range(1, 12):
@@ -267,7 +266,7 @@ def test_a_clip_of_translations_moves_by_those_pixels(tiny: Models) -> None:
     assert shift_px(frames[0], frames[11]) == pytest.approx((3 * 6 - 5 * 5, -2.5 * 11), abs=0.3)
 
 
-def test_a_clip_at_rest_keeps_its_place_and_gets_noise(tiny: Models) -> None:
+def test_without_motion_frames_only_get_noise(tiny: Models) -> None:
     still = {"zoom": "0:(1)", "color_coherence": "None"}
     first, second = itertools.islice(undiffused(tiny, **still), 2)
     inside = (first > 20) & (first < 235)  # not clipped
@@ -277,7 +276,7 @@ def test_a_clip_at_rest_keeps_its_place_and_gets_noise(tiny: Models) -> None:
     assert abs(difference.mean()) < 0.02
 
 
-def test_only_the_last_frame_is_kept(deforum: Deforum) -> None:
+def test_only_the_last_frame_is_kept_in_memory(deforum: Deforum) -> None:
     frames = deforum.frames(request(), Stages(CPU))
     made = [weakref.ref(next(frames)) for _ in range(4)]
     assert [frame() is None for frame in made] == [True, True, True, False]
@@ -288,3 +287,48 @@ def test_stages_are_measured(deforum: Deforum) -> None:
     assert len(list(itertools.islice(deforum.frames(request(), stages), 2))) == 2
     assert stages.seconds.keys() == {"motion", "encode", "denoise", "decode"}
     assert all(seconds > 0 for seconds in stages.seconds.values())
+
+
+# Noise on a warped frame
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_without_noise_levels_are_scaled_to_the_range_from_minus_1_to_1() -> None:
+    levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    scaled = add_noise(levels, 0.0, seeded(0))
+    assert scaled.dtype == np.float32
+    assert scaled == pytest.approx(levels / 127.5 - 1, abs=1e-6)
+    assert (scaled.min(), scaled.max()) == (-1, 1)
+
+
+def test_the_noise_is_gaussian_with_the_given_sigma() -> None:
+    grey = np.full((512, 512, 3), 100, np.uint8)
+    noise = add_noise(grey, 0.02, seeded(1)).astype(np.float64) - (100 / 127.5 - 1)
+    assert noise.shape == (512, 512, 3)
+    error = 0.02 / np.sqrt(noise.size)  # of the mean; of sigma, 1 / sqrt 2 of it
+    assert abs(noise.mean()) < 5 * error
+    assert abs(noise.std() - 0.02) < 5 * error
+    for sigmas, share in [(1, 0.6827), (2, 0.9545), (3, 0.9973)]:
+        assert (np.abs(noise) < 0.02 * sigmas).mean() == pytest.approx(share, abs=0.003)
+
+
+def test_the_noise_of_pixels_and_channels_is_independent() -> None:
+    noise = add_noise(np.full((256, 256, 3), 128, np.uint8), 1.0, seeded(2))
+    channels = np.corrcoef(noise.reshape(-1, 3).T)
+    assert np.abs(channels - np.eye(3)).max() < 0.02
+    assert abs(np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]) < 0.02
+
+
+def test_the_noise_does_not_depend_on_the_frame() -> None:
+    black = add_noise(np.zeros((64, 64, 3), np.uint8), 0.02, seeded(3))
+    frame = np.random.default_rng(4).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert add_noise(frame, 0.02, seeded(3)) - black == pytest.approx(frame / 127.5, abs=1e-6)
+
+
+def test_noise_beyond_the_range_is_not_clipped() -> None:
+    noised = add_noise(np.full((64, 64, 3), 255, np.uint8), 0.02, seeded(5))
+    assert noised.max() > 1.03
+    assert noised.mean() == pytest.approx(1, abs=1e-3)

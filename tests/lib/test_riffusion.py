@@ -28,7 +28,7 @@ Generate = Callable[..., Picture]
 
 
 def request(**changes: Any) -> Request:
-    """Read the short request with other values, of whatever type."""
+    """Return the short request with other values, of any type."""
     return replace(SHORT, **changes).request()
 
 
@@ -69,7 +69,7 @@ def test_steps_are_the_schedule_times_denoising_rounded_down(steps: int, denoisi
         ("seed", -1, "a whole number from 0 to 4294967295"),
     ],
 )
-def test_bad_input_is_named_with_its_value_and_what_is_allowed(name: str, value: object, allowed: str) -> None:
+def test_an_error_names_the_input_its_value_and_what_is_allowed(name: str, value: object, allowed: str) -> None:
     with pytest.raises(UserError) as error:
         request(**{name: value})
     assert str(error.value).startswith(f"{name} is {repr(value)[:50]}")
@@ -82,7 +82,7 @@ def test_all_problems_are_reported_at_once() -> None:
     assert [problem.split()[0] for problem in error.value.problems] == ["prompt_a:", "alpha", "num_inference_steps"]
 
 
-def test_numbers_of_either_kind_are_taken() -> None:
+def test_whole_numbers_and_fractions_are_accepted_for_each_number() -> None:
     assert request(num_inference_steps=6.0, alpha=1, denoising=1).inputs.num_inference_steps == 6
 
 
@@ -97,17 +97,15 @@ def test_every_seed_image_gives_a_spectrogram_of_its_own(generate: Generate) -> 
 
 
 @pytest.mark.parametrize(("denoising", "steps"), [(0, 50), (0.01, 50), (0.5, 1)])
-def test_without_a_step_the_seed_image_comes_back_without_the_model_and_the_log_says_so(
+def test_with_0_steps_the_seed_image_is_returned_without_the_model_which_is_logged(
     denoising: float, steps: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    no_model = Riffusion.__new__(Riffusion)  # it has nothing that could run
+    no_model = Riffusion.__new__(Riffusion)  # without a model
     image = no_model.picture(request(denoising=denoising, num_inference_steps=steps), Stages(CPU))
     assert np.array_equal(image, load("vibes"))
     said = capsys.readouterr().out
-    assert (said == "") == (denoising == 0)  # which was asked for
-    if said:
-        product = f"num_inference_steps {steps} times denoising {denoising} is below 1"
-        assert said == f"No step is run, since {product}: the clip is the seed image vibes\n"
+    message = "0 diffusion steps (num_inference_steps x denoising < 1): returning the seed image 'vibes' unchanged\n"
+    assert said == ("" if denoising == 0 else message)  # denoising 0 is no surprise
 
 
 @pytest.mark.parametrize(
@@ -118,7 +116,7 @@ def test_any_number_of_steps_can_be_run(generate: Generate, steps: int, denoisin
 
 
 class BegunError(Exception):
-    """Hold the latents (1, channels, height, width) that the model is first given."""
+    """Raised with the first latents (1, channels, height, width) that the UNet gets."""
 
     def __init__(self, latents: Tensor) -> None:
         self.latents = latents
@@ -126,7 +124,7 @@ class BegunError(Exception):
 
 @pytest.fixture
 def begun(tiny: Models, generate: Generate) -> Iterator[Callable[..., Tensor]]:
-    """Return a function that begins a clip and returns its noisy latents; none of it is denoised."""
+    """Return a function that starts a clip and returns its noisy latents, before any denoising."""
 
     def begun(**changes: Any) -> Tensor:
         with pytest.raises(BegunError) as caught:
@@ -141,8 +139,7 @@ def begun(tiny: Models, generate: Generate) -> Iterator[Callable[..., Tensor]]:
     hook.remove()
 
 
-def test_denoising_goes_from_the_seed_image_away(tiny: Models, begun: Callable[..., Tensor]) -> None:
-    """The more denoising, the less the clip's latents resemble the seed image's."""
+def test_more_denoising_starts_further_from_the_seed_image(tiny: Models, begun: Callable[..., Tensor]) -> None:
     seed_picture = np.repeat(load("vibes")[:, :, None], 3, axis=2)
     seed_latents = pipeline.encode(tiny, pipeline.to_model_range(seed_picture)).mean
     likenesses = []
@@ -155,7 +152,7 @@ def test_denoising_goes_from_the_seed_image_away(tiny: Models, begun: Callable[.
 def test_noise_is_added_at_the_timestep_where_the_sampler_starts(tiny: Models, begun: Callable[..., Tensor]) -> None:
     start = begun(num_inference_steps=50)
 
-    source = torch.Generator().manual_seed(7)  # the latents first, then the noise, from the one generator
+    source = torch.Generator().manual_seed(7)  # one generator draws the latents, then the noise
     latent_noise, step_noise = (torch.randn(tiny.latent_shape(512, 512), generator=source) for _ in range(2))
     seed_picture = np.repeat(load("vibes")[:, :, None], 3, axis=2)
     latents = pipeline.encode(tiny, pipeline.to_model_range(seed_picture)).sample(latent_noise)
@@ -172,7 +169,7 @@ def test_the_default_request_runs_37_steps_in_38_evaluations(
     hook = tiny.unet.register_forward_hook(lambda *_: evaluations.append(1))
     generate(num_inference_steps=50)
     hook.remove()
-    assert len(evaluations) == 38  # the first step of plms is a pair
+    assert len(evaluations) == 38  # the first step of plms has two
     assert "37/37 [" in capsys.readouterr().out.splitlines()[-1]
 
 
@@ -182,12 +179,12 @@ def test_without_a_second_prompt_alpha_is_ignored(generate: Generate) -> None:
 
 
 def test_alpha_0_is_exactly_prompt_a_and_1_exactly_prompt_b(generate: Generate) -> None:
-    a, b = "drums", "bells " * 60  # of different numbers of chunks: padding must not show
+    a, b = "drums", "bells " * 60  # with different numbers of chunks: padding must have no effect
     assert np.array_equal(generate(prompt_a=a, prompt_b=b, alpha=0), generate(prompt_a=a))
     assert np.array_equal(generate(prompt_a=a, prompt_b=b, alpha=1), generate(prompt_a=b, seed=8))
 
 
-def test_between_the_ends_both_prompts_and_both_noises_count(generate: Generate) -> None:
+def test_between_0_and_1_both_prompts_and_both_noises_have_an_effect(generate: Generate) -> None:
     a, b = generate(prompt_a="drums"), generate(prompt_a="bells", seed=8)
     blends = [generate(prompt_a="drums", prompt_b="bells", alpha=alpha) for alpha in (0.25, 0.75)]
 
@@ -198,12 +195,12 @@ def test_between_the_ends_both_prompts_and_both_noises_count(generate: Generate)
     assert distance(blends[1], b) < distance(blends[1], a)
 
 
-def test_the_same_seed_gives_the_same_picture_and_another_seed_another(generate: Generate) -> None:
+def test_the_same_seed_gives_the_same_picture_and_another_seed_a_different_one(generate: Generate) -> None:
     assert np.array_equal(generate(), generate())
     assert not np.array_equal(generate(), generate(seed=8))
 
 
-def test_the_prompt_counts(generate: Generate) -> None:
+def test_the_prompt_has_an_effect(generate: Generate) -> None:
     pictures = {generate(prompt_a=text).tobytes() for text in ("", "drums", "(drums:1.5)", "[drums]", "🎹", "w " * 300)}
     assert len(pictures) == 6
 
@@ -238,8 +235,8 @@ def test_a_black_picture_becomes_finite_sound_and_a_white_one_silence(riffusion:
     assert bool(waveform.any()) == (level == 0)
 
 
-def test_the_blend_of_a_short_and_a_long_prompt_begins_and_ends_with_them(generate: Generate) -> None:
-    """Where alpha is all but 0, the clip is all but prompt_a's, whatever the lengths of the prompts."""
+def test_the_blend_of_a_short_and_a_long_prompt_starts_at_the_short_one(generate: Generate) -> None:
+    """With alpha close to 0 the clip is close to that of prompt_a, whatever the lengths of the prompts."""
     a, b = "drums", "bells " * 100
     alone = generate(prompt_a=a).astype(float)
     blended = generate(prompt_a=a, prompt_b=b, alpha=1e-4)

@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lib.diffusion.models import EPSILON, VELOCITY, Models
 from lib.diffusion.pipeline import GUIDANCE_SCALE, denoise
 from lib.diffusion.prompt_encoder import PromptEncoder
-from lib.diffusion.prompt_weights import parse
 from lib.diffusion.samplers import SAMPLERS, Sampler
 from lib.diffusion.schedule import ALPHAS_CUMPROD
+from lib.prompt_weights import parse
 from tests.lib.conftest import tiny_models
 from tests.lib.diffusion.compare import relative_error
 from tests.lib.diffusion.stock import ANCESTRAL, stock_run
