@@ -1,4 +1,4 @@
-"""Measurements that need a GPU: ways to evaluate the UNet, peak memory, and idle time. Never run: no GPU was available."""
+"""Measure what needs a GPU: ways to evaluate the UNet, peak memory, idle time. Never run: no GPU was available."""
 
 import copy
 import functools

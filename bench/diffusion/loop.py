@@ -103,8 +103,8 @@ def written(options: Options, ours: Ours, diffusers_s: Mapping[str, Sequence[flo
     call_rows = [[name, f"{its_s:.4f} s"] for name, its_s in ours.calls_s.items()]
     rows = [[name, *run_row(run, diffusers_s.get(name), columns)] for name, run in ours.runs.items()]
     many = "One run" if options.repeats == 1 else f"Medians of {options.repeats} runs"
-    about = f"""A riffusion clip is a default request without the sound. A deforum frame is one after the first, including
-    warp, colours, noise and queueing for the video's encoder. The calls alone are those of the UNet and the VAE,
+    about = f"""A riffusion clip is a default request without the sound. A deforum frame is one after the first,
+    including warp, colours, noise and queueing for the video's encoder. The calls alone are those of the UNet and the VAE,
     {FLOOR[kind]}. diffusers is its StableDiffusionImg2ImgPipeline with its defaults, the same number of steps and the
     same weights; for a deforum frame it does only the diffusion."""
     return f"""## Diffusion, {kind.upper()}
