@@ -1,7 +1,7 @@
-"""The Cog predictor of deforum: inputs as documented, a few calls, one mp4.
+"""The Cog predictor of deforum: it takes the documented inputs and returns an mp4 file.
 
-`cog build` reads this file without running it, so every Input is literal and complete. lib/deforum_request.py says the
-same once more, and a test holds the two equal.
+`cog build` reads this file without running it, so every Input is a complete literal. lib/deforum_request.py has the
+same inputs, and a test compares the two.
 """
 
 import time
@@ -21,7 +21,7 @@ from lib.progress import Stages, report
 
 
 class Predictor(BaseRunner):
-    """Keyframed prompts and camera motion to video. Tests and benches make shorter and smaller ones."""
+    """Keyframed prompts and camera motion to video. Tests and benches override the recipe and the minimum length."""
 
     recipe = Recipe()
     min_frames = MIN_FRAMES
@@ -60,7 +60,7 @@ class Predictor(BaseRunner):
         fps: int = Input(description="Choose fps for the video.", default=15, ge=10, le=60),
         seed: Optional[int] = Input(description="Random seed. Leave blank to randomize the seed", default=None),
     ) -> Path:
-        # As a decorator it would hide the defaults from the server, which sets them on this very function.
+        # Not a decorator: it would hide this function's defaults, which Cog's server sets.
         with logged(), computing():
             request = Inputs(
                 max_frames=max_frames,
@@ -82,7 +82,7 @@ class Predictor(BaseRunner):
                 started_s = time.perf_counter()
                 frames = write_mp4(video, self.deforum.frames(request, stages), inputs.fps, request.described())
                 total_s = time.perf_counter() - started_s
-        # What the run spent on the video itself; the rest of its encoding went on beside the model's work.
+        # The time spent on the video alone. The rest of the encoding ran while the model worked.
         stages.seconds["video"] = total_s - sum(stages.seconds.values())
         steps = self.recipe.total_steps(inputs.max_frames)
         report(self.record_metric, stages, seed=inputs.seed, frames=frames, steps=steps, model=self.weights_kind)

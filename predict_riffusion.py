@@ -1,7 +1,7 @@
-"""The Cog predictor of riffusion: inputs as documented, a few calls, two files.
+"""The Cog predictor of riffusion: it takes the documented inputs and returns a WAV and a PNG file.
 
-`cog build` reads this file without running it, so every Input is literal and complete. lib/riffusion_request.py says
-the same once more, and a test holds the two equal.
+`cog build` reads this file without running it, so every Input is a complete literal. lib/riffusion_request.py has the
+same inputs, and a test compares the two.
 """
 
 import os
@@ -22,7 +22,7 @@ from lib.riffusion_request import Inputs
 
 
 class Output(BaseModel):
-    """A clip: 44.1 kHz mono WAV, and the spectrogram it was made from as PNG."""
+    """A clip: the sound as 44.1 kHz mono WAV, and its spectrogram as PNG."""
 
     audio: Path
     spectrogram: Path
@@ -32,7 +32,7 @@ class Predictor(BaseRunner):
     """Text to music by spectrogram diffusion."""
 
     def setup(self) -> None:
-        _seed()  # a wrong one is told now, not by every prediction
+        _seed()  # fail now if RIFFUSION_SEED is invalid, instead of in every prediction
         limit_threads()
         folder = weights.ensure("riffusion")
         self.models = load(folder)
@@ -77,7 +77,7 @@ class Predictor(BaseRunner):
             ],
         ),
     ) -> Output:
-        # As a decorator it would hide the defaults from the server, which sets them on this very function.
+        # Not a decorator: it would hide this function's defaults, which Cog's server sets.
         with logged(), computing():
             request = Inputs(
                 prompt_a=prompt_a,
@@ -102,7 +102,11 @@ class Predictor(BaseRunner):
 
 
 def _seed() -> int:
-    """Return the seed that the environment fixes, or a fresh one: the documented inputs have none."""
+    """Return the environment's RIFFUSION_SEED, or a random seed. The documented inputs have none.
+
+    Raises:
+        UserError: RIFFUSION_SEED is not a seed.
+    """
     fixed = os.environ.get("RIFFUSION_SEED", "")
     if not fixed:
         return draw_seed()

@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 from bench import report
 from bench.inputs import ANIMATION
 from lib.animation.color import COLOR_COHERENCE, ColorMatcher
-from lib.animation.noise import add_noise
 from lib.animation.video import write_mp4
 from lib.animation.warp import warp
-from lib.deforum import Deforum, Recipe
+from lib.deforum import Deforum, Recipe, add_noise
 from lib.deforum_request import Inputs
 from lib.device import generator
 from lib.diffusion.models import load

@@ -1,6 +1,6 @@
 """Deforum: keyframed prompts and motion -> the frames of an animation.
 
-strings -> Request (verified); then, for each frame, warp(previous) -> colour -> noise -> img2img -> frame.
+strings -> Request (checked); then for each frame: warp(previous) -> match colours -> add noise -> img2img -> frame.
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.animation.color import ColorMatcher
-from lib.animation.noise import add_noise
 from lib.animation.warp import warp
 from lib.deforum_request import Request
 from lib.device import generator, unit_noise
 from lib.diffusion.models import Models
-from lib.diffusion.pipeline import GUIDANCE_SCALE, decode, denoise, encode, from_model_range
+from lib.diffusion.pipeline import GUIDANCE_SCALE, decode, denoise, encode, from_model_range, to_model_range
 from lib.diffusion.prompt_encoder import PromptEncoder
 from lib.diffusion.samplers import Sampler
 from lib.progress import Progress, Stages
@@ -27,27 +26,27 @@ Frame = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the inputs leave open: the same for every animation."""
+    """The settings that are not inputs: the same for every animation."""
 
     size_px: int = 512  # height and width of the frames
     steps: int = 50  # of the whole schedule, which frame 0 runs
     strength: float = 0.65  # the share of the schedule that later frames skip: how much of the previous frame stays
     guidance_scale: float = GUIDANCE_SCALE
-    noise_sigma: float = 0.02  # of the noise on every warped frame, in [-1, 1] units
+    noise_sigma: float = 0.02  # of the noise added to each warped frame, whose range is [-1, 1]
 
     @property
     def later_steps(self) -> int:
-        """How many steps each frame after frame 0 runs, the last ones of the schedule: 17."""
+        """The number of steps of each frame after frame 0, the last ones of the schedule: 17."""
         return int((1 - self.strength) * self.steps)
 
     def total_steps(self, frames: int) -> int:
-        """Return how many steps an animation of `frames` frames runs."""
+        """Return the number of steps of an animation of `frames` frames."""
         return self.steps + (frames - 1) * self.later_steps
 
 
 @dataclass(frozen=True)
 class Run:
-    """One animation under way."""
+    """One animation in progress."""
 
     request: Request
     stages: Stages
@@ -63,9 +62,9 @@ class Deforum:
         self._prompts = PromptEncoder(models.tokenizer, models.text_encoder)
 
     def frames(self, request: Request, stages: Stages, first: Frame | None = None) -> Iterator[Frame]:
-        """Make the frames (size, size, 3) uint8 RGB, one after the other; only the last one is kept.
+        """Yield the frames, (size, size, 3) uint8 RGB, keeping only the last one in memory.
 
-        With `first`, that picture is frame 0, and the animation goes on from it.
+        If `first` is given, it is frame 0 and the animation continues from it.
         """
         steps = self.recipe.total_steps(request.inputs.max_frames)
         run = Run(request, stages, Progress(steps if first is None else steps - self.recipe.steps))
@@ -84,7 +83,7 @@ class Deforum:
             yield frame
 
     def _embeddings(self, run: Run) -> Iterator[Tensor]:
-        """Yield the embedding of each frame's prompt, computed when the prompt changes."""
+        """Yield the embedding of each frame's prompt, encoding a prompt only when it changes."""
         prompt, embedding = None, torch.empty(0)
         for n in range(run.request.inputs.max_frames):
             if run.request.prompts.at(n) != prompt:
@@ -94,13 +93,13 @@ class Deforum:
             yield embedding
 
     def _first_frame(self, run: Run, embedding: Tensor) -> Frame:
-        """Make a frame from noise and its prompt alone, by the whole schedule."""
+        """Return a frame from noise alone, by the whole schedule."""
         source = generator(run.request.inputs.seed)
         sampler = Sampler(run.request.inputs.sampler, self.recipe.steps)
         return self._diffused(run, sampler, sampler.pure_noise(self._noise(source)), embedding, source)
 
     def _next_frame(self, run: Run, image: NDArray[np.float32], embedding: Tensor, source: torch.Generator) -> Frame:
-        """Make a frame from `image` (size, size, 3) in [-1, 1], by the last steps of the schedule."""
+        """Return a frame from `image`, (size, size, 3) in [-1, 1], by the last steps of the schedule."""
         steps, later_steps = self.recipe.steps, self.recipe.later_steps
         if later_steps == 0:
             return from_model_range(image)
@@ -128,3 +127,14 @@ class Deforum:
             )
         with run.stages.measure("decode"):
             return decode(self._models, latents)
+
+
+def add_noise(frame: Frame, sigma: float, generator: torch.Generator) -> NDArray[np.float32]:
+    """Return a frame in the model's range [-1, 1] with Gaussian noise; without noise, details would wash out.
+
+    As in the original, the result is neither rounded nor clipped. White may reach 1.05; clipping would darken it on
+    average.
+    """
+    noise = torch.randn(frame.shape, generator=generator).mul_(sigma)
+    noised: NDArray[np.float32] = to_model_range(frame) + noise.numpy()
+    return noised

@@ -1,6 +1,9 @@
-"""Deforum's inputs: what is documented, and what an animation is made from. No torch is needed to verify them."""
+"""Deforum's inputs: the documented values, and the request that an animation is made from. No PyTorch is needed."""
 
+import itertools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -8,43 +11,59 @@ from lib.animation import keyframes, prompts
 from lib.animation.color import COLOR_COHERENCE
 from lib.animation.operations import Values
 from lib.animation.prompts import Prompts
-from lib.diffusion.prompt_weights import Prompt
-from lib.errors import Problems
+from lib.errors import UserError
 from lib.inputs import MAX_SEED, check_choice, check_integer
+from lib.prompt_weights import Prompt
 
-# Those of lib.diffusion.samplers, which needs torch; a test holds the two equal.
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Those of lib.diffusion.samplers, which needs PyTorch. A test compares the two.
 SAMPLERS = ("klms", "dpm2", "dpm2_ancestral", "heun", "euler", "euler_ancestral", "plms", "ddim")
+MOTION = ("angle", "zoom", "translation_x", "translation_y")
 MIN_FRAMES, MAX_FRAMES = 100, 1000
 MIN_FPS, MAX_FPS = 10, 60
-MIN_ZOOM = 1e-6  # at 0 the warp is singular
+MIN_ZOOM = 1e-6  # the warp is singular at 0
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs by their documented names, with their defaults.
-
-    They are as a server or a caller gives them; `request` verifies them.
-    """
+    """The inputs by their documented names, with their defaults; unchecked, as a server or a caller provides them."""
 
     max_frames: int = 100  # frames of the video, 100 to 1000
     animation_prompts: str = "0: a beautiful portrait of a woman by Artgerm, trending on Artstation"  # frame: prompt
-    angle: str = "0:(0)"  # degrees a frame, counter-clockwise; this and the next three are frame:(expression)
-    zoom: str = "0: (1.04)"  # a factor a frame; above 1 the camera moves in
-    translation_x: str = "0: (0)"  # pixels a frame to the right
-    translation_y: str = "0: (0)"  # pixels a frame downwards
-    color_coherence: str = "Match Frame 0 LAB"  # the space in which every frame gets the colours of frame 0
+    angle: str = "0:(0)"  # degrees per frame, counter-clockwise; this and the next three are frame:(expression)
+    zoom: str = "0: (1.04)"  # factor per frame; above 1 the camera moves in
+    translation_x: str = "0: (0)"  # pixels per frame to the right
+    translation_y: str = "0: (0)"  # pixels per frame downwards
+    color_coherence: str = "Match Frame 0 LAB"  # the colour space in which every frame is matched to frame 0
     sampler: str = "plms"
-    fps: int = 15  # frames a second, 10 to 60
-    seed: int = 0  # of frame 0's noise, 32 bits; it grows by one a frame
+    fps: int = 15  # frames per second, 10 to 60
+    seed: int = 0  # of frame 0's noise, 32 bits; each frame adds 1
 
     def request(self, min_frames: int = MIN_FRAMES) -> "Request":
-        """Verify the values and return what they ask for; raise one UserError that names every problem.
+        """Check the values and return the request. Tests and benches make shorter videos with `min_frames`.
 
-        Tests and benches let videos be shorter than documented, by `min_frames`.
+        Raises:
+            UserError: A value is invalid; the error has the problems of all inputs.
         """
-        problems = Problems()
-        check = problems.check
-        # What follows `or` stands for a value that is refused below: the strings are read whatever it is.
+        request, problems = self.read(min_frames)
+        if problems:
+            raise UserError(*itertools.chain.from_iterable(problems.values()))
+        return request
+
+    def read(self, min_frames: int = MIN_FRAMES) -> tuple["Request", dict[str, tuple[str, ...]]]:
+        """Return the request and the problems by input. An input with a problem has a substitute for its value."""
+        problems: dict[str, tuple[str, ...]] = {}
+
+        def check(function: Callable[Concatenate[str, P], T], name: str, *args: P.args, **kwargs: P.kwargs) -> T | None:
+            try:
+                return function(name, *args, **kwargs)
+            except UserError as error:
+                problems[name] = error.problems
+                return None
+
+        # With the largest substitute, no frame of another input is reported as too high.
         frames = check(check_integer, "max_frames", self.max_frames, min_frames, MAX_FRAMES) or MAX_FRAMES
         seed = check(check_integer, "seed", self.seed, 0, MAX_SEED) or 0
 
@@ -52,28 +71,30 @@ class Inputs:
             values = check(keyframes.parse, name, value, frames, seed, above)
             return np.zeros(frames) if values is None else values
 
-        read = check(prompts.parse, self.animation_prompts, frames) or Prompts(((0, Prompt("")),))
-        angle = motion("angle", self.angle)
-        zoom = motion("zoom", self.zoom, above=MIN_ZOOM)
-        translation_x = motion("translation_x", self.translation_x)
-        translation_y = motion("translation_y", self.translation_y)
-        inputs = replace(
-            self,
-            max_frames=frames,
-            color_coherence=check(check_choice, "color_coherence", self.color_coherence, COLOR_COHERENCE) or "",
-            sampler=check(check_choice, "sampler", self.sampler, SAMPLERS) or "",
-            fps=check(check_integer, "fps", self.fps, MIN_FPS, MAX_FPS) or MIN_FPS,
-            seed=seed,
+        request = Request(
+            prompts=check(prompts.parse, "animation_prompts", self.animation_prompts, frames)
+            or Prompts(((0, Prompt("")),)),
+            angle=motion("angle", self.angle),
+            zoom=motion("zoom", self.zoom, above=MIN_ZOOM),
+            translation_x=motion("translation_x", self.translation_x),
+            translation_y=motion("translation_y", self.translation_y),
+            inputs=replace(
+                self,
+                max_frames=frames,
+                color_coherence=check(check_choice, "color_coherence", self.color_coherence, COLOR_COHERENCE) or "",
+                sampler=check(check_choice, "sampler", self.sampler, SAMPLERS) or "",
+                fps=check(check_integer, "fps", self.fps, MIN_FPS, MAX_FPS) or MIN_FPS,
+                seed=seed,
+            ),
         )
-        problems.raise_any()
-        return Request(inputs, read, angle, zoom, translation_x, translation_y)
+        return request, problems
 
 
 @dataclass(frozen=True)
 class Request:
-    """What an animation is made from: every value of its type and in its bounds, every string parsed.
+    """A valid request: every value in its type and range, every string parsed.
 
-    The motion holds one value per frame: degrees, a factor, and pixels.
+    A motion has the name of its input, but it is an array with a value for each frame: degrees, a factor, and pixels.
     """
 
     inputs: Inputs
@@ -84,5 +105,5 @@ class Request:
     translation_y: Values
 
     def described(self) -> dict[str, str | int]:
-        """Return what was asked for, for the video's metadata."""
+        """Return the inputs for the video's metadata."""
         return asdict(self.inputs)

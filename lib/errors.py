@@ -1,4 +1,4 @@
-"""What the user can mend, said in sentences."""
+"""Errors that the user can fix, and how they are worded."""
 
 import traceback
 from collections.abc import Callable, Iterator
@@ -9,25 +9,27 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_SHOWN_CHARS = 60
-MAX_PROBLEMS = 50  # enough to mend at a time
+MAX_PROBLEMS = 50  # in one error
 
 
 class UserError(ValueError):
-    """Report mistakes that the user can mend; each problem is one sentence, and str() has one a line."""
+    """An error that the user can fix. Each problem is one sentence; str() puts one on each line, at most 50."""
 
     def __init__(self, *problems: str) -> None:
+        if (more := len(problems) - MAX_PROBLEMS) > 1:
+            problems = (*problems[:MAX_PROBLEMS], f"... and {more} more problems")
         super().__init__("\n".join(problems))
         self.problems = problems
 
 
 class Problems:
-    """Gather the problems of several checks, so that a request's errors are all reported at once."""
+    """Collect the problems of several checks, so that all of them are reported at once."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
 
     def check(self, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """Return what `check` returns, or note its problems and return None."""
+        """Return what `check` returns. If it raises a UserError, record its problems and return None."""
         try:
             return check(*args, **kwargs)
         except UserError as error:
@@ -35,21 +37,22 @@ class Problems:
             return None
 
     def raise_any(self) -> None:
-        """Raise one UserError with the problems noted so far, if there are any; of very many, the first."""
-        more = len(self.found) - MAX_PROBLEMS
-        if more > 0:
-            raise UserError(*self.found[:MAX_PROBLEMS], f"... and {more} more problems")
+        """Raise everything that was found.
+
+        Raises:
+            UserError: There are problems.
+        """
         if self.found:
             raise UserError(*self.found)
 
 
 def invalid(name: str, value: object, allowed: str) -> UserError:
-    """Build the error "NAME is VALUE, but must be ALLOWED", with a long value shortened."""
+    """Build the error "NAME is VALUE, but must be ALLOWED"."""
     return UserError(f"{name} is {shown(value)}, but must be {allowed}")
 
 
 def shown(value: object) -> str:
-    """Return repr(value), cut to a length that fits a line."""
+    """Return repr(value), shortened to fit on a line."""
     if isinstance(value, str) and len(value) > MAX_SHOWN_CHARS:
         return f"{value[:MAX_SHOWN_CHARS]!r}... ({len(value)} characters)"
     text = repr(value)
@@ -57,13 +60,13 @@ def shown(value: object) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its class if it says nothing."""
+    """Return the first line of an error's message, or the name of its class if it has none."""
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 @contextmanager
 def logged() -> Iterator[None]:
-    """Print the traceback of an unexpected error on its way up: the server that receives it shows none."""
+    """Print the traceback of an unexpected error before it reaches Cog's server, which prints none."""
     try:
         yield
     except UserError:

@@ -1,7 +1,7 @@
-"""Checks of single raw values: each returns the value in its right type, or raises a UserError.
+"""Checks of single input values: each returns the value in its right type or raises a UserError.
 
-A server without a schema validates nothing, JSON has one kind of number (3 may arrive as 3.0, 1.0 as 1), and a
-caller may leave a value out, so the types are checked here as well as the bounds.
+Types are checked as well as bounds, because the values may come from a server without a schema, JSON has only one kind
+of number (3 may arrive as 3.0, 1.0 as 1), and a caller may omit a value.
 """
 
 import math
@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from lib.errors import invalid
 
 MAX_SEED = 2**32 - 1
-MAX_PROMPT_CHARS = 4000  # some 700 words; longer text only dilutes, and each 75 tokens cost attention time
+MAX_PROMPT_CHARS = 4000  # some 700 words; every 75 tokens cost attention time, and longer text only dilutes itself
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> int:
-    """Return `value` as an int if it is a whole number in [low, high]."""
+    """Return `value` as an int.
+
+    Raises:
+        UserError: It is not a whole number in [low, high].
+    """
     allowed = f"a whole number from {low} to {high}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise invalid(name, value, allowed)
@@ -24,7 +28,11 @@ def check_integer(name: str, value: object, low: int, high: int) -> int:
 
 
 def check_number(name: str, value: object, low: float, high: float) -> float:
-    """Return `value` as a float if it is a finite number in [low, high]."""
+    """Return `value` as a float.
+
+    Raises:
+        UserError: It is not a number in [low, high].
+    """
     allowed = f"a number from {low:g} to {high:g}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise invalid(name, value, allowed)
@@ -34,14 +42,22 @@ def check_number(name: str, value: object, low: float, high: float) -> float:
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
-    """Return `value` if it is one of `choices`."""
+    """Return `value`.
+
+    Raises:
+        UserError: It is not one of `choices`.
+    """
     if not isinstance(value, str) or value not in choices:
         raise invalid(name, value, f"one of {', '.join(choices)}")
     return value
 
 
 def check_text(name: str, value: object, max_chars: int = MAX_PROMPT_CHARS) -> str:
-    """Return `value` if it is text of at most `max_chars` characters that can be written as UTF-8."""
+    """Return `value`.
+
+    Raises:
+        UserError: It is not text, is longer than `max_chars`, or can't be encoded as UTF-8.
+    """
     allowed = f"text of at most {max_chars} characters"
     if not isinstance(value, str) or len(value) > max_chars:
         raise invalid(name, value, allowed)

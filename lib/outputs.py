@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and the folder of a run's output files."""
+"""Output files: each is written completely or not at all, in a folder for each run."""
 
 import errno
 import shutil
@@ -10,18 +10,18 @@ from pathlib import Path
 
 from lib.errors import UserError
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Lend a name beside `path` to write a file under; it becomes `path` when the block ends, and not before.
+    """Provide a temporary name next to `path`, which is renamed to `path` at the end of the block.
 
-    Whatever is raised in the block, a cancellation included, leaves no file, and an earlier one at `path` as it was.
-    The name has the ending of `path`, since libraries read the format from it.
+    If the block raises anything, a cancellation included, the new file is deleted and an earlier one at `path` stays.
+    The temporary name has the suffix of `path`, because libraries derive the format from it.
 
     Raises:
-        OSError: there is no such folder, or it takes no file of that name.
+        OSError: The folder doesn't exist, or can't hold a file of that name.
     """
     unfinished = path.with_name(f".{uuid.uuid4().hex}.unfinished{path.suffix}")
     try:
@@ -32,9 +32,9 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 class Outputs:
-    """Give each run a fresh folder.
+    """A fresh folder for each run.
 
-    The server never deletes what a run returned, and a run can't delete it before returning, so the next one does.
+    Cog's server never deletes what a run returned, and a run can't delete it before it returns, so the next run does.
     """
 
     def __init__(self, name: str) -> None:
@@ -43,10 +43,10 @@ class Outputs:
 
     @contextmanager
     def fresh(self) -> Iterator[Path]:
-        """Delete the last run's folder and make this run's; a run that fails or is cancelled leaves nothing.
+        """Delete the last run's folder and create this run's. A run that fails or is cancelled leaves no files.
 
         Raises:
-            UserError: there is no room for the files, or no permission to write them.
+            UserError: The files can't be written because the disk is full or permission is missing.
         """
         self.clear()
         try:
@@ -54,13 +54,13 @@ class Outputs:
             yield self._last
         except OSError as error:
             self.clear()
-            if error.errno not in NO_ROOM:
+            if error.errno not in NOT_WRITABLE:
                 raise
             raise UserError(
-                f"No file can be written in {tempfile.gettempdir()}: {error.strerror}. "
-                "Make room there, or choose another folder with TMPDIR."
+                f"Can't write files to {tempfile.gettempdir()}: {error.strerror}. "
+                "Free up space there, or set TMPDIR to another folder."
             ) from error
-        except BaseException:  # cancellation is one
+        except BaseException:  # a cancellation is no Exception
             self.clear()
             raise
 

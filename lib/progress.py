@@ -1,4 +1,4 @@
-"""Progress lines in the form that clients of these models parse, the seconds of each stage, and the metrics."""
+"""Progress lines that clients can parse, the duration of each stage, and the metrics of a run."""
 
 import shutil
 import sys
@@ -12,19 +12,19 @@ from tqdm import tqdm
 
 from lib.device import synchronize
 
-LINE_INTERVAL_S = 0.5  # at most two lines a second: every line becomes a webhook or a log row somewhere
+LINE_INTERVAL_S = 0.5  # at most two lines a second, because each becomes a webhook or a row of logs somewhere
 REDRAW_INTERVAL_S = 0.1
 BAR_COLUMNS = 72
 
 
 class Progress:
-    """Print lines such as ` 40%|####      | 40/100 [00:12<00:18, 3.30it/s]` as `total` units get done.
+    """Print lines such as ` 40%|####      | 40/100 [00:12<00:18, 3.30it/s]` while `total` units of work are done.
 
-    A log has no cursor to move back, so each line ends with a newline; in a terminal one line is drawn over and over.
-    The first and the last unit always print. `out` is stdout unless given.
+    In a log each line ends with a newline. In a terminal one line is redrawn. The first and the last unit always print.
     """
 
     def __init__(self, total: int, out: TextIO | None = None, interval_s: float | None = None) -> None:
+        """Print the first line; `out` is stdout by default."""
         self.total = total
         self.done = 0
         self._out = out or sys.stdout
@@ -36,7 +36,7 @@ class Progress:
         self._print()
 
     def advance(self) -> None:
-        """Count one unit."""
+        """Count one unit as done."""
         self.done += 1
         if self.done == self.total or time.monotonic() - self._printed_s >= self._interval_s:
             self._print()
@@ -47,7 +47,7 @@ class Progress:
         if not self._redraws:
             print(self._line(elapsed_s, BAR_COLUMNS), file=self._out, flush=True)
             return
-        columns = min(BAR_COLUMNS, shutil.get_terminal_size().columns - 1)  # in the last one, a cursor may wrap
+        columns = min(BAR_COLUMNS, shutil.get_terminal_size().columns - 1)  # in the last column the cursor may wrap
         end = "\n" if self.done == self.total else ""
         print(f"\r{self._line(elapsed_s, columns)}", end=end, file=self._out, flush=True)
 
@@ -64,7 +64,7 @@ class Stages:
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Add the time until the device is done to the stage `name`."""
+        """Add the time until the device has finished to the stage `name`."""
         started_s = time.perf_counter()
         yield
         synchronize(self._device)
@@ -72,7 +72,7 @@ class Stages:
 
 
 def report(record: Callable[[str, str | float], None], stages: Stages, **values: str | float) -> None:
-    """Hand the metrics of a run to `record`, each with its name: the values, and the seconds of each stage."""
+    """Pass each metric of a run to `record`: the values, then the seconds of each stage."""
     seconds = {f"seconds.{stage}": round(its_s, 4) for stage, its_s in stages.seconds.items()}
     for name, value in {**values, **seconds}.items():
         record(name, value)

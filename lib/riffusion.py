@@ -1,6 +1,6 @@
-"""Riffusion: prompts -> the picture of a spectrogram -> sound.
+"""Riffusion: prompts -> the image of a spectrogram -> sound.
 
-text -> Request (verified) -> embeddings and seed latents -> img2img -> picture -> mel -> waveform.
+text -> Request (checked) -> embeddings and seed latents -> img2img -> image -> mel -> waveform.
 """
 
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ from lib.riffusion_request import Request
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the inputs leave open: the same for every clip."""
+    """The settings that are not inputs: the same for every clip."""
 
-    sampler: str = "plms"  # what the weights were published with
+    sampler: str = "plms"  # with which the weights were published
     guidance_scale: float = GUIDANCE_SCALE
 
 
@@ -37,12 +37,12 @@ class Clip:
     """A finished clip."""
 
     image: NDArray[np.uint8]  # its spectrogram, (512, 512)
-    waveform: Tensor  # (1, samples) at 44.1 kHz, float32, at the loudness of a finished clip
+    waveform: Tensor  # (1, samples) float32 at 44.1 kHz, at the loudness of a finished clip
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a clip's diffusion starts: what the prompt says, and the two noises its seed draws."""
+    """Where a clip's diffusion starts: the prompt's embedding, and the noise that the seed draws."""
 
     embedding: Tensor
     latent_noise: Tensor
@@ -50,7 +50,7 @@ class Start:
 
 
 class Riffusion:
-    """The model, and what is the same for every request: the latent distribution of each seed image."""
+    """The model, ready for any number of clips. It caches the latent distribution of each seed image."""
 
     def __init__(self, models: Models, recipe: Recipe | None = None) -> None:
         self._models = models
@@ -60,18 +60,18 @@ class Riffusion:
         self._seed_latents: dict[str, LatentDistribution] = {}
 
     def generate(self, request: Request, stages: Stages) -> Clip:
-        """Make the clip of `request`."""
+        """Return the clip of a request."""
         image = self.picture(request, stages)
         with stages.measure("sound"):
             return Clip(image, self.sound(image, request.inputs.seed))
 
     def picture(self, request: Request, stages: Stages) -> NDArray[np.uint8]:
-        """Return the spectrogram of `request` as a picture (512, 512) uint8."""
+        """Return the spectrogram of a request as an image (512, 512) uint8."""
         inputs = request.inputs
         if request.steps == 0:
             if inputs.denoising > 0:
-                product = f"num_inference_steps {inputs.num_inference_steps} times denoising {inputs.denoising:g}"
-                print(f"No step is run, since {product} is below 1: the clip is the seed image {inputs.seed_image_id}")
+                why = "num_inference_steps x denoising < 1"
+                print(f"0 diffusion steps ({why}): returning the seed image {inputs.seed_image_id!r} unchanged")
             return load(inputs.seed_image_id)
         with stages.measure("encode"):
             seed_latents = self._seed_distribution(inputs.seed_image_id)
@@ -86,19 +86,19 @@ class Riffusion:
                 start.embedding,
                 self._prompts.unconditional(start.embedding),
                 guidance_scale=self._recipe.guidance_scale,
-                on_step=Progress(sampler.steps).advance,
+                on_step=Progress(request.steps).advance,
             )
         with stages.measure("decode"):
-            # Sound and picture are made from one value a pixel; the mean has a third of the channels' colour noise.
+            # The spectrogram has one value per pixel. The mean reduces the noise of the channels.
             grey: NDArray[np.uint8] = decode(self._models, latents).mean(axis=2).round().astype(np.uint8)
         return grey
 
     def sound(self, image: NDArray[np.uint8], seed: int) -> Tensor:
-        """Return the waveform (1, samples) of a spectrogram's picture, at the loudness of a finished clip."""
+        """Return the waveform (1, samples) of a spectrogram's image, at the loudness of a finished clip."""
         return level(self._synthesis(image_to_mel(image), generator(seed)))
 
     def _start(self, request: Request, shape: torch.Size) -> Start:
-        """Return the start for one prompt, or the blend of two."""
+        """Return the start for one prompt, or for the blend of two."""
         seed, alpha = request.inputs.seed, request.inputs.alpha
         noises_a = self._noises(seed, shape)
         if request.prompt_b is None or alpha == 0:
@@ -111,7 +111,7 @@ class Riffusion:
         return Start(lerp(alpha, embedding_a, embedding_b), *noises)
 
     def _noises(self, seed: int, shape: torch.Size) -> list[Tensor]:
-        """Draw the noise that picks the seed image's latents and the noise of the start, in this order."""
+        """Draw the noise that selects the seed image's latents and the noise of the first step, in this order."""
         source = generator(seed)
         return [unit_noise(shape, source, self._models.device) for _ in range(2)]
 

@@ -1,36 +1,40 @@
-"""Riffusion's inputs: what is documented, and what a clip is made from. No torch is needed to verify them."""
+"""Riffusion's inputs: the documented values, and the request that a clip is made from. No PyTorch is needed."""
 
 from dataclasses import asdict, dataclass, replace
 
 from lib.audio.seed_images import SEED_IMAGE_IDS
-from lib.diffusion.prompt_weights import Prompt, check_prompt
-from lib.diffusion.timesteps import MAX_STEPS
+from lib.diffusion.schedule import MAX_STEPS
 from lib.errors import Problems
 from lib.inputs import MAX_SEED, check_choice, check_integer, check_number
+from lib.prompt_weights import Prompt, check_prompt
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs by their documented names, with their defaults, and the seed, which is no documented input.
+    """The inputs by their documented names, with their defaults, and the seed, which is not a documented input.
 
-    They are as a server or a caller gives them; `request` verifies them.
+    The values are unchecked, as a server or a caller provides them.
     """
 
-    prompt_a: str = "funky synth solo"  # what the clip sounds like
-    prompt_b: str | None = None  # what it is blended with; None or blanks: with nothing
+    prompt_a: str = "funky synth solo"  # the sound of the clip
+    prompt_b: str | None = None  # a second sound to blend with; None or spaces for none
     alpha: float = 0.5  # the share of prompt_b in the blend, 0 to 1
     denoising: float = 0.75  # the share of the schedule that is run, 0 to 1: how much of the seed image changes
-    num_inference_steps: int = 50  # steps of the whole schedule, 1 to 1000
-    seed_image_id: str = "vibes"  # the name of the spectrogram that the clip starts from
+    num_inference_steps: int = 50  # of the whole schedule, 1 to 1000
+    seed_image_id: str = "vibes"  # the spectrogram that the clip starts from
     seed: int = 0  # of all noise, 32 bits
 
     def request(self) -> "Request":
-        """Verify the values and return what they ask for; raise one UserError that names every problem."""
+        """Check the values and return the request.
+
+        Raises:
+            UserError: A value is invalid; the error has the problems of all inputs.
+        """
         problems = Problems()
         check = problems.check
+        # The values after `or` replace invalid ones until raise_any.
         prompt_a = check(check_prompt, "prompt_a", self.prompt_a) or Prompt("")
         prompt_b = None if self.prompt_b is None else check(check_prompt, "prompt_b", self.prompt_b)
-        # What follows `or` stands for a value that is refused below.
         alpha = check(check_number, "alpha", self.alpha, 0, 1) or 0.0
         denoising = check(check_number, "denoising", self.denoising, 0, 1) or 0.0
         steps = check(check_integer, "num_inference_steps", self.num_inference_steps, 1, MAX_STEPS) or 1
@@ -45,18 +49,18 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Request:
-    """What a clip is made from: every value of its type and in its bounds, the prompts parsed."""
+    """A valid request: every value in its type and range, the prompts parsed."""
 
     inputs: Inputs
     prompt_a: Prompt
-    prompt_b: Prompt | None  # None: there is nothing to blend
+    prompt_b: Prompt | None  # None: no blend
 
     @property
     def steps(self) -> int:
-        """How many steps of the schedule are run."""
+        """The number of steps that are run: the schedule's times denoising, rounded down."""
         inputs = self.inputs
         return min(int(inputs.num_inference_steps * inputs.denoising), inputs.num_inference_steps)
 
     def described(self) -> dict[str, str]:
-        """Return what was asked for as text, for a file's metadata."""
+        """Return the inputs as text for a file's metadata."""
         return {name: str(value) for name, value in asdict(self.inputs).items() if value is not None}

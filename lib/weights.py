@@ -1,11 +1,11 @@
-"""Where a model's weights are, and how they get there.
+"""A model's weights: where they are, and how to download them.
 
-The full weights lie in `weights/NAME`, in the layout of the Hugging Face hub; the folder `weights` can be moved
-with the environment's WEIGHTS_DIR. Which weights a run takes is decided by the environment's WEIGHTS:
+The full weights are in `weights/NAME`, in the layout of the Hugging Face hub. The environment variable WEIGHTS_DIR
+replaces the folder `weights`. The environment variable WEIGHTS selects which weights a model uses:
 
-- full: the full ones, downloaded first if they are missing (the containers say this);
-- small: those of the small model that comes with the repository (workshop/ made it);
-- unset: the full ones if they are there, else the small model's.
+- full: the full ones, downloaded if they are missing (the containers set this);
+- small: those of the small model that the repository includes (workshop/ made it);
+- unset: the full ones if they have been downloaded, else the small model's.
 """
 
 import os
@@ -21,23 +21,22 @@ from lib.errors import UserError, first_line, invalid
 from lib.outputs import whole
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = ROOT / "lib" / "small"  # the model that comes with the repository, in a folder for each name
+SMALL = ROOT / "lib" / "small"  # the small models, a folder for each name
 
-# What the .bin files of 2022, all in float32, become. UNet and VAE run in float16 on a GPU, so they are kept in it:
-# 1.9 GB instead of 3.8 GB. The text encoder runs in float32 and stays exact: float16 would save but 0.25 GB.
+# The .bin files of 2022 are in float32. UNet and VAE run in float16 on a GPU, so they are stored in it: 1.9 GB instead
+# of 3.8 GB. The text encoder runs in float32 and stays as it is, because float16 would save only 0.25 GB.
 CONVERTED = {
     "text_encoder/pytorch_model.bin": "text_encoder/model.safetensors",
     "vae/diffusion_pytorch_model.bin": "vae/diffusion_pytorch_model.fp16.safetensors",
     "unet/diffusion_pytorch_model.bin": "unet/diffusion_pytorch_model.fp16.safetensors",
 }
 
-
-Fetch = Callable[..., object]  # huggingface_hub.snapshot_download, or what stands in for it
+Fetch = Callable[..., object]  # huggingface_hub.snapshot_download, or a test's substitute
 
 
 @dataclass(frozen=True)
 class Source:
-    """A repository on the Hugging Face hub, and those of its files that are used."""
+    """A repository on the Hugging Face hub, and the files of it that a model uses."""
 
     repository: str
     revision: str
@@ -83,10 +82,10 @@ SOURCES = {
 
 
 def ensure(name: str) -> Path:
-    """Return the folder of the weights of the model `name`, complete, and say in one line which they are.
+    """Return the folder with the complete weights of the model `name`, and log which they are.
 
     Raises:
-        UserError: WEIGHTS has an unknown value, or the full weights are asked for and can't be had or read.
+        UserError: WEIGHTS has an unknown value, or the full weights can't be downloaded or read.
     """
     wanted = os.environ.get("WEIGHTS", "")
     if wanted not in ("", "full", "small"):
@@ -95,35 +94,38 @@ def ensure(name: str) -> Path:
     if wanted != "small":
         check_readable(folder)
     if wanted == "small" or (not wanted and not folder.exists()):
-        unfinished = " resumes the download of" if _unfinished(folder).exists() else " gets"
-        print(f"Weights: the small model's; script/weights {name}{unfinished} the full ones")
+        action = "resume the download of" if _unfinished(folder).exists() else "download"
+        print(f"Using the small model. To {action} the full weights, run script/weights {name}.")
         return SMALL / name
     if not folder.exists():
         download(name)
     if missing := _missing(folder):
         raise UserError(
-            f"The weights in {folder} are not complete ({', '.join(missing)} missing). "
+            f"The weights in {folder} are incomplete ({', '.join(missing)} missing). "
             f"Delete that folder and run script/weights {name}."
         )
-    print(f"Weights: the full ones of {SOURCES[name].repository}, in {folder}")
+    print(f"Using the full weights of {SOURCES[name].repository} in {folder}")
     return folder
 
 
 def kind(folder: Path) -> str:
-    """Return "full" or "small", for a folder that ensure() returned."""
+    """Return "full" or "small" for a folder that ensure() returned."""
     return "small" if folder.parent == SMALL else "full"
 
 
 def full_folder(name: str) -> Path:
-    """Return where the full weights of the model `name` belong, whether they are there or not."""
+    """Return the folder of the full weights of the model `name`, whether it exists or not."""
     return _weights_folder() / name
 
 
 def download(name: str, fetch: Fetch = snapshot_download) -> Path:
-    """Download what is used of the full weights of the model `name`, resuming where an earlier try stopped.
+    """Download the full weights of the model `name`, resuming an earlier attempt.
 
-    The files gather in a folder beside the final one, which therefore is there completely or not at all. Old ones are
-    converted there.
+    The files are collected, and converted, in a folder next to the final one, so the final one exists only when it is
+    complete.
+
+    Raises:
+        UserError: A file can't be downloaded, converted or read.
     """
     source, folder = SOURCES[name], full_folder(name)
     unfinished = _unfinished(folder)
@@ -133,13 +135,13 @@ def download(name: str, fetch: Fetch = snapshot_download) -> Path:
         try:
             _fetch(source, source.revision, unfinished, fetch)
         except RevisionNotFoundError:
-            print(f"The hub does not know revision {source.revision} of {source.repository}: taking main")
+            print(f"The hub has no revision {source.revision} of {source.repository}; using main")
             _fetch(source, "main", unfinished, fetch)
-    except Exception as error:  # network, disk, access and hub errors share no base class
+    except Exception as error:  # errors of network, disk and hub share no base class
         raise _not_downloaded(name, first_line(error)) from error
-    # Without a network the hub's client returns what an earlier try left, as if it were all.
+    # Without a network the hub's client returns what an earlier attempt left, as if it were complete.
     if missing := [file for file in _not_converted(source, unfinished) if not (unfinished / file).exists()]:
-        raise _not_downloaded(name, f"{', '.join(missing)} did not arrive")
+        raise _not_downloaded(name, f"{', '.join(missing)} missing")
     convert(unfinished)
     shutil.rmtree(unfinished / ".cache", ignore_errors=True)
     unfinished.rename(folder)
@@ -152,35 +154,38 @@ def _fetch(source: Source, revision: str, folder: Path, fetch: Fetch) -> None:
 
 
 def _not_converted(source: Source, folder: Path) -> list[str]:
-    """Return the files of a source, without those whose conversion is in `folder` already."""
+    """Return the files of a source, except those that are already converted in `folder`."""
     return [file for file in source.files if file not in CONVERTED or not (folder / CONVERTED[file]).exists()]
 
 
 def convert(folder: Path) -> None:
-    """Turn the .bin files in a folder into safetensors.
+    """Convert the .bin files in a folder to safetensors.
 
-    Each gives way when its successor is complete, so a conversion that was interrupted goes on with the next one.
+    Each is deleted once its replacement is complete, so an interrupted conversion continues with the next file.
+
+    Raises:
+        UserError: A file is damaged, or its replacement can't be written.
     """
-    for left in folder.rglob(".*.unfinished.safetensors"):  # by a conversion that was killed
+    for left in folder.rglob(".*.unfinished.safetensors"):  # of a conversion that was killed
         left.unlink()
     for old, new in ((folder / old, folder / new) for old, new in CONVERTED.items()):
         if old.exists() and not new.exists():
             print(f"Converting {old.relative_to(folder)}", flush=True)
             try:
                 _convert_file(old, new)
-            except Exception as error:  # torch has many ways to say that a file is broken
+            except Exception as error:  # torch reports a damaged file in many ways
                 raise UserError(
-                    f"{old} can't be converted ({first_line(error)}). Check the disk and try again. If that does not "
-                    "help, delete that file: it is then downloaded again."
+                    f"Can't convert {old} ({first_line(error)}). Check the disk and try again. If that doesn't help, "
+                    "delete the file; the next attempt downloads it again."
                 ) from error
         old.unlink(missing_ok=True)
 
 
 def _convert_file(old: Path, new: Path) -> None:
-    import torch  # only here: it takes seconds that a download can do without
+    import torch  # here, because it takes seconds that a download doesn't need
     from safetensors.torch import save_file
 
-    # Mapped, the old file takes no memory of its own: no more is needed than what the new file holds.
+    # The old file is mapped, so memory is needed only for the new one.
     state = torch.load(old, map_location="cpu", mmap=True, weights_only=True)
     if ".fp16." in new.name:
         state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
@@ -190,8 +195,8 @@ def _convert_file(old: Path, new: Path) -> None:
 
 def _not_downloaded(name: str, why: str) -> UserError:
     return UserError(
-        f"The {name} weights can't be downloaded ({why}). Check the network and the disk and try again: what has "
-        f"arrived is kept. Or run script/weights {name} elsewhere and copy its folder to {full_folder(name)}."
+        f"Can't download the {name} weights ({why}). Check the network and the disk and try again; files that have "
+        f"arrived are kept. Or run script/weights {name} on another machine and copy its folder to {full_folder(name)}."
     )
 
 
@@ -204,7 +209,11 @@ def _unfinished(folder: Path) -> Path:
 
 
 def check_readable(folder: Path) -> None:
-    """Raise a UserError if this user may not read a folder of weights, which need not be there."""
+    """Check that the user may read a folder of weights, if it exists.
+
+    Raises:
+        UserError: A file, or a folder on the way to it, is not readable.
+    """
     for parent in reversed(folder.parents):
         if parent.exists() and not os.access(parent, os.X_OK, effective_ids=True):
             raise _not_readable(parent, "a+x")
@@ -215,13 +224,13 @@ def check_readable(folder: Path) -> None:
 
 def _not_readable(path: Path, mode: str) -> UserError:
     return UserError(
-        f"The weights can't be read: {path} is closed to the user who runs this. Its owner can open it with "
-        f"chmod {mode} {path}; WEIGHTS=small does without."
+        f"Can't read the weights: permission denied for {path}. Its owner can grant it with chmod {mode} {path}. "
+        "WEIGHTS=small uses the small model instead."
     )
 
 
 def _missing(folder: Path) -> list[str]:
-    """Return what a folder in hub layout lacks, whichever of the known formats its weights have."""
+    """Return the files that are missing from a folder in hub layout; weights may be in either format."""
     needed = {
         "tokenizer": ("vocab.json", "merges.txt"),
         "text_encoder": ("config.json", "*.safetensors|*.bin"),

@@ -15,8 +15,8 @@ RECORD = {"gateway", "gateway.record"}
 MAY_IMPORT: dict[str, set[str]] = {
     "lib": set(),
     "lib.diffusion": {"lib"},
-    "lib.audio": {"lib", "lib.diffusion"},
-    "lib.animation": {"lib", "lib.diffusion"},
+    "lib.audio": {"lib"},
+    "lib.animation": {"lib"},
     "models": LIB,
     "predictors": LIB | {"models"},
     "workshop": LIB | {"models"},

@@ -1,13 +1,13 @@
-"""Compare the diffusion loop with its floor, the model's calls alone, and with diffusers and OpenVINO.
+"""Compare diffusion with the model's calls alone, with diffusers and with OpenVINO.
 
 Run: script/bench diffusion [--small | --write] [--only runs|peers] [--samplers plms,euler] [--repeats N]. At full
-size, with random weights, the runs take half an hour on two CPU cores, an evaluation beside its peers ten minutes.
-Each kind of device has sections of its own in RESULTS.md. OpenVINO is asked where it is installed:
+size, with random weights, the runs take half an hour on two CPU cores, and the comparison of single evaluations ten
+minutes. Each kind of device has its own sections in RESULTS.md. OpenVINO is included if it is installed:
 .venv/bin/uv pip install --python .venv/bin/python -r bench/requirements.txt
 """
 
 from bench import report
-from bench.diffusion import beside, floor, options
+from bench.diffusion import loop, options, peers_section
 
 
 def main() -> None:
@@ -16,9 +16,9 @@ def main() -> None:
     kind = asked.device.type
     sections = {}
     if asked.only != "peers":
-        sections[f"diffusion-{kind}"] = floor.section(asked)
+        sections[f"diffusion-{kind}"] = loop.section(asked)
     if asked.only != "runs" and kind == "cpu":
-        sections["diffusion-peers"] = beside.section(asked)
+        sections["diffusion-peers"] = peers_section.section(asked)
     values: dict[str, float] = {}
     for name, (text, its_values) in sections.items():
         print(f"\n{text}")

@@ -1,4 +1,4 @@
-"""What only a GPU can be asked: which way to evaluate the UNet is fastest, how much memory a run takes, who waits."""
+"""Measure what needs a GPU: ways to evaluate the UNet, peak memory, idle time. Never run: no GPU was available."""
 
 import copy
 import functools
@@ -18,28 +18,30 @@ Evaluation = Callable[[], object]
 
 
 def name() -> str:
-    """Return the GPU's name, for a list."""
+    """Return the GPU's name and a comma."""
     return f"{torch.cuda.get_device_name()}, "
 
 
 def measure(evaluation: functools.partial[Any], runs: Mapping[str, Callable[[], object]]) -> str:
     """Measure everything and return it as Markdown.
 
-    `evaluation` is a guided UNet evaluation with its arguments, `runs` makes a clip and a frame after the first.
+    Args:
+        evaluation: A guided UNet evaluation with its arguments.
+        runs: A clip, and a frame after the first.
     """
     evaluations = [[its_name, *cells] for its_name, cells in candidates(evaluation).items()]
     rows = [[its_name, *memory_and_work(run)] for its_name, run in runs.items()]
     return f"""
-Ways to make a guided evaluation, {EVALUATIONS} in a row:
+Ways to evaluate the UNet with guidance, {EVALUATIONS} evaluations in a row:
 
-{report.markdown_table(["", "an evaluation", "added to set-up"], evaluations)}
+{report.markdown_table(["", "an evaluation", "additional setup"], evaluations)}
 
 {report.markdown_table(["", "peak memory", "GPU busy, slowed by the profiler"], rows)}
 """
 
 
 def memory_and_work(run: Callable[[], object]) -> list[str]:
-    """Return the peak memory of a run, and for which part of its time the GPU works: all on one stream."""
+    """Return the peak memory of a run and the share of its time in which the GPU works, which is on one stream."""
     run()
     torch.cuda.reset_peak_memory_stats()
     run()
@@ -56,7 +58,7 @@ def memory_and_work(run: Callable[[], object]) -> list[str]:
 
 @torch.inference_mode()
 def candidates(evaluation: functools.partial[Any]) -> dict[str, list[str]]:
-    """Return the time of an evaluation and what is added to set-up, each way."""
+    """Return the duration of an evaluation and of the additional setup, for each way."""
     cells = {}
     for its_name, make in zip(CANDIDATES, (_eager, _graph, _compiled), strict=True):
         start_s = time.perf_counter()
@@ -78,20 +80,20 @@ def _eager(evaluation: functools.partial[Any]) -> Evaluation:
 
 
 def _graph(evaluation: functools.partial[Any]) -> Evaluation:
-    """Capture the evaluation on this thread, which must also replay it, after a warm-up on a stream aside."""
-    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
+    """Capture the evaluation on this thread, which must also replay it, after a warm-up on another stream."""
+    other_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    other_stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(other_stream):
         for _ in range(WARM_UP):
             evaluation()
-    torch.cuda.current_stream().wait_stream(aside)
+    torch.cuda.current_stream().wait_stream(other_stream)
     given = [argument.clone() for argument in evaluation.args]
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         evaluation()
 
     def replay() -> None:
-        for static, argument in zip(evaluation.args, given, strict=True):  # as a loop would hand over its latents
+        for static, argument in zip(evaluation.args, given, strict=True):  # as a loop would pass its latents
             static.copy_(argument)
         graph.replay()
 

@@ -1,4 +1,4 @@
-"""Convert a UNet to OpenVINO's form: python -m bench.diffusion.openvino_ir FOLDER f32|bf16 [--small]."""
+"""Convert a UNet to OpenVINO's format: python -m bench.diffusion.openvino_ir FOLDER f32|bf16 [--small]."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from bench.diffusion.peers import OPENVINO_TYPES, Given, Weights
 
 
 class Evaluation(nn.Module):
-    """A UNet as a function of three tensors that returns one."""
+    """A UNet as a function from three tensors to one."""
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
@@ -26,10 +26,10 @@ class Evaluation(nn.Module):
 
 @torch.no_grad()
 def main() -> None:
-    """Write unet.xml and unet.bin to the folder, in float32; OpenVINO brings them to its own type later."""
+    """Write unet.xml and unet.bin to the folder in float32. OpenVINO converts them to its own type later."""
     folder, name, *size = sys.argv[1:]
     (dtype,) = (dtype for dtype, its_name in OPENVINO_TYPES.items() if its_name == name)
-    # From a channels_last or bfloat16 model it makes one that computes something else, without a word.
+    # A channels_last or bfloat16 model would silently be converted to one with different results.
     unet = Weights(bool(size), dtype).unet(torch.float32)
     given = Given.drawn(unet.config)
     example = (given.latents, torch.tensor(500), given.prompts)

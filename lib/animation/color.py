@@ -1,4 +1,4 @@
-"""Give a warped frame the colours of frame 0: without that, they drift from frame to frame."""
+"""Match the colours of each warped frame to frame 0. Otherwise they would drift from frame to frame."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from lib.errors import invalid
 
 LEVELS = 256  # of a uint8 channel
 
-# Each choice with OpenCV's codes to its colour space and back. As uint8, hue is 0 to 179: steps of 2 degrees.
+# OpenCV's codes for the conversion to each colour space and back. In uint8, hue is 0 to 179, in steps of 2 degrees.
 _CONVERSIONS: dict[str, tuple[int, int] | None] = {
     "None": None,
     "Match Frame 0 HSV": (cv2.COLOR_RGB2HSV, cv2.COLOR_HSV2RGB),
@@ -19,27 +19,31 @@ COLOR_COHERENCE = tuple(_CONVERSIONS)
 
 
 class ColorMatcher:
-    """Give frames the colours of a reference frame: match the histogram of each channel in the mode's space.
+    """Match the histogram of each channel to that of a reference frame, in the colour space of the mode.
 
-    Equal to scikit-image's match_histograms between the same conversions, but by a table of 256 levels and
-    with the reference counted once. As there, fractions of a level are dropped; this does not add up, since
+    The result equals scikit-image's match_histograms between the same conversions, but uses a table of 256 levels and
+    counts the reference only once. As there, fractions of a level are dropped. This error doesn't accumulate, because
     every frame is matched to the same reference. As in the original, hue is matched like any other channel.
     Source: https://scikit-image.org/docs/stable/auto_examples/color_exposure/plot_histogram_matching.html
     """
 
     def __init__(self, mode: str, reference_frame: NDArray[np.uint8]) -> None:
-        """Count the reference, (height, width, 3) uint8 RGB; UserError if mode is not of COLOR_COHERENCE."""
+        """Count the levels of the reference, (height, width, 3) uint8 RGB.
+
+        Raises:
+            UserError: The mode is not in COLOR_COHERENCE.
+        """
         if mode not in COLOR_COHERENCE:
             raise invalid("color_coherence", mode, f"one of {', '.join(COLOR_COHERENCE)}")
         self.mode = mode
         self._conversion = _CONVERSIONS[mode]
         self._reference = []
         for counts in _histograms(self._convert(reference_frame)):
-            levels = np.flatnonzero(counts)  # the others are reached by interpolation only
+            levels = np.flatnonzero(counts)  # other levels result only from interpolation
             self._reference.append((levels, _quantiles(counts)[levels]))
 
     def match(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the frame, (height, width, 3) uint8 RGB of any size, so coloured; in mode None as it is."""
+        """Return the frame, (height, width, 3) uint8 RGB of any size, with matched colours; in mode None, unchanged."""
         if self.mode == "None":
             return frame
         picture = self._convert(frame)
@@ -57,7 +61,7 @@ class ColorMatcher:
 
 
 def _histograms(picture: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """Count the pixels at each level, (256,) per channel; float32 counts exactly up to 2**24 pixels."""
+    """Count the pixels at each level, (256,) per channel. float32 is exact up to 2**24 pixels."""
     return [cv2.calcHist([picture], [channel], None, [LEVELS], [0, LEVELS]).ravel() for channel in range(3)]
 
 

@@ -1,8 +1,9 @@
-"""Motion expressions: "10*sin(2*pi*t/30)" -> one float64 per frame, by an allow-list.
+"""Motion expressions: "10*sin(2*pi*t/30)" -> one float64 per frame, from an allow-list of operations.
 
-Nothing that a user types is ever run as Python. Known tokens become a list of steps, and the steps work on float64,
-where no exponent makes anything grow. The variables are Deforum's: `t` is the frame, `max_f` the last frame (so that
-t/max_f runs from 0 to 1), `s` the seed. operations.py has all that they know, and how it differs from numexpr's.
+User input is never run as Python. Known tokens become a list of steps, which compute in float64, so that no exponent
+can produce huge integers. The variables are those of Deforum: `t` is the frame, `max_f` the last frame (so that t/max_f
+runs from 0 to 1), and `s` the seed. operations.py lists everything an expression can use, and the differences from
+numexpr.
 """
 
 from collections.abc import Mapping
@@ -16,12 +17,12 @@ from lib.animation.operations import Operation, Step, Values
 from lib.errors import UserError
 
 MAX_CHARS = 2000  # the longest sums of waves that people share have a few hundred
-MAX_VALUE = 1e6  # pixels, degrees or times; far beyond what shows, and small enough for finite matrices
+MAX_VALUE = 1e6  # pixels, degrees or zoom; far beyond what is visible, and small enough for finite matrices
 
 
 @dataclass(frozen=True)
 class Expression:
-    """An expression that was found good, in postfix order; `moves` tells whether it depends on the frame."""
+    """A valid expression in postfix order; `moves` is whether it depends on the frame."""
 
     steps: tuple[Step, ...]
     moves: bool
@@ -29,12 +30,14 @@ class Expression:
     def values(self, frames: NDArray[np.int64], max_frames: int, seed: int) -> Values:
         """Return the value at each of `frames`, (n,).
 
-        Raises a UserError for the first value that is not finite or exceeds MAX_VALUE. What leads to a value
-        may be infinite: where(t > 0, 1/t, 0) is good at frame 0 too.
+        Intermediate values may be infinite: where(t > 0, 1/t, 0) is valid at frame 0 too.
+
+        Raises:
+            UserError: A value is not finite or exceeds MAX_VALUE; the message names the first.
         """
         t = frames.astype(np.float64)
         variables = {
-            "t": t if t.size > 1 else t[0],  # a number alone is ten times faster than an array of one
+            "t": t if t.size > 1 else t[0],  # a number is ten times faster than an array of one
             "max_f": np.float64(max_frames - 1),
             "s": np.float64(seed),
             "pi": np.float64(np.pi),
@@ -42,11 +45,11 @@ class Expression:
         }
         with np.errstate(all="ignore"):
             values = np.full(frames.shape, self._evaluate(variables))
-            good = np.abs(values) <= MAX_VALUE  # not so where a value is NaN
+            good = np.abs(values) <= MAX_VALUE  # False for NaN
         if not good.all():
             n = good.argmin()  # the first
             allowed = f"from {-MAX_VALUE:.0f} to {MAX_VALUE:.0f}"
-            raise UserError(f"its value is {float(values[n])} at frame {frames[n]}, but must be {allowed}")
+            raise UserError(f"the value is {float(values[n])} at frame {frames[n]}, but must be {allowed}")
         return values
 
     def _evaluate(self, variables: Mapping[str, Values | np.float64]) -> Values | np.float64:
@@ -62,9 +65,10 @@ class Expression:
 
 
 def parse(text: str, start: int = 0) -> Expression:
-    """Compile `text`, which begins `start` characters into what the user typed.
+    """Compile `text`, which starts `start` characters into the user's input.
 
-    Raises a UserError of one sentence, whose characters count from 1 at the beginning of what the user typed.
+    Raises:
+        UserError: The expression is invalid. Characters in the message count from 1 in the user's input.
     """
     text = text.rstrip()
     if not text:

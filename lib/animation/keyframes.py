@@ -1,7 +1,7 @@
 """Motion strings: "0:(1.04), 50:(10*sin(2*pi*t/30))" -> one float64 per frame.
 
-A keyframe whose value doesn't depend on `t` is a number: the motion runs in a straight line from it to what
-the next keyframe begins with. If its value does, it is an expression, evaluated at each frame until the next.
+If the value of a keyframe doesn't depend on `t`, the motion is interpolated linearly from it to the first value of the
+next keyframe. If it does, it is evaluated at each frame until the next keyframe.
 """
 
 import re
@@ -17,16 +17,16 @@ from lib.animation.operations import Values
 from lib.errors import Problems, UserError, shown
 from lib.inputs import check_text
 
-MAX_CHARS = 50_000  # a keyframe of 25 digits for each of 1000 frames, and as much again
+MAX_CHARS = 50_000  # twice as many as a keyframe of 25 digits for each of 1000 frames
 MAX_KEYFRAMES = 2000  # the longest video has 1000 frames
-MAX_FRAME = 1_000_000  # a keyframe may lie beyond the video, but a typing error shouldn't
+MAX_FRAME = 1_000_000  # a keyframe may be beyond the video, but this far it is a typing error
 
 FRAME = re.compile(r"(?P<digits>[0-9]+)\s*:")
 
 
 @dataclass(frozen=True)
 class Keyframe:
-    """The value from `frame` on; None where it was found bad."""
+    """The value from `frame` on, or None if it is invalid."""
 
     frame: int
     expression: Expression | None
@@ -35,11 +35,19 @@ class Keyframe:
 def parse(name: str, value: object, max_frames: int, seed: int, above: float | None = None) -> Values:
     """Return the value of the motion input `name` at each frame, (max_frames,), within expressions.MAX_VALUE.
 
-    Before the first keyframe, the value that it begins with holds; after the last, its number holds or its
-    expression goes on. A keyframe at or beyond max_frames is never reached, but the ramp leads towards it.
-    Blanks, the brackets round a whole value, and one comma at the end are free.
+    The first value of the first keyframe also applies before it. After the last keyframe its number or its expression
+    continues. A keyframe at or beyond max_frames is never reached, but the ramp leads towards it. Spaces, the brackets
+    around a value, and one comma at the end are optional.
 
-    With `above`, every value must be above it. Raises a UserError with every problem of `value`.
+    Args:
+        name: The input's, for error messages.
+        value: The motion string.
+        max_frames: The number of frames.
+        seed: The value of the variable `s`.
+        above: A bound that every value must exceed, if any.
+
+    Raises:
+        UserError: The string is invalid; the error has all its problems.
     """
     text = check_text(name, value, MAX_CHARS)
     problems = Problems()
@@ -52,16 +60,17 @@ def parse(name: str, value: object, max_frames: int, seed: int, above: float | N
     problems.raise_any()
     values = _joined(keyframes, [row for row in rows if row is not None], max_frames)
     try:
-        _check_above(np.arange(max_frames), values, above)  # on the ramp to a keyframe beyond the video
+        _check_above(np.arange(max_frames), values, above)  # the ramp to a keyframe beyond the video, too
     except UserError as error:
         raise _labelled(name, error) from error
     return values
 
 
 def _keyframes(name: str, text: str, problems: Problems) -> list[Keyframe]:
-    """Return the keyframes of a motion string in the order of their frames, at least one; note bad values.
+    """Return the keyframes of a motion string, at least one, sorted by frame, and record invalid values.
 
-    Raises a UserError if a frame is bad too: where the values hold is then not known.
+    Raises:
+        UserError: A frame is invalid too, so that it is unknown where the values apply.
     """
     parts = _split(name, text)
     if len(parts) > MAX_KEYFRAMES:
@@ -72,7 +81,7 @@ def _keyframes(name: str, text: str, problems: Problems) -> list[Keyframe]:
         if frame is None:
             continue
         if frame in found:
-            problems.found.append(f"{name}, keyframe {frame}: character {start + 1}: this keyframe is given twice")
+            problems.found.append(f"{name}, keyframe {frame}: character {start + 1}: duplicate keyframe")
         found.setdefault(frame, problems.check(_expression, f"{name}, keyframe {frame}", value, value_start))
     if len(found) < len(parts):
         problems.raise_any()
@@ -80,7 +89,7 @@ def _keyframes(name: str, text: str, problems: Problems) -> list[Keyframe]:
 
 
 def _split(name: str, text: str) -> list[tuple[int, str]]:
-    """Split at the commas outside brackets; return each part without blanks round it, and where it begins."""
+    """Split at the commas outside brackets. Return each part, stripped, and the position where it starts."""
     opened: list[int] = []
     starts = [0]
     for match in re.finditer(r"[(),]", text):
@@ -88,12 +97,12 @@ def _split(name: str, text: str) -> list[tuple[int, str]]:
             opened.append(match.start())
         elif match[0] == ")":
             if not opened:
-                raise UserError(f"{name}: character {match.end()}: the bracket was never opened")
+                raise UserError(f"{name}: character {match.end()}: unmatched ')'")
             opened.pop()
         elif not opened:
             starts.append(match.end())
     if opened:
-        raise UserError(f"{name}: character {opened[-1] + 1}: the bracket is never closed")
+        raise UserError(f"{name}: character {opened[-1] + 1}: '(' is never closed")
     ends = [*(start - 1 for start in starts[1:]), len(text)]
     parts = [text[start:end] for start, end in zip(starts, ends, strict=True)]
     if len(parts) > 1 and not parts[-1].strip():
@@ -103,23 +112,21 @@ def _split(name: str, text: str) -> list[tuple[int, str]]:
 
 
 def _frame(name: str, part: str, start: int) -> tuple[int, str, int]:
-    """Split `frame: value`, which begins at `start` in the motion string; return too where the value begins."""
+    """Split `frame: value`, which starts at `start` in the motion string; also return where the value starts."""
     match = FRAME.match(part)
     if match is None:
-        raise UserError(f"{name}: character {start + 1}: {shown(part)} is not a keyframe such as 0:(1.04)")
-    frame = float(match["digits"])  # int() refuses thousands of digits
+        raise UserError(f"{name}: character {start + 1}: expected a keyframe such as 0:(1.04), not {shown(part)}")
+    frame = float(match["digits"])  # int() rejects thousands of digits
     if frame > MAX_FRAME:
         raise UserError(f"{name}: character {start + 1}: keyframe {shown(match['digits'])} must be at most {MAX_FRAME}")
     return int(frame), part[match.end() :], start + match.end()
 
 
 def _expression(label: str, value: str, start: int) -> Expression:
-    """Read the value of a keyframe, which begins at `start` in the motion string."""
+    """Parse the value of a keyframe, which starts at `start` in the motion string."""
     if ":" in value:
         position = start + value.index(":") + 1
-        raise UserError(
-            f"{label}: character {position}: a value can't contain ':'; a comma must stand before the next keyframe"
-        )
+        raise UserError(f"{label}: character {position}: unexpected ':'; put a comma before the next keyframe")
     try:
         return expressions.parse(value, start)
     except UserError as error:
@@ -127,7 +134,7 @@ def _expression(label: str, value: str, start: int) -> Expression:
 
 
 def _row(name: str, keyframe: Keyframe, end: int, max_frames: int, seed: int, above: float | None) -> Values | None:
-    """Evaluate a keyframe at its own frame, and on to the one before `end`; None if it was found bad before."""
+    """Evaluate a keyframe from its own frame to the one before `end`; return None if it is invalid."""
     if keyframe.expression is None:
         return None
     frames = np.arange(keyframe.frame, max(end, keyframe.frame + 1))
@@ -143,14 +150,13 @@ def _row(name: str, keyframe: Keyframe, end: int, max_frames: int, seed: int, ab
 def _check_above(frames: NDArray[np.int64], values: Values, above: float | None) -> None:
     if above is not None and (values <= above).any():
         n = (values <= above).argmax()  # the first
-        raise UserError(f"its value is {values[n]} at frame {frames[n]}, but must be above {above:g}")
+        raise UserError(f"the value is {values[n]} at frame {frames[n]}, but must be above {above:g}")
 
 
 def _joined(keyframes: Sequence[Keyframe], rows: Sequence[Values], max_frames: int) -> Values:
-    """Draw straight lines from the numbers, and let each expression take its own frames."""
+    """Interpolate between the numbers, and use each expression for its own frames."""
     frames = [keyframe.frame for keyframe in keyframes]
-    # A straight line between all keyframes, level outside them; an expression that begins beyond the video then
-    # takes no frame.
+    # Interpolate between all keyframes. An expression that starts beyond the video then applies to no frame.
     values: Values = np.interp(np.arange(max_frames), frames, [row[0] for row in rows])
     for keyframe, row in zip(keyframes, rows, strict=True):
         if keyframe.expression and keyframe.expression.moves:

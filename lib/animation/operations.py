@@ -1,9 +1,9 @@
-"""What expressions know: variables, functions and operators, as steps on float64 numbers and arrays.
+"""The variables, functions and operators of expressions, as steps on float64 numbers and arrays.
 
-Names and signs are those of Python and of numexpr, which Deforum uses. Where the two differ, Python holds: `%` has the
-sign of its divisor and `//` rounds down (-1 % 7 is 6, -1 // 7 is -1), `/` never cuts to a whole number, and
-`0 < t < 5` is a chain. A comparison is 1 or 0: (t > 10) * 5. `&` and `|` join comparisons only, and bind tighter than
-these, so that each needs brackets: (t > 10) & (t < 20).
+Names and symbols are those of Python and of numexpr, which Deforum uses. Where they differ, Python's meaning applies:
+`%` has the sign of its divisor and `//` rounds down (-1 % 7 is 6, -1 // 7 is -1), `/` never truncates, and `0 < t < 5`
+is a chained comparison. A comparison is 1 or 0: (t > 10) * 5. `&` and `|` join only comparisons and bind tighter than
+them, so each comparison needs brackets: (t > 10) & (t < 20).
 """
 
 import functools
@@ -24,13 +24,13 @@ VARIABLES = ("t", "max_f", "s", "pi", "e")
 
 
 def _round(value: Values, digits: float = 0.0) -> Values:
-    """Round half to even at `digits` decimals, by np.round's formula, but `digits` may be an array too."""
+    """Round half to even at `digits` decimals, like np.round, but `digits` may be an array too."""
     scale = np.power(10.0, digits)
     rounded: Values = np.rint(value * scale) / scale
     return rounded
 
 
-FUNCTIONS: dict[str, tuple[Function, int, float]] = {  # name: what it does, fewest and most values
+FUNCTIONS: dict[str, tuple[Function, int, float]] = {  # name: function, minimum and maximum number of values
     "where": (np.where, 3, 3),
     "sin": (np.sin, 1, 1),
     "cos": (np.cos, 1, 1),
@@ -59,7 +59,7 @@ FUNCTIONS: dict[str, tuple[Function, int, float]] = {  # name: what it does, few
 
 
 class Operation(NamedTuple):
-    """A step that replaces the last `takes` values by one."""
+    """A step that replaces the last `takes` values by its result."""
 
     function: Function
     takes: int
@@ -70,12 +70,12 @@ Step: TypeAlias = Operation | str | np.float64  # an operation, a variable's nam
 
 @dataclass
 class Chain:
-    """Comparisons of neighbours: 1.0 where each value compares with the next, as in 0 < t < 5, and 0.0 elsewhere."""
+    """A chained comparison such as 0 < t < 5: 1.0 where all comparisons of neighbours are true, and 0.0 elsewhere."""
 
     comparisons: list[Function]
 
     def __call__(self, *values: Values | np.float64) -> Values | np.float64:
-        """Compare the values, one more than there are comparisons."""
+        """Compare the values, of which there is one more than comparisons."""
         pairs = zip(self.comparisons, itertools.pairwise(values), strict=True)
         true = functools.reduce(operator.and_, [compare(left, right) for compare, (left, right) in pairs])
         number: Values | np.float64 = true.astype(np.float64)
@@ -83,13 +83,13 @@ class Chain:
 
 
 class Operator(NamedTuple):
-    """An operation, and how tightly it binds the values beside it."""
+    """An operation and its precedence."""
 
-    binding: int
+    binding: int  # the higher, the tighter
     operation: Operation
 
 
-COMPARISON, OR, AND, SUM, PRODUCT, SIGN, POWER = range(1, 8)  # the later binds the tighter, as in Python
+COMPARISON, OR, AND, SUM, PRODUCT, SIGN, POWER = range(1, 8)  # precedence, as in Python
 
 PREFIXES = {
     "+": Operator(SIGN, Operation(operator.pos, 1)),
@@ -104,7 +104,7 @@ OPERATORS = {
     "/": Operator(PRODUCT, Operation(operator.truediv, 2)),
     "//": Operator(PRODUCT, Operation(operator.floordiv, 2)),
     "%": Operator(PRODUCT, Operation(operator.mod, 2)),
-    "**": Operator(POWER, Operation(np.power, 2)),  # not operator.pow: one number and many must give the same bits
+    "**": Operator(POWER, Operation(np.power, 2)),  # operator.pow rounds numbers and arrays differently
 }
 COMPARISONS: dict[str, Function] = {
     "<": operator.lt,

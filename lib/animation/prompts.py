@@ -4,48 +4,50 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from lib.diffusion import prompt_weights
-from lib.diffusion.prompt_weights import Prompt
+from lib import prompt_weights
 from lib.errors import Problems, UserError, shown
 from lib.inputs import MAX_PROMPT_CHARS, check_text
+from lib.prompt_weights import Prompt
 
-NAME = "animation_prompts"
-MAX_CHARS = 20_000  # some thirty prompts of a hundred words
+MAX_CHARS = 20_000  # about thirty prompts of a hundred words
 
-FRAME = re.compile(r"\s*(?P<digits>[0-9]+)\s*:")  # ASCII alone: digits of other scripts are text
+FRAME = re.compile(r"\s*(?P<digits>[0-9]+)\s*:")  # ASCII digits only; digits of other scripts are text
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts by frame: `keyframes`, in order and at least one, pair a frame with the prompt from there on."""
+    """Prompts by frame: `keyframes`, at least one, are sorted pairs of a frame and the prompt from there on."""
 
     keyframes: tuple[tuple[int, Prompt], ...]
 
     def at(self, frame: int) -> Prompt:
-        """Return the prompt of `frame`; before the first keyframe, the first one's."""
+        """Return the prompt of `frame`. Before the first keyframe, the first prompt applies."""
         after = bisect_right(self.keyframes, frame, key=lambda keyframe: keyframe[0])
         return self.keyframes[max(after - 1, 0)][1]
 
 
-def parse(value: object, max_frames: int) -> Prompts:
-    """Read parts between `|`, each `frame: prompt` or a prompt alone, which is for frame 0.
+def parse(name: str, value: object, max_frames: int) -> Prompts:
+    """Parse the value of the input `name`: parts separated by `|`, each `frame: prompt`, or a prompt for frame 0.
 
-    The frame is the digits before the first colon, so a prompt that itself begins with digits and a colon
-    needs its frame: "0: 16:9 photo". Blanks round a prompt are dropped, all else in it is kept. A frame may
-    equal max_frames, although that is one past the last. Raises a UserError with every part's problems.
+    The frame is the digits before the first colon, so a prompt that starts with digits and a colon needs a frame:
+    "0: 16:9 photo". Spaces around a prompt are removed. A frame may equal max_frames, although that is one past the
+    last.
+
+    Raises:
+        UserError: A part is invalid; the error has the problems of all parts.
     """
-    text = check_text(NAME, value, MAX_CHARS)
+    text = check_text(name, value, MAX_CHARS)
     parts = text.split("|")
-    if len(parts) > max_frames + 1:  # one each for frames 0 to max_frames
-        raise UserError(f"{NAME} has {len(parts)} parts, but must have at most {max_frames + 1}")
+    if len(parts) > max_frames + 1:  # one for each of the frames 0 to max_frames
+        raise UserError(f"{name} has {len(parts)} parts, but must have at most {max_frames + 1}")
     problems = Problems()
-    found: dict[int, tuple[int, Prompt]] = {}  # frame: number of its part, and its prompt
+    found: dict[int, tuple[int, Prompt]] = {}  # frame: the number of its part, and its prompt
     for number, part in enumerate(parts, start=1):
-        label = f"{NAME}, part {number} ({shown(part.strip())})"
+        label = f"{name}, part {number} ({shown(part.strip())})"
         keyframe = problems.check(_keyframe, label, part, max_frames)
         if keyframe and keyframe[0] in found:
             frame = keyframe[0]
-            problems.found.append(f"{label}: frame {frame} has a prompt already, in part {found[frame][0]}")
+            problems.found.append(f"{label}: frame {frame} already has a prompt, in part {found[frame][0]}")
         elif keyframe:
             found[keyframe[0]] = number, keyframe[1]
     problems.raise_any()
@@ -53,13 +55,13 @@ def parse(value: object, max_frames: int) -> Prompts:
 
 
 def _keyframe(label: str, part: str, max_frames: int) -> tuple[int, Prompt]:
-    """Read one part into its frame and its prompt."""
+    """Parse one part into its frame and its prompt."""
     match = FRAME.match(part)
     digits = match["digits"] if match else "0"
     text = (part[match.end() :] if match else part).strip()
-    frame = float(digits)  # int() refuses thousands of digits
+    frame = float(digits)  # int() rejects thousands of digits
     if frame > max_frames:
-        hint = "a prompt that itself begins with a number and a colon needs a frame too, as in 0: 16:9 photo"
+        hint = "a prompt that starts with a number and a colon needs a frame too, as in 0: 16:9 photo"
         raise UserError(f"{label}: frame {shown(digits)} is above max_frames, {max_frames} ({hint})")
     if not text:
         raise UserError(f"{label}: the prompt is empty")

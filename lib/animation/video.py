@@ -1,7 +1,7 @@
-"""Write frames as an mp4 that every browser plays; frame rate and pixel format are known only here.
+"""Write frames as an mp4 file that every browser plays.
 
-Encoding runs on another thread while the caller makes the next frame (PyAV releases the GIL in it), and
-few frames wait at any time, so memory does not grow with their number.
+Encoding runs on another thread while the caller makes the next frame, because PyAV releases the GIL. Only a few frames
+are queued at any time, so memory doesn't grow with their number.
 """
 
 import functools
@@ -29,21 +29,22 @@ from numpy.typing import NDArray
 from lib.outputs import whole
 
 CRF = 17  # constant quality, visually lossless
-PRESET = "veryfast"  # at this crf within 0.5 dB of medium and not larger, in a third of its time
-WAITING_FRAMES = 4  # so many frames may be made and not yet encoded: 3 MB at 512x512
+PRESET = "veryfast"  # at this crf within 0.5 dB of "medium" and not larger, in a third of the time
+MAX_QUEUED_FRAMES = 4  # 3 MB at 512x512
 
-# The pictures are sRGB, which has the primaries of BT.709. Players that ignore what the stream says of its
-# colours take the matrix of a picture of this size to be BT.601's; so it is that one, and all show the same.
-AVCOL_SPC_SMPTE170M = 6  # BT.601 as codecs number it; swscale has a number of its own
+# The pictures are sRGB, which has the primaries of BT.709. Players that ignore the colour metadata of a stream assume
+# the matrix of BT.601 for a picture of this size. So BT.601 is used, and all players show the same colours.
+AVCOL_SPC_SMPTE170M = 6  # BT.601 in the numbering of codecs, which differs from swscale's
 CHROMA_SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
 
 @functools.cache
 def encoding_thread() -> ThreadPoolExecutor:
-    """Return the thread that encodes all videos, started.
+    """Start the thread that encodes all videos, once, and return it.
 
-    A server calls this before its first run: an exception that it throws into a run which is just starting a thread
-    may hit the new thread instead, and Thread.start then waits for ever (https://github.com/python/cpython/issues/140746).
+    Call this before the first run. Cog cancels a run by raising an exception in it. If the run is just starting a
+    thread, the exception can hit the new thread instead, and Thread.start then waits forever
+    (https://github.com/python/cpython/issues/140746).
     """
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mp4")
     thread.submit(int).result()
@@ -52,22 +53,30 @@ def encoding_thread() -> ThreadPoolExecutor:
 
 @contextmanager
 def _encoding() -> Iterator[ThreadPoolExecutor]:
-    """Lend the encoding thread, and take it back when it has done all it was given."""
+    """Provide the encoding thread, and at the end wait until it has finished its work."""
     thread = encoding_thread()
     try:
         yield thread
     finally:
-        thread.submit(int).result()  # it does one thing after the other
+        thread.submit(int).result()  # the thread works through its queue in order
 
 
 def write_mp4(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, settings: Mapping[str, object]) -> int:
-    """Encode the frames as they come into an mp4 at path, and return how many there were.
+    """Encode frames to an mp4 file while they are made, and return their number.
 
-    The video is H.264, yuv420p, at exactly fps frames a second, its index in front (faststart), the settings
-    as JSON in the metadata's `comment`. frames: (height, width, 3) uint8 RGB, all of one size, of even sides;
-    an array may be reused once the next is asked for. Raises ValueError, naming the frame, if one is not so,
-    and if there is none. The file appears at path when it is complete: whatever is raised on the way, by the
-    frames too, cancellations included, leaves neither a file nor a busy thread.
+    The video is H.264 in yuv420p at exactly `fps` frames per second, with the index at the front (faststart). The file
+    appears at `path` when it is complete. If anything is raised, by the frames or as a cancellation, there is no file
+    and the encoding thread is idle again.
+
+    Args:
+        path: The file.
+        frames: (height, width, 3) uint8 RGB, all of the same even size. An array may be reused for the next frame.
+        fps: Frames per second.
+        settings: Stored as JSON in the metadata field `comment`.
+
+    Raises:
+        ValueError: There are no frames, or one has another shape or type.
+        OSError: The file can't be written.
     """
     comment = json.dumps(dict(settings))
     with whole(path) as unfinished:
@@ -75,13 +84,13 @@ def write_mp4(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, setting
 
 
 def _write(path: Path, frames: Iterator[NDArray[np.uint8]], fps: int, comment: str) -> int:
-    """Encode the frames into a file at path, which stays there half written when something is raised."""
+    """Encode the frames to a file, which stays incomplete if anything is raised."""
     first = next(frames, None)
     if first is None:
         raise ValueError("there are no frames to write")
     count = 0
-    waiting: deque[Future[None]] = deque()
-    # Left in the reverse order: the thread is done with the container when it is closed.
+    queued: deque[Future[None]] = deque()
+    # The blocks end in reverse order, so the thread has finished with the container before it is closed.
     with (
         av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as container,
         _encoding() as thread,
@@ -89,22 +98,22 @@ def _write(path: Path, frames: Iterator[NDArray[np.uint8]], fps: int, comment: s
         container.metadata["comment"] = comment
         encoder = _Encoder(container, fps, first)
         for frame in itertools.chain([first], frames):
-            waiting.append(thread.submit(encoder.encode, encoder.picture(frame, count)))
+            queued.append(thread.submit(encoder.encode, encoder.picture(frame, count)))
             count += 1
-            while len(waiting) > WAITING_FRAMES or (waiting and waiting[0].done()):
-                waiting.popleft().result()  # raises what went wrong on the thread
-        waiting.append(thread.submit(encoder.encode, None))
-        for encoded in waiting:
+            while len(queued) > MAX_QUEUED_FRAMES or (queued and queued[0].done()):
+                queued.popleft().result()  # raises the thread's error, if any
+        queued.append(thread.submit(encoder.encode, None))
+        for encoded in queued:
             encoded.result()
     return count
 
 
 class _Encoder:
-    """Turn frames of one size into a stream of the container."""
+    """Encode frames of one size to a stream of the container."""
 
     def __init__(self, container: OutputContainer, fps: int, first: NDArray[np.uint8]) -> None:
         if first.ndim != 3 or first.shape[2] != 3 or first.shape[0] % 2 or first.shape[1] % 2:
-            raise ValueError(f"frame 0 is {first.shape}, but must be (height, width, 3) of even sides (yuv420p)")
+            raise ValueError(f"frame 0 is {first.shape}, but must be (height, width, 3) with even sides (yuv420p)")
         self._shape = first.shape
         self._container = container
         self._stream = container.add_stream("libx264", fps, {"crf": str(CRF), "preset": PRESET})
@@ -112,7 +121,7 @@ class _Encoder:
         context = self._stream.codec_context
         context.height, context.width = first.shape[:2]
         context.pix_fmt = "yuv420p"
-        # One is fast enough, leaves the other cores to the model, and writes the same bytes on every machine.
+        # One thread is fast enough, leaves the other cores to the model, and writes the same bytes on every machine.
         context.thread_count = 1
         context.colorspace = AVCOL_SPC_SMPTE170M
         context.color_range = ColorRange.MPEG
@@ -120,7 +129,11 @@ class _Encoder:
         context.color_trc = ColorTrc.IEC61966_2_1  # sRGB
 
     def picture(self, frame: NDArray[np.uint8], index: int) -> av.VideoFrame:
-        """Copy a frame, so that the caller may reuse it; ValueError if it is not like the first."""
+        """Copy a frame, so that the caller may reuse the array.
+
+        Raises:
+            ValueError: Its shape or type differs from the first frame's.
+        """
         if frame.shape != self._shape or frame.dtype != np.uint8:
             raise ValueError(f"frame {index} is {frame.shape} {frame.dtype}, but must be {self._shape} uint8")
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
@@ -128,7 +141,7 @@ class _Encoder:
         return picture
 
     def encode(self, picture: av.VideoFrame | None) -> None:
-        """Encode a picture and write what comes out; None writes the rest."""
+        """Encode a picture and write the packets that are ready. None writes the rest."""
         if picture is not None:
             picture = self._reformatter.reformat(
                 picture,

@@ -1,9 +1,9 @@
-"""Move a frame: shift it, then rotate and zoom it about its centre, the borders wrapped round.
+"""Move a frame: shift it, then rotate and zoom it about its centre, with wrap-around at the borders.
 
-The seed of the next frame is the previous one, warped. x grows to the right and y downwards, so
+x grows to the right and y downwards, so
 
-- a positive translation moves the picture to the right (x) and down (y). The shift comes first and is rotated
-  and zoomed with the rest: on the screen it is translation times zoom pixels long;
+- a positive translation moves the picture to the right (x) and down (y). The shift comes first and is then rotated and
+  zoomed, so on the screen it is translation times zoom pixels long;
 - a positive angle turns the picture counter-clockwise;
 - a zoom above 1 magnifies: the camera moves in.
 """
@@ -21,10 +21,10 @@ def matrix(
     translation_x_px: float,
     translation_y_px: float,
 ) -> NDArray[np.float64]:
-    """Build R(centre, angle, zoom) . T(translation), which says where a point (x, y, 1) of the frame goes.
+    """Return R(centre, angle, zoom) . T(translation), (3, 3), which maps a point (x, y, 1) to its new place.
 
-    The centre is (width / 2, height / 2), so (256, 256) for 512x512, as in the original. Pixels have whole
-    coordinates, so this is half a pixel to the right of the very middle, and below it. Returns (3, 3).
+    The centre is (width / 2, height / 2), so (256, 256) for 512x512, as in the original. Pixels have integer
+    coordinates, so this is half a pixel to the right of the exact centre, and below it.
     Source: https://docs.opencv.org/4.x/da/d54/group__imgproc__transform.html (getRotationMatrix2D).
     """
     turn = np.eye(3)
@@ -41,10 +41,12 @@ def warp(
     translation_x_px: float,
     translation_y_px: float,
 ) -> NDArray[np.uint8]:
-    """Return the frame moved by its matrix, sampled linearly; what leaves at one border comes in opposite.
+    """Return a moved copy of the frame, (height, width, 3) uint8 RGB, with linear sampling and wrap-around.
 
-    frame: (height, width, 3) uint8 RGB; the result is a new one of the same size. Standing still and moving
-    by whole pixels are exact. Raises ValueError for a zoom of 0 or less, and for numbers that overflow.
+    No motion and translations by whole pixels are exact.
+
+    Raises:
+        ValueError: zoom is not above 0, or the numbers overflow.
     """
     height_px, width_px = frame.shape[:2]
     if zoom <= 0:
@@ -53,11 +55,11 @@ def warp(
     backward = np.linalg.inv(forward)  # from a pixel of the result to its source
     if not np.isfinite(backward).all():
         motion = f"angle {angle_deg}, zoom {zoom}, translation ({translation_x_px}, {translation_y_px})"
-        raise ValueError(f"cannot warp a frame by {motion}: its matrix overflows")
-    # Pixels have whole coordinates, so a whole width more in any entry of the first row (a height, in the
-    # second) moves sources by whole widths, which wrapping undoes. Left in, those of extreme motion (millions
-    # of pixels, a zoom below 1 / width) cost OpenCV's float32 coordinates their fraction, or overflow its
-    # int32. fmod is exact, and leaves ordinary motion as it is.
+        raise ValueError(f"can't warp a frame by {motion}: the matrix overflows")
+    # Pixels have integer coordinates, so adding a whole width to any entry of the first row (a height, in the second)
+    # moves the sources by whole widths, which wrap-around undoes. Extreme motion (millions of pixels, a zoom below
+    # 1 / width) would otherwise cost OpenCV's float32 coordinates their fraction, or overflow its int32. fmod is exact,
+    # and leaves ordinary motion as it is.
     backward[0] = np.fmod(backward[0], width_px)
     backward[1] = np.fmod(backward[1], height_px)
     warped: NDArray[np.uint8] = cv2.warpPerspective(

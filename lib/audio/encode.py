@@ -1,4 +1,4 @@
-"""From a waveform or an image to a file, never half written."""
+"""Write a waveform or a spectrogram image to a file."""
 
 import io
 import json
@@ -31,12 +31,12 @@ PARAMETERS = {
 def write_wav(path: Path, waveform: Tensor, metadata: Mapping[str, str]) -> None:
     """Write a waveform (1, samples) as a 44.1 kHz mono WAV file of 16-bit PCM, the metadata as JSON in its comment.
 
-    The comment (RIFF's ICMT) lies behind the samples, so that the header is the plain one of 44 bytes, which simple
-    readers skip. libsndfile reads back comments of up to 2 kB, ffmpeg any.
+    The comment (RIFF's ICMT) follows the samples, so that the header is the plain one of 44 bytes that simple readers
+    skip. libsndfile can read comments of up to 2 kB, ffmpeg comments of any length.
 
     Raises:
-        ValueError: there is more than one channel, or a sample is beyond full scale and would be cut.
-        OSError: the file can't be written.
+        ValueError: The waveform is not mono, or has samples beyond full scale.
+        OSError: The file can't be written.
     """
     if waveform.ndim != 2 or len(waveform) != 1:
         raise ValueError(f"a mono waveform is (1, samples), not {tuple(waveform.shape)}")
@@ -47,19 +47,19 @@ def write_wav(path: Path, waveform: Tensor, metadata: Mapping[str, str]) -> None
     content = io.BytesIO()
     with soundfile.SoundFile(content, "w", spectrogram.SAMPLE_RATE_HZ, 1, "PCM_16", format="WAV") as file:
         file.write(pcm)
-        file.comment = json.dumps(dict(metadata))  # in ASCII: RIFF knows of no encodings
+        file.comment = json.dumps(dict(metadata))  # ASCII, because RIFF doesn't declare an encoding
     with whole(path) as unfinished:
         unfinished.write_bytes(content.getvalue())
 
 
 def write_png(path: Path, image: Image, metadata: Mapping[str, str]) -> None:
-    """Write a spectrogram image, (512, T) or (512, T, 3), as a PNG with the parameters and metadata as its text.
+    """Write a spectrogram image, (512, T) or (512, T, 3), as a PNG file with the parameters and metadata as its text.
 
-    It is written as RGB with three equal channels: clients of the original read the first.
+    The file is RGB with three equal channels, because clients of the original model read the first channel.
 
     Raises:
-        ValueError: the image has another shape or type.
-        OSError: the file can't be written.
+        ValueError: The image has another shape or type.
+        OSError: The file can't be written.
     """
     levels = np.rint(grey_levels(image)).astype(np.uint8)
     text = PngInfo()

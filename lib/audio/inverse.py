@@ -1,8 +1,8 @@
-"""From mel amplitudes back to a waveform: Griffin and Lim's iteration, with the mel bands themselves as its target.
+"""Turn mel amplitudes back into a waveform: Griffin and Lim's iteration, with the mel bands as its target.
 
-The sound is a loop of T - 1 columns: column T - 1 of the picture stands on the same moment as column 0. It is refined
-in three stages, each from the sound of the one before: on every second column, which is cheap; on every column; and
-on bins half as wide, which place the low mels. Only the last step writes 44.1 kHz.
+The sound is a loop of T - 1 columns: the last column of the picture is the same moment as column 0. It is refined in
+three stages, each starting from the sound of the previous one: on every second column, which is cheap; on every column;
+and with bins of half the width, which separate the low mels. Only the end result is computed at 44.1 kHz.
 
 Sources:
     Griffin, Lim: Signal estimation from modified short-time Fourier transform, 1984,
@@ -10,7 +10,7 @@ Sources:
     Perraudin, Balazs, Søndergaard: A fast Griffin-Lim algorithm, 2013,
         https://doi.org/10.1109/WASPAA.2013.6701851 (the momentum)
     Masuyama, Ueno, Ono: Signal reconstruction from mel-spectrogram based on bi-level consistency of full-band
-        magnitude and phase, 2023, https://arxiv.org/abs/2307.12232 (magnitudes estimated jointly with the phases)
+        magnitude and phase, 2023, https://arxiv.org/abs/2307.12232 (magnitudes estimated together with the phases)
 """
 
 import math
@@ -29,43 +29,42 @@ from lib.audio.stft import FIRST_COLUMN, INNER_HOP, INNER_RATE_HZ, WINDOW_COLUMN
 
 @dataclass(frozen=True)
 class Quality:
-    """How often each stage refines the sound; the numbers may be 0."""
+    """The number of iterations of each stage; any may be 0."""
 
-    halved: int = 40  # on every second column, bins of 9.4 Hz
-    coarse: int = 16  # on every column, bins of 9.4 Hz: each costs two of the first
-    fine: int = 4  # on every column, bins of 4.7 Hz: each costs four
+    halved: int = 40  # on every second column, with bins of 9.4 Hz
+    coarse: int = 16  # on every column, with bins of 9.4 Hz; each costs as much as two of the first
+    fine: int = 4  # on every column, with bins of 4.7 Hz; each costs as much as four of the first
 
 
-# About 0.3, 0.6 and 2 s of one thread for a clip of 5 s, and a second of a GPU's time, roughly.
-FAST = Quality(20, 8, 3)
-STANDARD = Quality()
-BEST = Quality(140, 70, 20)
-ON_A_GPU = Quality(300, 300, 100)
+STANDARD = Quality()  # about 0.5 s of CPU time for a clip of 5 s, bench/RESULTS.md
+ON_A_GPU = Quality(300, 300, 100)  # never timed: no GPU was available
 
-COARSE_FFT, FINE_FFT = 2240, 4480  # samples of 21 kHz; lengths that FFTs like, and 2.1 times as long ones too
-MOMENTUM = 0.99  # near 1 it converges faster, beyond 1 it overshoots
-FINE_MOMENTUM = 0.93  # few iterations follow in which an overshoot would settle
+COARSE_FFT, FINE_FFT = 2240, 4480  # samples at 21 kHz; these lengths and 2.1 times as many are fast for FFTs
+MOMENTUM = 0.99  # near 1 it converges faster, above 1 it overshoots
+FINE_MOMENTUM = 0.93  # lower, because few iterations are left for an overshoot to settle
 
-FADE_S = 0.0015  # at both ends; a gap of 2 ms or more in a loop would be heard
-SCALE = 1000.0  # the largest amplitude of the target while it is worked on
-FLOOR = 1e-5  # added to it, so that silence is a small amplitude and never 0 / 0
-MIN_MAGNITUDE = 1e-4  # likewise for the bins of a frame
+FADE_S = 0.0015  # at both ends; a gap of 2 ms or more in a loop is audible
+SCALE = 1000.0  # the largest amplitude of the target during the iteration
+FLOOR = 1e-5  # added to the target, so that silence is a small amplitude and never leads to 0 / 0
+MIN_MAGNITUDE = 1e-4  # the same for the bins of a frame
 
-# How far an iteration draws the magnitudes back to smooth ones. Magnitudes that are smooth along the frequencies are
-# energy that is compact in time, which is what an attack needs, and a tone does not.
+# How far an iteration pulls the magnitudes towards smooth ones. Magnitudes that are smooth along the frequency axis
+# belong to energy that is compact in time, which is right for an attack and wrong for a tone.
 PULL = 0.02
-TRANSIENT_PULL = 0.3  # added to it where the picture is transient
-TRANSIENT_MELS = 33  # that are looked at together
-SHARPNESS = 8  # the power of the share that is absent at one end of the window
+TRANSIENT_PULL = 0.3  # added where the picture shows a transient
+TRANSIENT_MELS = 33  # averaged when looking for transients
+SHARPNESS = 8  # the exponent of the share of energy that is missing at one end of the window
 
 
 class Synthesis:
-    """Turn mel amplitudes into sound that can be looped."""
+    """Turn mel amplitudes into a sound that can be looped."""
 
     def __init__(self, device: torch.device | str = "cpu", quality: Quality | None = None) -> None:
-        """Prepare the windows and the mel products, once for any number of calls from any thread.
+        """Prepare windows and mel products, once for any number of calls from any thread.
 
-        quality is by default what one CPU thread does in about 0.6 s a clip of 5 s, and on a GPU ten times as much.
+        Args:
+            device: Where to compute.
+            quality: By default STANDARD, or on a GPU ON_A_GPU.
         """
         self.device = torch.device(device)
         self.quality = quality or (STANDARD if self.device.type == "cpu" else ON_A_GPU)
@@ -75,32 +74,29 @@ class Synthesis:
 
     @torch.no_grad()
     def __call__(self, mel: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the waveform (channel, (T - 1) * 441) that sounds as mel says, as nearly as one can.
+        """Return the waveform (1, (T - 1) * 441) whose mel amplitudes are as close as possible to `mel`.
 
         Args:
-            mel: amplitudes (channel, 512, T), the lowest mel first.
-            generator: a CPU generator; it draws the phases with which each channel starts.
+            mel: Amplitudes (1, 512, T), the lowest mel first.
+            generator: A CPU generator, which draws the phases to start from.
 
         Raises:
             ValueError: mel has another shape.
         """
-        if mel.ndim != 3 or mel.shape[1] != MEL_COUNT or mel.shape[2] == 0:
-            raise ValueError(f"mel amplitudes are (channel, 512, T), not {tuple(mel.shape)}")
-        if mel.shape[2] == 1 or len(mel) == 0:
-            return torch.zeros(len(mel), (mel.shape[2] - 1) * HOP_LENGTH, device=self.device)
-        mel = mel.to(self.device, torch.float32)
-        # One channel at a time stays in the CPU's cache; a GPU is only filled by all of them.
-        together = 1 if self.device.type == "cpu" else len(mel)
+        if mel.ndim != 3 or mel.shape[:2] != (1, MEL_COUNT) or mel.shape[2] == 0:
+            raise ValueError(f"mel amplitudes are (1, 512, T), not {tuple(mel.shape)}")
+        if mel.shape[2] == 1:
+            return torch.zeros(1, 0, device=self.device)
         with one_thread():
-            return torch.cat([self._invert(part, generator) for part in torch.split(mel, together)])
+            return self._invert(mel.to(self.device, torch.float32), generator)
 
     def _invert(self, mel: Tensor, generator: torch.Generator) -> Tensor:
         samples = (mel.shape[2] - 1) * HOP_LENGTH
-        peak = mel.amax(dim=(1, 2), keepdim=True)
+        peak = mel.amax()
         target = close_loop(mel / peak.clamp(min=1e-20) * SCALE + FLOOR)
-        channels, columns, _ = target.shape
+        columns = target.shape[1]
         transient = transience(target, self.average)
-        circle = Circle(self.coarse, channels, columns, step=2)
+        circle = Circle(self.coarse, columns, step=2)
         held = Target(circle, target, transient)
         spectrum = torch.polar(held.smooth, start_phases(held.mel, circle.step, circle.grid, generator))
         spectrum = refine(spectrum, circle, circle, held, self.quality.halved, MOMENTUM)
@@ -109,19 +105,19 @@ class Synthesis:
             (self.fine, self.quality.fine, FINE_MOMENTUM),
         ):
             if iterations:
-                finer = Circle(grid, channels, columns, step=1)
+                finer = Circle(grid, columns, step=1)
                 held = Target(finer, target, transient)
                 spectrum = refine(spectrum, circle, finer, held, iterations, momentum)
                 circle = finer
         waveform = circle.full_sound(spectrum)[:, :samples].contiguous()
-        return fade_seam(waveform, 0, SAMPLE_RATE_HZ) * (peak[:, :, 0] / SCALE)
+        return fade_seam(waveform, 0, SAMPLE_RATE_HZ) * (peak / SCALE)
 
 
 class Target:
-    """What the spectra of a circle are held to."""
+    """What the spectra of a circle have to match."""
 
     def __init__(self, circle: Circle, mel: Tensor, transient: Tensor) -> None:
-        """Take the circle's frames of mel amplitudes, and of how transient they are, both (channel, column, 512)."""
+        """Select the circle's frames of the mel amplitudes and of the transience, both (1, column, 512)."""
         grid = circle.grid
         self.grid = grid
         self.mel = mel[:, :: circle.step].contiguous()
@@ -130,12 +126,12 @@ class Target:
         self.pulled, self.kept = pull * self.smooth, 1 - pull
 
     def hold(self, spectrum: Tensor) -> Tensor:
-        """Scale the bins of a spectrum so that its mel amplitudes become the target's; the phases stay.
+        """Scale the bins of a spectrum so that its mel amplitudes match the target; the phases stay.
 
-        Within a mel the magnitudes keep their shape, but for the pull towards the smooth ones. A mel's correction
-        goes beyond the mark, to the power 5/4, as the momentum does for the sound: from 4/3 on it would not settle.
+        Within a mel the magnitudes keep their shape, apart from the pull towards smooth ones. The correction of a mel
+        overshoots, to the power 5/4, just as the momentum does for the sound. From 4/3 on it would not converge.
         """
-        magnitude = spectrum.real.square().add_(spectrum.imag.square()).sqrt_()  # 3x as fast as abs()
+        magnitude = spectrum.real.square().add_(spectrum.imag.square()).sqrt_()  # three times as fast as abs()
         wanted = torch.addcmul(self.pulled, magnitude, self.kept)
         correction = self.mel / self.grid.to_mel(wanted).add_(FLOOR)
         correction.mul_(correction.sqrt().sqrt_())
@@ -144,10 +140,10 @@ class Target:
 
 
 def refine(spectrum: Tensor, circle: Circle, finer: Circle, target: Target, iterations: int, momentum: float) -> Tensor:
-    """Return the spectrum on the finer circle that some iterations make of a spectrum on a circle.
+    """Iterate from a spectrum on one circle to a spectrum on a finer circle.
 
-    The momentum is applied to the sound: the transform is linear, and sound is smaller than spectra. A stage begins
-    without the momentum of the one before.
+    The momentum is applied to the sound, which is smaller than the spectrum; the transform is linear, so the result is
+    the same. Each stage starts without momentum.
     """
     previous = None
     for _ in range(iterations):
@@ -160,10 +156,10 @@ def refine(spectrum: Tensor, circle: Circle, finer: Circle, target: Target, iter
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute on one CPU thread, and give the others back afterwards.
+    """Let PyTorch compute on one CPU thread within the block.
 
-    The work is thousands of small products. Several threads gain a third on an idle machine, but on a busy one they
-    wait for each other at every product, and a clip takes ten times as long and more.
+    The work consists of thousands of small products. On an idle machine several threads gain a third. On a busy machine
+    they wait for each other at every product, and a clip takes more than ten times as long.
     """
     count = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -174,10 +170,10 @@ def one_thread() -> Iterator[None]:
 
 
 def close_loop(mel: Tensor) -> Tensor:
-    """Return the columns of a loop, (channel, column, 512), of a picture's mel amplitudes (channel, 512, T >= 2).
+    """Return the columns (1, column, 512) of a loop from a picture's mel amplitudes (1, 512, T >= 2).
 
-    The first and the last column stand on the same moment, so they become their mean. A loop shorter than the window
-    goes round several times.
+    The first and the last column are the same moment, so both become their mean. A loop shorter than the window is
+    repeated.
     """
     loop = mel[..., :-1].clone()
     loop[..., 0] = (mel[..., 0] + mel[..., -1]) / 2
@@ -186,16 +182,16 @@ def close_loop(mel: Tensor) -> Tensor:
 
 
 def average_mels(device: torch.device) -> BandedProduct:
-    """Return the product that replaces each mel by the mean of 33 around it, or of those that there are."""
+    """Return the product that replaces each mel by the mean of the 33 around it (fewer at the ends)."""
     number = torch.arange(MEL_COUNT)
     near = ((number[:, None] - number).abs() <= TRANSIENT_MELS // 2).double()
     return BandedProduct(near / near.sum(dim=0), 64, device)
 
 
 def transience(mel: Tensor, average: BandedProduct) -> Tensor:
-    """Return how much more of the pull each of mel (channel, column, 512) is due; average is that of `average_mels`.
+    """Return how much to add to the pull at each amplitude of mel (1, column, 512).
 
-    Energy that is absent at one end of the window and present at the other begins or ends inside it.
+    Energy that is missing at one end of the window and present at the other starts or stops within the window.
     """
     around = average(mel).transpose(1, 2)
     reach = WINDOW_COLUMNS // 2
@@ -205,9 +201,9 @@ def transience(mel: Tensor, average: BandedProduct) -> Tensor:
 
 
 def fade_seam(sound: Tensor, seam: int, rate_hz: int) -> Tensor:
-    """Fade a circle (channel, samples) out before its seam and in after it, in place.
+    """Fade a circle (1, samples) out before sample `seam` and in after it, in place.
 
-    Within the iteration the sound is refined around the fades; only at the end they would cost four times as much.
+    The iteration works around these fades. Applied only at the end, they would distort the result more.
     """
     length = int(FADE_S * rate_hz)
     ramp = 0.5 - 0.5 * torch.cos(math.pi * (torch.arange(length, device=sound.device) + 0.5) / length)

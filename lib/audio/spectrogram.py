@@ -1,7 +1,7 @@
-"""The picture of a sound: parameters, image <-> mel amplitudes, and the transform from a waveform.
+"""Spectrograms: their parameters, conversion between images and mel amplitudes, and the analysis of a waveform.
 
-Shapes: an image is uint8 (512, T) or (512, T, 3), the highest mel in row 0, white silent; mel amplitudes are
-float32 (channel, 512, T), the lowest mel first; a waveform is float32 (channel, samples). T columns are
+An image is uint8 (512, T) or (512, T, 3), with the highest mel in row 0 and silence in white. Mel amplitudes are
+float32 (channel, 512, T), with the lowest mel first. A waveform is float32 (channel, samples). T columns are
 (T - 1) * 441 samples.
 """
 
@@ -15,24 +15,24 @@ from torchaudio.functional import melscale_fbanks
 SAMPLE_RATE_HZ = 44100
 HOP_LENGTH = SAMPLE_RATE_HZ // 100  # 441 samples: a column is 10 ms
 WINDOW_LENGTH = SAMPLE_RATE_HZ // 10  # 4410 samples: a Hann window of 100 ms
-FFT_LENGTH = 4 * WINDOW_LENGTH  # 17640: the window is zero-padded to bins of 2.5 Hz
+FFT_LENGTH = 4 * WINDOW_LENGTH  # 17640 samples: the window is zero-padded to bins of 2.5 Hz
 MEL_COUNT = 512
-MAX_FREQUENCY_HZ = 10_000  # the mels reach from 0 to here
-BIN_COUNT = MAX_FREQUENCY_HZ * FFT_LENGTH // SAMPLE_RATE_HZ + 1  # 4001: no mel hears anything above
+MAX_FREQUENCY_HZ = 10_000  # of the highest mel; the lowest starts at 0
+BIN_COUNT = MAX_FREQUENCY_HZ * FFT_LENGTH // SAMPLE_RATE_HZ + 1  # 4001, the bins that the mels use
 POWER = 0.25  # a grey level is an amplitude to this power
 MAX_AMPLITUDE = 30e6  # the mel amplitude of a black pixel, by convention
 WHITE = 255  # the grey level of silence
 
-FRAMES_PER_STEP = 64  # 64 frames of 17640 samples are 4.5 MB, which stay in the cache
+FRAMES_PER_STEP = 64  # 64 frames of 17640 samples are 4.5 MB, which fit in the cache
 
 Image = NDArray[np.uint8]
 
 
 def grey_levels(image: Image) -> NDArray[np.float32]:
-    """Return the grey levels (512, T), 0 to 255, of an image; three channels are replaced by their mean.
+    """Return the grey levels (512, T), 0 to 255, of an image; of three channels, the mean.
 
     Raises:
-        ValueError: the image is not uint8 of (512, T) or (512, T, 3), with T at least 1.
+        ValueError: The image is not uint8 of shape (512, T) or (512, T, 3) with T at least 1.
     """
     has_channels = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
     if image.dtype != np.uint8 or not has_channels or image.shape[0] != MEL_COUNT or image.shape[1] == 0:
@@ -42,7 +42,11 @@ def grey_levels(image: Image) -> NDArray[np.float32]:
 
 
 def image_to_mel(image: Image) -> Tensor:
-    """Return the mel amplitudes (1, 512, T) that an image shows; errors as in grey_levels."""
+    """Return the mel amplitudes (1, 512, T) of an image.
+
+    Raises:
+        ValueError: The image has another shape or type.
+    """
     shade = 1 - grey_levels(image)[::-1] / np.float32(WHITE)
     return torch.from_numpy(shade ** np.float32(1 / POWER) * np.float32(MAX_AMPLITUDE))[None]
 
@@ -50,10 +54,10 @@ def image_to_mel(image: Image) -> Tensor:
 def mel_to_image(mel: Tensor) -> Image:
     """Draw mel amplitudes (1, 512, T) as an image (512, T), the largest one black and silence white.
 
-    Levels are rounded to the nearest: the original cut them off, which doubles the error.
+    Levels are rounded to the nearest. The original rounded down, which doubles the error.
 
     Raises:
-        ValueError: there is more than one channel, or there are not 512 mels.
+        ValueError: mel has another shape.
     """
     if mel.ndim != 3 or mel.shape[:2] != (1, MEL_COUNT):
         raise ValueError(f"mel amplitudes of an image are (1, 512, T), not {tuple(mel.shape)}")
@@ -64,17 +68,17 @@ def mel_to_image(mel: Tensor) -> Image:
 
 
 def mel_filters() -> Tensor:
-    """Return the triangular filters (4001 bins of 2.5 Hz, 512 mels), each of height 1, on the HTK scale."""
+    """Return triangular filters (4001 bins of 2.5 Hz, 512 mels) of height 1 on the HTK scale."""
     bin_count = FFT_LENGTH // 2 + 1
     filters: Tensor = melscale_fbanks(bin_count, 0.0, MAX_FREQUENCY_HZ, MEL_COUNT, SAMPLE_RATE_HZ, mel_scale="htk")
     return filters[:BIN_COUNT]
 
 
 class BandedProduct:
-    """Multiply by a banded matrix: in dense blocks on the CPU, as one dense matrix on a GPU."""
+    """Multiply by a banded matrix, in dense blocks on a CPU and as one dense matrix on a GPU."""
 
     def __init__(self, matrix: Tensor, block_width: int, device: torch.device) -> None:
-        """Lay out matrix (n, m) in blocks of block_width columns, each with only the rows that it needs."""
+        """Split matrix (n, m) into blocks of `block_width` columns, each with only the rows that it needs."""
         self.width = matrix.shape[1]
         step = block_width if device.type == "cpu" else self.width
         self.blocks: list[tuple[slice, slice, Tensor]] = []
@@ -94,10 +98,14 @@ class BandedProduct:
 
 
 class Analysis:
-    """Turn sound into mel amplitudes, as torchaudio's Spectrogram and MelScale do, at half their cost."""
+    """Turn sound into mel amplitudes, like torchaudio's Spectrogram and MelScale at half the cost.
+
+    The models don't need it: they only turn images into sound. The workshop draws the small model's training set and
+    the seed images with it, and the tests and benches measure with it.
+    """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        """Prepare the window and the filters on the device, once for any number of calls from any thread."""
+        """Prepare window and filters on the device, once for any number of calls from any thread."""
         self.device = torch.device(device)
         self.window = torch.hann_window(WINDOW_LENGTH, device=self.device)
         self.to_mel = BandedProduct(mel_filters(), 32, self.device)
@@ -106,11 +114,11 @@ class Analysis:
     def __call__(self, waveform: Tensor, looped: bool = False) -> Tensor:
         """Return the mel amplitudes (channel, 512, samples // 441 + 1) of a waveform (channel, samples).
 
-        Column t is centred on sample 441 t. The ends are reflected, as the original's are; of a waveform that is looped
-        they join each other, as those of `Synthesis` do.
+        Column t is centred on sample 441 t. At its ends the waveform is reflected, as in the original; a `looped` one
+        continues at the other end, as in Synthesis.
 
         Raises:
-            ValueError: the waveform is not of two dimensions, or shorter than half a window.
+            ValueError: The waveform is not two-dimensional, or is shorter than half a window.
         """
         if waveform.ndim != 2 or waveform.shape[1] <= WINDOW_LENGTH // 2:
             raise ValueError(f"a waveform is (channel, more than 2205 samples), not {tuple(waveform.shape)}")

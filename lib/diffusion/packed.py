@@ -1,12 +1,12 @@
 """The UNet and the VAE of Stable Diffusion 1.x on a CPU, with packed weights and fewer passes over memory.
 
-oneDNN multiplies in blocks of an order of its own. PyTorch brings a convolution's weights to that order in every call,
-and makes a pass over memory for each activation, product and sum that follows. Here the weights are brought to it once,
-and only so they are kept; what follows is done on each block while the cache holds it.
+oneDNN multiplies in blocks, with the weights in an order of its own. PyTorch reorders a convolution's weights in every
+call, and makes a pass over memory for each activation, product and sum that follows. Here the weights are reordered
+once and kept only in that order, and the operations that follow run on each block while it is in the cache.
 
-The operators are private ones of PyTorch, those that torch.compile uses on a CPU. So requirements.txt pins PyTorch,
-`is_supported` asks whether they are there, and tests compare with the plain modules. Packed weights can't change any
-more, nor move to another type or device: whatever changes weights comes first.
+The operators are private to PyTorch: torch.compile uses them on CPUs. Therefore requirements.txt pins PyTorch,
+`is_supported` checks that they exist, and tests compare with the plain modules. Packed weights can't be changed or
+moved to another type or device, so anything that changes weights must come first.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ OPERATORS = (
     "_reorder_convolution_weight",
     "_is_mkldnn_bf16_supported",
 )
-# What the blocks below do. A UNet that is configured otherwise is none of Stable Diffusion 1.x, and stays plain.
+# What the blocks below implement. A UNet configured otherwise is not Stable Diffusion 1.x and stays plain.
 KNOWN = {
     "act_fn": "silu",
     "attention_type": "default",
@@ -45,16 +45,16 @@ mkldnn: Any = torch.ops.mkldnn
 
 
 def is_supported(dtype: torch.dtype, operators: Any = mkldnn) -> bool:
-    """Say whether this PyTorch has oneDNN and the operators, and this CPU what they need for a type."""
+    """Return whether this PyTorch has oneDNN and the operators, and this CPU can run them in a type."""
     if not torch._C._has_mkldnn or not all(hasattr(operators, name) for name in OPERATORS):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and operators._is_mkldnn_bf16_supported())
 
 
 def pack(part: Any) -> None:
-    """Pack the weights of a UNet or a VAE of diffusers in place; one unlike Stable Diffusion 1.x stays plain.
+    """Pack the weights of a diffusers UNet or VAE in place. One unlike Stable Diffusion 1.x stays plain.
 
-    A UNet that attends to its own tokens in blocks (lib/diffusion/attention.py) goes on doing so.
+    A UNet with self-attention in blocks (lib/diffusion/attention.py) keeps it.
     """
     if all(part.config.get(name, value) == value for name, value in KNOWN.items()):
         _pack_below(part)
@@ -78,17 +78,17 @@ class PackedLinear(nn.Module):
 
     @classmethod
     def of(cls, *plain: Any) -> "PackedLinear":
-        """Pack linear modules or convolutions of one pixel; several become one, their outputs beside each other."""
+        """Pack linear modules or 1x1 convolutions; several are joined into one, with concatenated outputs."""
         weights, biases = ([getattr(one, name) for one in plain] for name in ("weight", "bias"))
         return cls(torch.cat(weights).flatten(1), None if biases[0] is None else torch.cat(biases))
 
     def forward(self, given: Tensor, activation: str = "none") -> Tensor:
-        """Return the product, or "gelu" of it."""
+        """Return the product, or its "gelu"."""
         result: Tensor = mkldnn._linear_pointwise(given, self.weight, self.bias, activation, [], "none")
         return result
 
     def and_(self, operation: str, given: Tensor, other: Tensor) -> Tensor:
-        """Return the product, and "add" to it, or "mul" it with, another tensor (..., outputs)."""
+        """Return the product combined with another tensor (..., outputs) by "add" or "mul"."""
         result: Tensor = mkldnn._linear_pointwise.binary(given, other, self.weight, self.bias, operation)
         return result
 
@@ -96,14 +96,14 @@ class PackedLinear(nn.Module):
 class PackedConv(nn.Module):
     """nn.Conv2d: (batch, channels, height, width), channels_last.
 
-    oneDNN's best order of the weights depends on the size of the pictures, and another can take twenty times as long.
-    So the first call packs, and a call of another shape packs anew.
+    The best order of the weights depends on the size of the pictures, and the wrong one can take twenty times as long.
+    So the first call packs the weights, and a call with another shape packs them again.
     """
 
     def __init__(self, plain: nn.Conv2d) -> None:
         super().__init__()
         self.geometry = plain.padding, plain.stride, plain.dilation, plain.groups
-        self.weight = plain.weight.detach()  # no parameter, which one could move and copy
+        self.weight = plain.weight.detach()  # not a parameter, which could be moved and copied
         self.bias = plain.bias
         self.packed_for = torch.Size()
 
@@ -115,7 +115,7 @@ class PackedConv(nn.Module):
 
     def plus(self, given: Tensor, other: Tensor) -> Tensor:
         """Return the convolution plus a tensor of its shape."""
-        if given.shape[2:] == (1, 1):  # where oneDNN can't add
+        if given.shape[2:] == (1, 1):  # for which oneDNN can't add
             summed: Tensor = self(given) + other
             return summed
         result: Tensor = mkldnn._convolution_pointwise.binary(
@@ -143,7 +143,7 @@ class PackedResnet(nn.Module):
         self.shortcut = None if plain.conv_shortcut is None else PackedLinear.of(plain.conv_shortcut)
 
     def forward(self, given: Tensor, temb: Tensor | None = None) -> Tensor:
-        """Return what is given, changed; `temb` is the embedding (batch, channels) of the time."""
+        """Return the block's output; `temb` is the embedding (batch, channels) of the timestep."""
         hidden = self.conv1(functional.silu(self.norm1(given), inplace=True))
         if self.time is not None and temb is not None:
             hidden += self.time(functional.silu(temb))[:, :, None, None]
@@ -163,7 +163,7 @@ class PackedTransformer(nn.Module):
         self.blocks = nn.ModuleList(PackedBlock(block) for block in plain.transformer_blocks)
 
     def forward(self, given: Tensor, encoder_hidden_states: Tensor, **_: object) -> tuple[Tensor]:
-        """Return what is given, changed by the prompt (batch, its tokens, its channels)."""
+        """Return the block's output, given the prompt's embedding (batch, tokens, channels)."""
         size = given.shape[2:]
         tokens = self.proj_in(self.norm(given).permute(0, 2, 3, 1).flatten(1, 2))
         for block in self.blocks:
@@ -173,7 +173,7 @@ class PackedTransformer(nn.Module):
 
 
 class PackedBlock(nn.Module):
-    """BasicTransformerBlock: each token looks at the others, then at the prompt's, then into itself."""
+    """BasicTransformerBlock: self-attention, cross-attention to the prompt, and a feed-forward network."""
 
     def __init__(self, plain: Any) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ class PackedBlock(nn.Module):
         self.down = PackedLinear.of(plain.ff.net[2])
 
     def forward(self, tokens: Tensor, prompt: Tensor) -> Tensor:
-        """Return the tokens (batch, tokens, channels), changed."""
+        """Return the block's output (batch, tokens, channels)."""
         attended = self._attended(self.attend, *self.query_key_value(self.norm1(tokens)).chunk(3, dim=-1))
         tokens = self.out1.and_("add", attended, tokens)
         key_value = self.key_value(prompt).chunk(2, dim=-1)

@@ -1,4 +1,4 @@
-"""Encode, denoise, decode: pictures and latents."""
+"""Encode, denoise and decode: from pictures to latents and back."""
 
 import copy
 from collections.abc import Callable
@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.diffusion.models import Models
-from lib.diffusion.prediction import VELOCITY, epsilon_of_velocity
+from lib.diffusion.models import VELOCITY, Models
 from lib.diffusion.samplers import Sampler
 
 GUIDANCE_SCALE = 7.0
@@ -19,20 +18,20 @@ GUIDANCE_SCALE = 7.0
 
 @dataclass(frozen=True)
 class LatentDistribution:
-    """What the VAE's encoder makes of a picture: a diagonal Gaussian over latents, float32, scaled for the UNet."""
+    """The output of the VAE's encoder: a diagonal Gaussian distribution of latents, float32, scaled for the UNet."""
 
     mean: Tensor
     std: Tensor
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Return the latents (1, channels, height, width) that unit `noise` of that shape picks."""
+        """Return the latents (1, channels, height, width) that unit `noise` of the same shape selects."""
         return self.mean + self.std * noise
 
 
 @torch.inference_mode()
 def encode(models: Models, image: NDArray[np.float32]) -> LatentDistribution:
     """Encode a picture (height, width, 3) in [-1, 1]."""
-    # Channels last, it lies in memory as the model wants it.
+    # The permuted array is already in the model's channels_last layout.
     pixels = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).to(models.device, models.dtype)
     posterior = models.vae.encode(pixels).latent_dist
     scaling = models.vae.config.scaling_factor
@@ -51,21 +50,34 @@ def denoise(
     generator: torch.Generator | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Run `sampler` from noisy `latents` with classifier-free guidance, both halves of it in one batch.
+    """Run `sampler` from noisy `latents`, with classifier-free guidance.
 
-    Latents are (1, channels, height, width) float32: only the UNet computes in lower precision, so that rounding
-    does not build up over the steps. Embeddings are (1, tokens, channels). Source: Ho and Salimans,
-    Classifier-free diffusion guidance, https://arxiv.org/abs/2207.12598.
+    Source: Ho and Salimans, Classifier-free diffusion guidance, https://arxiv.org/abs/2207.12598.
+
+    Args:
+        models: The UNet evaluates both halves of the guidance in one batch. Only it computes in lower precision, so
+            that rounding doesn't accumulate over the steps.
+        sampler: The sampler, on its schedule.
+        latents: (1, channels, height, width) float32.
+        embedding: The prompt's, (1, tokens, channels).
+        unconditional: The empty prompt's, of the same shape.
+        guidance_scale: 1 uses the prompt's prediction as it is; above 1 exaggerates it.
+        generator: A CPU generator for the ancestral samplers' noise.
+        on_step: Called after each step.
     """
     context = torch.cat([unconditional, embedding]).to(models.device, models.dtype)
 
-    def guided_epsilon(scaled_latents: Tensor, timestep: Tensor) -> Tensor:
-        pair = scaled_latents.to(models.dtype).expand(2, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+    def guided_epsilon(noisy: Tensor, sigma: float) -> Tensor:
+        alpha = (1 + sigma**2) ** -0.5
+        scaled = noisy * alpha  # as the UNet was trained
+        pair = scaled.to(models.dtype).expand(2, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        # Filled on the device: a copy from the CPU would make the host wait for a GPU.
+        timestep = torch.full((), sampler.schedule.timestep(sigma), device=noisy.device)
         predictions = models.unet(pair, timestep, encoder_hidden_states=context, return_dict=False)[0].float()
         without, with_prompt = predictions.chunk(2)
         guided = torch.lerp(without, with_prompt, guidance_scale)
         if models.prediction_type == VELOCITY:
-            guided = epsilon_of_velocity(guided, scaled_latents, timestep)
+            guided = (guided + sigma * scaled) * alpha
         return guided
 
     return sampler.run(guided_epsilon, latents, generator, on_step)
@@ -75,18 +87,18 @@ def denoise(
 def decode(models: Models, latents: Tensor) -> NDArray[np.uint8]:
     """Decode latents (1, channels, height, width) to a picture (height, width, 3) uint8.
 
-    Where float16 overflows on the way, the picture is decoded once more in float32. bfloat16 has float32's range.
+    If float16 overflows, the picture is decoded again in float32. bfloat16 has the range of float32.
 
     Raises:
-        FloatingPointError: the picture has values that are not finite; a cast would hide them as black pixels.
+        FloatingPointError: The picture has infinite or NaN values, which uint8 would hide as black pixels.
     """
     image = _decoded(models.vae, latents, models.dtype)
     if models.dtype == torch.float16 and not torch.isfinite(image).all():
-        print(f"A picture was not finite in {models.dtype}: decoding it again in float32", flush=True)
-        # A copy: whatever happens meanwhile, the model stays as it is. diffusers' own `to` warns of any type.
+        print(f"A picture overflowed in {models.dtype}; decoding it again in float32", flush=True)
+        # A copy, so that the model stays as it is whatever happens. diffusers' own `to` warns about types.
         image = _decoded(torch.nn.Module.to(copy.deepcopy(models.vae), torch.float32), latents, torch.float32)
     if not torch.isfinite(image).all():
-        raise FloatingPointError("the model's picture is not finite, in float32 either: its latents are damaged")
+        raise FloatingPointError("the decoded picture is not finite, in float32 either: its latents are damaged")
     levels = image[0].float().add(1).mul(127.5).round().clamp(0, 255)
     picture: NDArray[np.uint8] = levels.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
     return picture
@@ -104,6 +116,6 @@ def to_model_range(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def from_model_range(image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return a picture in [-1, 1] as uint8; what lies beyond is clipped."""
+    """Return a picture in [-1, 1] as uint8, clipping values outside that range."""
     levels: NDArray[np.uint8] = np.clip((image + 1) * 127.5, 0, 255).round().astype(np.uint8)
     return levels

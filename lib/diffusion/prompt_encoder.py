@@ -1,4 +1,4 @@
-"""Prompts of any length as embeddings for the UNet."""
+"""Encode prompts of any length as embeddings for the UNet."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,20 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib.diffusion.prompt_weights import Prompt, Span
+from lib.prompt_weights import Prompt, Span
 
-MAX_COMMON_CHUNKS = 24  # 1848 tokens: less than half of what a picture attends to in itself
-MIN_MEAN = 1e-3  # of the root mean square; the embeddings of Stable Diffusion's text encoder have some 0.1
+MAX_COMMON_CHUNKS = 24  # 1848 tokens, less than half as many as a 512 x 512 picture has in self-attention
+MIN_MEAN = 1e-3  # relative to the root mean square; that of Stable Diffusion's text encoder is about 0.1
 
-Token = tuple[int, float]  # its id and its weight
+Token = tuple[int, float]  # id and weight
 
 
 class PromptEncoder:
-    """Turn prompts into embeddings (1, chunks x 77, channels) float32, the empty prompt's computed once.
+    """Encode prompts as embeddings (1, chunks x 77, channels) float32. The empty prompt is encoded once.
 
-    A prompt of more than 75 tokens goes through the text encoder in chunks of 75, each with its own beginning
-    and end token, and their embeddings are joined. Weights multiply the embeddings of their tokens; the whole is
-    then scaled so that its mean is what it was. Source of both: AUTOMATIC1111's web UI.
+    A prompt of more than 75 tokens is encoded in chunks of 75, each with its own begin and end token, and their
+    embeddings are concatenated. Weights multiply the embeddings of their tokens. The result is then scaled so that its
+    mean stays the same. Both follow AUTOMATIC1111's web UI.
     """
 
     def __init__(self, tokenizer: Any, text_encoder: Any) -> None:
@@ -30,11 +30,11 @@ class PromptEncoder:
         self._empty = self._embed([[]])
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Tensor]:
-        """Return the embedding of each prompt, all of one length: each repeats its chunks until it has that.
+        """Return the embedding of each prompt, all of the same length. Shorter prompts repeat their chunks.
 
-        Attention weighs tokens against each other, so a prompt that is repeated as a whole steers as it does alone.
-        Padded with empty chunks it would lose much of its effect to them, and of one that is repeated in part, some
-        chunks would count more. So the length is one that fits all, unless that is too long: then the longest one's.
+        Attention weighs tokens against each other, so a prompt that is repeated as a whole has the same effect as once.
+        Padding with empty chunks would weaken it, and repeating only some of its chunks would emphasize those. So the
+        length is a common multiple of all, or that of the longest prompt if the common multiple is too long.
         """
         embeddings = [self._embed(list(self._chunks(prompt))) for prompt in prompts]
         tokens = [embedding.shape[1] for embedding in embeddings]
@@ -43,14 +43,14 @@ class PromptEncoder:
         return [_repeated(embedding, length) for embedding in embeddings]
 
     def unconditional(self, embedding: Tensor) -> Tensor:
-        """Return the empty prompt's embedding, as often as it takes for the length of `embedding`."""
+        """Return the empty prompt's embedding, repeated to the length of `embedding`."""
         return _repeated(self._empty, embedding.shape[1])
 
     def _chunks(self, prompt: Prompt) -> Iterator[list[Token]]:
-        """Yield the tokens of each chunk, at most 75; each part of the prompt begins one, be it empty."""
+        """Yield the tokens of each chunk, at most 75. Each part of the prompt starts a chunk, even an empty one."""
         parts = [[token for span in part for token in self._tokens(span)] for part in prompt.parts]
         if len(parts) > 1 and not parts[-1]:
-            parts.pop()  # as in the web UI, BREAK at the end begins nothing
+            parts.pop()  # as in the web UI, BREAK at the end starts no chunk
         for tokens in parts:
             for start in range(0, max(len(tokens), 1), self._chunk_tokens):
                 yield tokens[start : start + self._chunk_tokens]
@@ -68,7 +68,7 @@ class PromptEncoder:
             rows.append([(begin, 1.0), *chunk, *((token_id, 1.0) for token_id in (end, *padding))])
 
         device = self._text_encoder.device
-        # One chunk at a time: a long prompt then needs no more memory than a short one.
+        # One chunk at a time, so that a long prompt needs no more memory than a short one.
         ids = [torch.tensor([[token_id for token_id, _ in row]], device=device) for row in rows]
         embedding = torch.cat([self._text_encoder(row)[0] for row in ids], dim=1).float()
         weights = torch.tensor([weight for row in rows for _, weight in row], device=device)
@@ -79,13 +79,13 @@ class PromptEncoder:
 
 
 def _repeated(embedding: Tensor, length: int) -> Tensor:
-    """Repeat the chunks of an embedding from the first on until there are `length` tokens."""
+    """Repeat the chunks of an embedding, in order, to `length` tokens."""
     times = -(-length // embedding.shape[1])
     return embedding.repeat(1, times, 1)[:, :length]
 
 
 def _mean_ratio(before: Tensor, after: Tensor) -> float:
-    """Return before's mean over after's; 1 where a mean is lost in the spread, and its ratio would be chance."""
+    """Return the ratio of the means, or 1 if a mean is so close to 0 that the ratio would be arbitrary."""
     means = before.mean().item(), after.mean().item()
     if min(map(abs, means)) < MIN_MEAN * before.square().mean().sqrt().item():
         return 1.0

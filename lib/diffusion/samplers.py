@@ -1,154 +1,208 @@
-"""Samplers by name, right from step 0 and when started part-way.
+"""The eight samplers: each one function, in the form of k-diffusion (https://github.com/crowsonkb/k-diffusion).
 
-The algorithms are diffusers' schedulers, each built from its own arguments: never from another model's scheduler
-configuration, which would bring along its spacing and clipping. Noise is added at exactly the timestep where a run
-starts.
+Latents are x0 + sigma * noise, sigmas fall from the first noise level to the last, and `model(latents, sigma)` returns
+the noise that it predicts. That is also the slope d latents / d sigma of the ODE that all of them solve.
 """
 
-import copy
-import functools
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
-from diffusers import EulerDiscreteScheduler, HeunDiscreteScheduler, KDPM2DiscreteScheduler
+from numpy.polynomial import Polynomial
 from torch import Tensor
 
-from lib.diffusion.schedulers import DDIM, LMS, PLMS, DPM2Ancestral, EulerAncestral
-from lib.diffusion.timesteps import BETAS, MAX_STEPS
+from lib.diffusion.schedule import MAX_STEPS, Spacing, leading, linspace
 
-LINSPACE = {"timestep_spacing": "linspace"}
-LEADING = {"set_alpha_to_one": False}  # the last step ends at timestep 0, as the models were published with
-
-# (latents scaled for the model, timestep on their device) -> predicted noise (epsilon), all of one shape
-EpsilonModel = Callable[[Tensor, Tensor], Tensor]
+Model = Callable[[Tensor, float], Tensor]
+OnStep = Callable[[], None]  # called after each step
 
 
-def one_each(steps: int) -> list[int]:
-    """Return the evaluations of each step of a first-order or multistep method."""
-    return [1] * steps
+def no_report() -> None:
+    """Do nothing after a step."""
 
 
-def two_each(steps: int) -> list[int]:
-    """Return those of a second-order method, whose last step, to no noise, is of first order."""
-    return [*[2] * (steps - 1), 1]
+def sample_euler(model: Model, latents: Tensor, sigmas: Sequence[float], on_step: OnStep = no_report) -> Tensor:
+    """Euler's method: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 2 without churn."""
+    for sigma, following in pairwise(sigmas):
+        latents = latents + model(latents, sigma) * (following - sigma)
+        on_step()
+    return latents
 
 
-def two_first(steps: int) -> list[int]:
-    """Return those of plms, whose first step is a pair, unless there is no second timestep for it."""
-    return [2, *[1] * (steps - 1)] if steps > 1 else [1]
+def sample_heun(model: Model, latents: Tensor, sigmas: Sequence[float], on_step: OnStep = no_report) -> Tensor:
+    """Heun's method: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 1."""
+    for sigma, following in pairwise(sigmas):
+        slope = model(latents, sigma)
+        if following > 0:
+            predicted = latents + slope * (following - sigma)
+            slope = (slope + model(predicted, following)) / 2
+        latents = latents + slope * (following - sigma)
+        on_step()
+    return latents
 
 
-def from_step(scheduler: Any, step: int) -> Tensor:
-    """Start a scheduler that counts its evaluations, one a step; return the timesteps from there on."""
-    scheduler.set_begin_index(step)
-    timesteps: Tensor = scheduler.timesteps[step:]
-    return timesteps
+def sample_dpm2(model: Model, latents: Tensor, sigmas: Sequence[float], on_step: OnStep = no_report) -> Tensor:
+    """DPM-Solver-2: Lu et al. 2022, https://arxiv.org/abs/2206.00927; the midpoint is in log sigma."""
+    for sigma, following in pairwise(sigmas):
+        slope = model(latents, sigma)
+        if following > 0:
+            middle = (sigma * following) ** 0.5
+            slope = model(latents + slope * (middle - sigma), middle)
+        latents = latents + slope * (following - sigma)
+        on_step()
+    return latents
 
 
-def from_double_step(scheduler: Any, step: int) -> Tensor:
-    """Start a scheduler that counts its evaluations, two a step."""
-    return from_step(scheduler, 2 * step)
+def sample_euler_ancestral(
+    model: Model, latents: Tensor, sigmas: Sequence[float], noise: Tensor, on_step: OnStep = no_report
+) -> Tensor:
+    """Euler's method with fresh noise: k-diffusion's sample_euler_ancestral; `noise` is (steps, *latents.shape)."""
+    for (sigma, following), fresh in zip(pairwise(sigmas), noise, strict=True):
+        down, up = ancestral_step(sigma, following)
+        latents = latents + model(latents, sigma) * (down - sigma) + fresh * up
+        on_step()
+    return latents
 
 
-def from_timestep(scheduler: Any, step: int) -> Tensor:
-    """Start a scheduler that goes by the timesteps themselves."""
-    timesteps: Tensor = scheduler.timesteps[step:]
-    return timesteps
+def sample_dpm2_ancestral(
+    model: Model, latents: Tensor, sigmas: Sequence[float], noise: Tensor, on_step: OnStep = no_report
+) -> Tensor:
+    """DPM-Solver-2 with fresh noise: k-diffusion's sample_dpm_2_ancestral; `noise` is (steps, *latents.shape)."""
+    for (sigma, following), fresh in zip(pairwise(sigmas), noise, strict=True):
+        down, up = ancestral_step(sigma, following)
+        slope = model(latents, sigma)
+        if down > 0:
+            middle = (sigma * down) ** 0.5
+            slope = model(latents + slope * (middle - sigma), middle)
+        latents = latents + slope * (down - sigma) + fresh * up
+        on_step()
+    return latents
 
 
-def from_pair(scheduler: Any, step: int) -> Tensor:
-    """Start plms: the second timestep stands twice, wherever the run starts."""
-    timesteps = from_timestep(scheduler, step)
-    return torch.cat([timesteps[:2], timesteps[1:]])
+def sample_klms(model: Model, latents: Tensor, sigmas: Sequence[float], on_step: OnStep = no_report) -> Tensor:
+    """Linear multistep of order 4: k-diffusion's sample_lms, the Adams-Bashforth method on uneven steps."""
+    slopes: list[Tensor] = []  # the latest first
+    for i, sigma in enumerate(sigmas[:-1]):
+        slopes = [model(latents, sigma), *slopes[:3]]
+        nodes = [sigmas[i - back] for back in range(len(slopes))]
+        for slope, weight in zip(slopes, multistep_weights(nodes, sigmas[i + 1]), strict=True):
+            latents = latents + slope * weight
+        on_step()
+    return latents
+
+
+def sample_ddim(model: Model, latents: Tensor, sigmas: Sequence[float], on_step: OnStep = no_report) -> Tensor:
+    """DDIM with eta 0: Song et al. 2020, https://arxiv.org/abs/2010.02502, equation 13: Euler's method in sigma."""
+    for sigma, following in pairwise(sigmas):
+        latents = latents + model(latents, sigma) * (following - sigma)
+        on_step()
+    return latents
+
+
+def sample_plms(model: Model, latents: Tensor, sigmas: Sequence[float], on_step: OnStep = no_report) -> Tensor:
+    """PNDM without Runge-Kutta steps: Liu et al. 2022, https://arxiv.org/abs/2202.09778, equations 9 and 13.
+
+    The first step is of second order and asks the model twice, unless it is the only one.
+    """
+    slopes: list[Tensor] = []  # the latest first
+    for sigma, following in pairwise(sigmas):
+        slopes = [model(latents, sigma), *slopes[:3]]
+        match slopes:
+            case [a] if len(sigmas) == 2:
+                slope = a
+            case [a]:
+                slope = (a + model(latents + a * (following - sigma), following)) / 2
+            case [a, b]:
+                slope = (3 * a - b) / 2
+            case [a, b, c]:
+                slope = (23 * a - 16 * b + 5 * c) / 12
+            case [a, b, c, d]:
+                slope = (55 * a - 59 * b + 37 * c - 9 * d) / 24
+        latents = latents + slope * (following - sigma)
+        on_step()
+    return latents
+
+
+def ancestral_step(sigma: float, following: float) -> tuple[float, float]:
+    """Return k-diffusion's (down, up): the sigma to descend to, and that of the noise which leads up to `following`."""
+    up = (following**2 * (sigma**2 - following**2) / sigma**2) ** 0.5
+    return (following**2 - up**2) ** 0.5, up
+
+
+def multistep_weights(nodes: Sequence[float], end: float) -> list[float]:
+    """Return the weight of the slope at each node, for a step from nodes[0] to `end`.
+
+    The weights integrate the polynomial through the slopes.
+    """
+    weights = []
+    for node in nodes:
+        basis = Polynomial([1.0])
+        for other in nodes:
+            if other != node:
+                basis *= Polynomial([-other, 1.0]) / (node - other)
+        integral = basis.integ(lbnd=nodes[0])
+        weights.append(float(integral(end)))
+    return weights
 
 
 @dataclass(frozen=True)
 class Method:
-    """What is to be known of a sampler."""
+    """A sampler's function, and the schedule that it is run on."""
 
-    scheduler: Callable[..., Any]
-    options: Mapping[str, Any]
-    source: str
-    evaluations: Callable[[int], list[int]] = one_each  # of the model, in each step of a run of so many steps
-    start: Callable[[Any, int], Tensor] = from_step  # at a step of the schedule -> the timesteps of the evaluations
-    is_ancestral: bool = False  # draws noise in each step
+    sample: Callable[..., Tensor]
+    spacing: Spacing
+    is_ancestral: bool = False  # takes the noise of each step
 
-
-K_DIFFUSION = "https://arxiv.org/abs/2206.00364, as in https://github.com/crowsonkb/k-diffusion"
-DPM_SOLVER = "https://arxiv.org/abs/2206.00927, the middle in log sigma as in https://github.com/crowsonkb/k-diffusion"
 
 SAMPLERS = {
-    "klms": Method(LMS, LINSPACE, K_DIFFUSION),
-    "dpm2": Method(KDPM2DiscreteScheduler, LINSPACE, DPM_SOLVER, two_each, from_double_step),
-    "dpm2_ancestral": Method(DPM2Ancestral, LINSPACE, DPM_SOLVER, two_each, from_double_step, is_ancestral=True),
-    "heun": Method(HeunDiscreteScheduler, LINSPACE, K_DIFFUSION, two_each, from_double_step),
-    "euler": Method(EulerDiscreteScheduler, {**LINSPACE, "final_sigmas_type": "zero"}, K_DIFFUSION),
-    "euler_ancestral": Method(EulerAncestral, LINSPACE, K_DIFFUSION, is_ancestral=True),
-    "plms": Method(PLMS, LEADING, "https://arxiv.org/abs/2202.09778", two_first, from_pair),
-    "ddim": Method(DDIM, LEADING, "https://arxiv.org/abs/2010.02502", start=from_timestep),
+    "klms": Method(sample_klms, linspace),
+    "dpm2": Method(sample_dpm2, linspace),
+    "dpm2_ancestral": Method(sample_dpm2_ancestral, linspace, is_ancestral=True),
+    "heun": Method(sample_heun, linspace),
+    "euler": Method(sample_euler, linspace),
+    "euler_ancestral": Method(sample_euler_ancestral, linspace, is_ancestral=True),
+    "plms": Method(sample_plms, leading),
+    "ddim": Method(sample_ddim, leading),
 }
 
 
-@functools.lru_cache(maxsize=16)  # a video has a run per frame, and dpm2's tables take a seventh of a second
-def _prepared(name: str, num_steps: int) -> Any:
-    """Return a scheduler that has its schedule and has run no step."""
-    method = SAMPLERS[name]
-    scheduler = method.scheduler(**BETAS, **method.options)
-    # The schedule stays on the CPU: its arithmetic is on single numbers, and asking a GPU for one makes it wait.
-    scheduler.set_timesteps(num_steps)
-    return scheduler
-
-
 class Sampler:
-    """One run of `num_steps` steps by the sampler `name`, from `first_step` to the end.
-
-    `timesteps` (evaluations,) holds the timestep of every evaluation of the model. Make a new one for each run:
-    the solvers remember earlier steps.
-    """
+    """A sampler by its name, on a schedule of `num_steps` steps of which it skips the first `first_step`."""
 
     def __init__(self, name: str, num_steps: int, first_step: int = 0) -> None:
         if not 0 <= first_step < num_steps <= MAX_STEPS:
             raise ValueError(f"no step {first_step} in a schedule of {num_steps} (at most {MAX_STEPS})")
-        self.steps = num_steps - first_step
         self._method = SAMPLERS[name]
-        self._scheduler = copy.deepcopy(_prepared(name, num_steps))  # it remembers the steps of this run
-        self.timesteps = self._method.start(self._scheduler, first_step)
+        self.schedule = self._method.spacing(num_steps).starting_at(first_step)
 
     def pure_noise(self, noise: Tensor) -> Tensor:
         """Scale unit `noise` to the level at which the full schedule starts."""
-        scaled: Tensor = noise * self._scheduler.init_noise_sigma
-        return scaled
+        return noise * self.schedule.init_noise_sigma
 
     def add_noise(self, latents: Tensor, noise: Tensor) -> Tensor:
-        """Return `latents` with unit `noise` at the level of this run's first timestep."""
-        noised: Tensor = self._scheduler.add_noise(latents, noise, self.timesteps[:1])
-        return noised
+        """Return `latents` with unit `noise` at the level of the first step."""
+        return latents + noise * self.schedule.sigmas[0]
 
     def run(
         self,
-        model: EpsilonModel,
+        model: Model,
         latents: Tensor,
         generator: torch.Generator | None = None,
-        on_step: Callable[[], None] = lambda: None,
+        on_step: OnStep = no_report,
     ) -> Tensor:
-        """Denoise `latents`, which are at the level of the first timestep, and return the result.
+        """Denoise `latents`, which have the first step's noise, and return what the VAE decodes.
 
-        `generator` draws the noise of the ancestral samplers; the others need none. `on_step` is called after each
-        step.
+        `generator`, a CPU one, draws the noise of the ancestral samplers; the others need none.
         """
+        sigmas = self.schedule.sigmas
+        options: dict[str, Any] = {"on_step": on_step}
         if self._method.is_ancestral:
-            # Drawn on the CPU, to be the same on every device, and before the first step: a copy in each would make
-            # the host wait for a GPU.
-            noise = torch.randn(self.steps, *latents.shape, generator=generator)
-            self._scheduler.noise = iter(noise.to(latents.device))
-        step_ends = set(itertools.accumulate(self._method.evaluations(self.steps)))
-        on_device = self.timesteps.to(latents.device)
-        for count, (timestep, timestep_on_device) in enumerate(zip(self.timesteps, on_device, strict=True), start=1):
-            epsilon = model(self._scheduler.scale_model_input(latents, timestep), timestep_on_device)
-            latents = self._scheduler.step(epsilon, timestep, latents)[0]
-            if count in step_ends:
-                on_step()
-        return latents
+            # Drawn on the CPU, to be the same on every device, and before the first step: a copy in each step would
+            # make the host wait for a GPU.
+            options["noise"] = torch.randn(self.schedule.steps, *latents.shape, generator=generator).to(latents.device)
+        latents = self._method.sample(model, latents, sigmas, **options)
+        # A leading schedule ends with a little noise. Its latents go to the VAE scaled as for the UNet.
+        scaled: Tensor = latents / (1 + sigmas[-1] ** 2) ** 0.5
+        return scaled

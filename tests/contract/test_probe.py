@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.probe import PATIENCE_S, RESTART, Seen, computed_s, due, look
+from lib.probe import RESTART, STUCK_AFTER_S, Observation, observe, restart_reason, total_cpu_s
 from local import ROOT
 
 
@@ -66,35 +66,35 @@ def test_a_server_that_does_not_answer_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_ten_minutes_busy_without_processor_time_ask_for_a_restart() -> None:
-    seen = look("BUSY", None, 1000, 50)
-    for at_s in range(1030, 1000 + PATIENCE_S, 30):
-        seen = look("BUSY", seen, at_s, seen.cpu_s + 0.03)
-        assert due("BUSY", seen) is None
-    seen = look("BUSY", seen, 1000 + PATIENCE_S, seen.cpu_s + 0.03)
-    assert due("BUSY", seen) == f"the server is BUSY, but has not computed for {PATIENCE_S} s"
+    seen = observe("BUSY", None, 1000, 50)
+    for at_s in range(1030, 1000 + STUCK_AFTER_S, 30):
+        seen = observe("BUSY", seen, at_s, seen.cpu_s + 0.03)
+        assert restart_reason("BUSY", seen) is None
+    seen = observe("BUSY", seen, 1000 + STUCK_AFTER_S, seen.cpu_s + 0.03)
+    assert restart_reason("BUSY", seen) == f"the server is BUSY, but has not computed for {STUCK_AFTER_S} s"
 
 
 def test_a_server_that_computes_may_be_busy_for_any_time() -> None:
-    seen = look("BUSY", None, 0, 0)
-    for at_s in range(30, 10 * PATIENCE_S, 30):
-        seen = look("BUSY", seen, at_s, at_s * 0.9)
-        assert due("BUSY", seen) is None
+    seen = observe("BUSY", None, 0, 0)
+    for at_s in range(30, 10 * STUCK_AFTER_S, 30):
+        seen = observe("BUSY", seen, at_s, at_s * 0.9)
+        assert restart_reason("BUSY", seen) is None
 
 
 def test_a_new_prediction_starts_a_new_wait() -> None:
-    seen = look("READY", Seen(at_s=0, cpu_s=9, worked_s=0), 500, 9)
-    assert look("BUSY", seen, 700, 9).worked_s == 500
+    seen = observe("READY", Observation(at_s=0, cpu_s=9, worked_s=0), 500, 9)
+    assert observe("BUSY", seen, 700, 9).worked_s == 500
 
 
 def test_processor_time_includes_other_processes() -> None:
-    before = computed_s()
+    before = total_cpu_s()
     program = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
         stat = Path(f"/proc/{other.pid}/stat").read_text(encoding="utf-8").split()
         assert (int(stat[13]) + int(stat[14])) / os.sysconf("SC_CLK_TCK") >= 0.4
-        assert computed_s() != before
+        assert total_cpu_s() != before
         other.communicate(b"\n")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lib import deforum_request, riffusion_request
-from lib.diffusion.timesteps import MAX_STEPS
+from lib.diffusion.schedule import MAX_STEPS
 from lib.errors import UserError
 from local import ROOT
 from tests.contract.schema_of import as_documented, input_schemas, output_schema

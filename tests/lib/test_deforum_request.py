@@ -1,4 +1,4 @@
-"""What deforum's request takes, what it makes of it, and what it refuses, all at once."""
+"""The request of deforum: valid values, parsed strings, and all errors at once."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ MOTION = ("angle", "zoom", "translation_x", "translation_y")
 
 
 def request(**changes: Any) -> Request:
-    """Read the defaults with other values, of whatever type."""
+    """Return the request of the defaults with other values, of any type."""
     return replace(DEFAULTS, **changes).request()
 
 
@@ -26,7 +26,7 @@ def refusal(**changes: Any) -> tuple[str, ...]:
     return error.value.problems
 
 
-def test_the_schemas_defaults_are_read() -> None:
+def test_the_documented_defaults_are_valid() -> None:
     read = request()
     assert read.inputs == DEFAULTS
     assert read.prompts.at(0) == read.prompts.at(99)
@@ -35,7 +35,7 @@ def test_the_schemas_defaults_are_read() -> None:
         assert getattr(read, name).tolist() == [value] * 100
 
 
-def test_expressions_know_the_frame_the_last_frame_and_the_seed() -> None:
+def test_expressions_can_use_the_frame_the_last_frame_and_the_seed() -> None:
     read = request(max_frames=200, angle="0:(t)", translation_x="0:(max_f)", translation_y="0:(s)", seed=11)
     assert read.angle.tolist() == list(range(200))
     assert read.translation_x.tolist() == [199] * 200
@@ -61,13 +61,13 @@ def test_expressions_know_the_frame_the_last_frame_and_the_seed() -> None:
         *((name, 0, "text of at most 50000 characters") for name in MOTION),
     ],
 )
-def test_bad_input_is_named_with_its_value_and_what_is_allowed(name: str, value: object, allowed: str) -> None:
+def test_an_error_names_the_input_its_value_and_what_is_allowed(name: str, value: object, allowed: str) -> None:
     (problem,) = refusal(**{name: value})
     assert problem.startswith(f"{name} is {repr(value)[:50]}")
     assert f"but must be {allowed}" in problem
 
 
-def test_the_bounds_themselves_are_allowed() -> None:
+def test_the_bounds_are_valid() -> None:
     lowest: dict[str, Any] = {"max_frames": 100, "fps": 10, "seed": 0}
     for bounds in (lowest, {"max_frames": 1000, "fps": 60, "seed": 2**32 - 1}):
         assert request(**bounds).inputs == replace(DEFAULTS, **bounds)
@@ -97,7 +97,7 @@ EVERYTHING_WRONG: dict[str, Any] = {
 }
 
 
-def test_all_problems_are_reported_at_once_each_with_its_place() -> None:
+def test_all_problems_are_reported_at_once_each_with_its_position() -> None:
     places = [
         ("max_frames is 7,", "from 100 to 1000"),
         ("seed is -5,", "from 0 to 4294967295"),
@@ -105,12 +105,12 @@ def test_all_problems_are_reported_at_once_each_with_its_place() -> None:
         ("animation_prompts, part 3 ('9999: c')", "max_frames"),
         ("animation_prompts, part 4 ('5: (d:500)')", "weight of 'd' is 500"),
         ("animation_prompts, part 5 ('')", "empty"),
-        ("angle, keyframe 10:", "character 12: 'lambda'"),
+        ("angle, keyframe 10:", "character 12: unknown name 'lambda'"),
         ("angle, keyframe 20:", "character 27: "),
         ("zoom, keyframe 0:", "is 0.0 at frame 0"),
         ("translation_x, keyframe 0:", "is inf at frame 0"),
         ("translation_x, keyframe 3:", "is nan at frame 3"),
-        ("translation_y: character ", "the bracket is never closed"),
+        ("translation_y: character ", "'(' is never closed"),
         ("color_coherence is 'Match Frame 1 LAB',", "Match Frame 0 LAB"),
         ("sampler is 'dpm3',", "klms, dpm2,"),
         ("fps is 1000,", "from 10 to 60"),
@@ -136,7 +136,7 @@ def test_problems_are_found_within_100_ms() -> None:
         assert min(times_s) < 0.1
 
 
-def test_tests_and_benches_can_ask_for_fewer_frames() -> None:
+def test_the_minimum_number_of_frames_can_be_lowered() -> None:
     few = replace(DEFAULTS, max_frames=3)
     assert len(few.request(min_frames=3).angle) == 3
     with pytest.raises(UserError, match="from 4 to 1000"):
@@ -144,7 +144,7 @@ def test_tests_and_benches_can_ask_for_fewer_frames() -> None:
 
 
 @pytest.mark.parametrize("model", ["riffusion", "deforum"])
-def test_inputs_are_verified_without_torch(model: str) -> None:
+def test_inputs_are_checked_without_pytorch(model: str) -> None:
     program = (
         f"import sys; from lib.{model}_request import Inputs; Inputs().request(); assert 'torch' not in sys.modules"
     )

@@ -5,26 +5,26 @@ from lib.inputs import check_choice, check_integer, check_number, check_text
 
 
 @pytest.mark.parametrize("value", [3, 3.0])
-def test_whole_numbers_arrive_as_int_or_float(value: float) -> None:
+def test_whole_numbers_are_accepted_as_int_or_float(value: float) -> None:
     assert check_integer("steps", value, 1, 1000) == 3
     assert type(check_integer("steps", value, 1, 1000)) is int
 
 
 @pytest.mark.parametrize("value", [0, 1001, 2.5, 2**70, float(2**70), float("nan"), float("inf"), True, "3", None, [3]])
-def test_what_is_no_whole_number_in_bounds_is_refused(value: object) -> None:
+def test_anything_but_a_whole_number_in_range_is_a_user_error(value: object) -> None:
     with pytest.raises(UserError, match=r"^steps is .*, but must be a whole number from 1 to 1000$") as error:
         check_integer("steps", value, 1, 1000)
     assert repr(value) in str(error.value)
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.5, 1.0])
-def test_numbers_arrive_as_float_or_int(value: float) -> None:
+def test_numbers_are_accepted_as_float_or_int(value: float) -> None:
     assert check_number("alpha", value, 0, 1) == value
     assert type(check_number("alpha", value, 0, 1)) is float
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf"), False, "0.5", None])
-def test_what_is_no_number_in_bounds_is_refused(value: object) -> None:
+def test_anything_but_a_number_in_range_is_a_user_error(value: object) -> None:
     with pytest.raises(UserError, match=r"^alpha is .*, but must be a number from 0 to 1$"):
         check_number("alpha", value, 0, 1)
 
@@ -36,7 +36,7 @@ def test_a_choice_is_one_of_the_names() -> None:
             check_choice("seed_image_id", value, ("agile", "vibes"))
 
 
-def test_text_is_bounded_and_can_be_encoded() -> None:
+def test_text_has_a_maximum_length_and_can_be_encoded() -> None:
     assert check_text("prompt", "日本 🎹\n", 10) == "日本 🎹\n"
     for value in ("x" * 11, None, 5, b"bytes"):
         with pytest.raises(UserError, match=r"^prompt is .*, but must be text of at most 10 characters$"):
@@ -66,7 +66,7 @@ def test_problems_are_reported_together() -> None:
     assert str(error.value) == "\n".join(error.value.problems)
 
 
-def test_of_very_many_problems_the_first_are_reported() -> None:
+def test_only_the_first_50_of_many_problems_are_reported() -> None:
     problems = Problems()
     for n in range(1000):
         problems.check(check_number, f"x{n}", 2, 0, 1)
@@ -77,9 +77,9 @@ def test_of_very_many_problems_the_first_are_reported() -> None:
     assert error.value.problems[-1] == "... and 950 more problems"
 
 
-def test_only_unexpected_errors_print_their_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_unexpected_errors_print_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError), logged():
-        raise UserError("mend it")
+        raise UserError("fix it")
     assert capsys.readouterr().err == ""
     with pytest.raises(ZeroDivisionError), logged():
         raise ZeroDivisionError

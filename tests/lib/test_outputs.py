@@ -24,7 +24,7 @@ def test_a_run_gets_an_empty_folder_that_stays(outputs: Outputs, tmp_path: Path)
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_the_next_run_deletes_the_last_ones_files(outputs: Outputs, tmp_path: Path) -> None:
+def test_the_next_run_deletes_the_files_of_the_last_one(outputs: Outputs, tmp_path: Path) -> None:
     for _ in range(3):
         with outputs.fresh() as folder:
             (folder / "audio.wav").touch()
@@ -32,7 +32,9 @@ def test_the_next_run_deletes_the_last_ones_files(outputs: Outputs, tmp_path: Pa
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_a_failed_or_cancelled_run_leaves_nothing(outputs: Outputs, tmp_path: Path, error: type[BaseException]) -> None:
+def test_a_failed_or_cancelled_run_leaves_no_files(
+    outputs: Outputs, tmp_path: Path, error: type[BaseException]
+) -> None:
     with pytest.raises(error), outputs.fresh() as folder:
         (folder / "audio.wav").touch()
         raise error
@@ -57,21 +59,21 @@ def write_video(path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_video, lambda path: path.write_bytes(bytes(10_000))], ids=["mp4", "file"])
-def test_no_room_is_one_sentence(outputs: Outputs, tmp_path: Path, write: Callable[[Path], object]) -> None:
+def test_a_full_disk_is_a_user_error(outputs: Outputs, tmp_path: Path, write: Callable[[Path], object]) -> None:
     with files_of_at_most(1000), pytest.raises(UserError) as error, outputs.fresh() as folder:
         write(folder / "file.mp4")
     assert str(error.value) == (
-        f"No file can be written in {tmp_path}: File too large. Make room there, or choose another folder with TMPDIR."
+        f"Can't write files to {tmp_path}: File too large. Free up space there, or set TMPDIR to another folder."
     )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_errors_of_the_system_stay_what_they_are(outputs: Outputs) -> None:
+def test_other_system_errors_are_raised_unchanged(outputs: Outputs) -> None:
     with pytest.raises(FileNotFoundError), outputs.fresh() as folder:
         (folder / "missing" / "file").touch()
 
 
-def test_files_that_someone_took_away_do_no_harm(outputs: Outputs) -> None:
+def test_the_last_runs_folder_may_have_been_deleted(outputs: Outputs) -> None:
     with outputs.fresh() as folder:
         pass
     folder.rmdir()
@@ -80,7 +82,7 @@ def test_files_that_someone_took_away_do_no_harm(outputs: Outputs) -> None:
     assert folder.exists()
 
 
-def test_a_file_is_there_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     with whole(tmp_path / "clip.wav") as unfinished:
         unfinished.write_bytes(b"half")
         assert (unfinished.parent, unfinished.suffix) == (tmp_path, ".wav")
@@ -89,7 +91,7 @@ def test_a_file_is_there_when_it_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])
-def test_what_fails_on_the_way_leaves_the_earlier_file(tmp_path: Path, error: type[BaseException]) -> None:
+def test_a_failed_write_keeps_the_earlier_file(tmp_path: Path, error: type[BaseException]) -> None:
     (tmp_path / "clip.wav").write_bytes(b"earlier")
     with pytest.raises(error), whole(tmp_path / "clip.wav") as unfinished:
         unfinished.write_bytes(b"half")
@@ -97,7 +99,7 @@ def test_what_fails_on_the_way_leaves_the_earlier_file(tmp_path: Path, error: ty
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("clip.wav", b"earlier")]
 
 
-def test_two_may_write_the_same_file(tmp_path: Path) -> None:
+def test_two_writers_of_the_same_file_do_not_interfere(tmp_path: Path) -> None:
     with whole(tmp_path / "clip.wav") as first, whole(tmp_path / "clip.wav") as second:
         second.write_bytes(b"second")
         first.write_bytes(b"first")

@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 
 
 def counted(text: str) -> tuple[int, ...]:
-    """Return what a client reads from a line of progress: percent, done, total."""
+    """Return the numbers that a client reads from a line of progress: percent, done, total."""
     match = CLIENTS_PATTERN.match(text)
     assert match, text
     return tuple(map(int, match.groups()))
@@ -27,7 +27,7 @@ def run(progress: Progress) -> None:
         progress.advance()
 
 
-def test_lines_are_what_clients_parse(capsys: pytest.CaptureFixture[str]) -> None:
+def test_clients_can_parse_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
     run(Progress(8, interval_s=0))
     output = capsys.readouterr().out
     assert output.endswith("\n")
@@ -43,7 +43,7 @@ def test_at_most_two_lines_a_second_and_always_the_last(capsys: pytest.CaptureFi
     assert [counted(line)[1] for line in (lines[0], lines[-1])] == [0, 1000]
 
 
-def test_a_terminal_shows_one_line_that_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_one_line_that_is_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "50")
     terminal = Terminal()
     run(Progress(8, terminal, interval_s=0))
@@ -53,10 +53,10 @@ def test_a_terminal_shows_one_line_that_is_drawn_again(monkeypatch: pytest.Monke
     empty, *drawn = screen.rstrip("\n").split("\r")
     assert empty == ""
     assert [counted(line)[1] for line in drawn] == list(range(9))
-    assert {len(line) for line in drawn} == {49}  # each covers the one before, and none wraps
+    assert {len(line) for line in drawn} == {49}  # each covers the previous one, and none wraps
 
 
-def test_stages_add_up() -> None:
+def test_the_times_of_a_stage_are_added_up() -> None:
     stages = Stages(torch.device("cpu"))
     for _ in range(2):
         with stages.measure("warp"):

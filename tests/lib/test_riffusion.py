@@ -1,8 +1,7 @@
-"""Every sentence of what riffusion does, with the small model."""
+"""How riffusion makes its clips, with tiny models of random weights."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,12 @@ from torch import Tensor
 from lib.audio.seed_images import SEED_IMAGE_IDS, load
 from lib.diffusion import pipeline
 from lib.diffusion.models import Models
-from lib.diffusion.models import load as load_models
 from lib.diffusion.samplers import Sampler
 from lib.errors import UserError
 from lib.progress import Stages
 from lib.riffusion import Recipe, Riffusion
 from lib.riffusion_request import Inputs, Request
+from tests.lib.conftest import CPU, tiny_models
 
 SAMPLER = Recipe().sampler
 SHORT = Inputs(num_inference_steps=6, seed=7)
@@ -29,19 +28,19 @@ Generate = Callable[..., Picture]
 
 
 def request(**changes: Any) -> Request:
-    """Read the short request with other values, of whatever type."""
+    """Return the short request with other values, of any type."""
     return replace(SHORT, **changes).request()
 
 
 @pytest.fixture(scope="module")
-def riffusion(models: Models) -> Riffusion:
-    return Riffusion(models)
+def riffusion(tiny: Models) -> Riffusion:
+    return Riffusion(tiny)
 
 
 @pytest.fixture
 def generate(riffusion: Riffusion) -> Generate:
     def generate(**changes: Any) -> Picture:
-        return riffusion.picture(request(**changes), Stages(torch.device("cpu")))
+        return riffusion.picture(request(**changes), Stages(CPU))
 
     return generate
 
@@ -70,7 +69,7 @@ def test_steps_are_the_schedule_times_denoising_rounded_down(steps: int, denoisi
         ("seed", -1, "a whole number from 0 to 4294967295"),
     ],
 )
-def test_bad_input_is_named_with_its_value_and_what_is_allowed(name: str, value: object, allowed: str) -> None:
+def test_an_error_names_the_input_its_value_and_what_is_allowed(name: str, value: object, allowed: str) -> None:
     with pytest.raises(UserError) as error:
         request(**{name: value})
     assert str(error.value).startswith(f"{name} is {repr(value)[:50]}")
@@ -83,40 +82,30 @@ def test_all_problems_are_reported_at_once() -> None:
     assert [problem.split()[0] for problem in error.value.problems] == ["prompt_a:", "alpha", "num_inference_steps"]
 
 
-def test_numbers_of_either_kind_are_taken() -> None:
+def test_whole_numbers_and_fractions_are_accepted_for_each_number() -> None:
     assert request(num_inference_steps=6.0, alpha=1, denoising=1).inputs.num_inference_steps == 6
 
 
-def test_the_picture_is_a_spectrogram(generate: Generate) -> None:
-    image = generate()
-    assert image.shape == (512, 512)
-    assert image.dtype == np.uint8
-
-
-@pytest.mark.parametrize("name", SEED_IMAGE_IDS)
-def test_every_seed_image_works(generate: Generate, name: str) -> None:
-    assert np.array_equal(generate(seed_image_id=name, denoising=0), load(name))
-    changed = generate(seed_image_id=name, num_inference_steps=2)
-    assert not np.array_equal(changed, load(name))
-
-
-def test_every_seed_image_gives_its_own_clip(generate: Generate) -> None:
-    clips = {generate(seed_image_id=name, num_inference_steps=2).tobytes() for name in SEED_IMAGE_IDS}
-    assert len(clips) == len(SEED_IMAGE_IDS)
+def test_every_seed_image_gives_a_spectrogram_of_its_own(generate: Generate) -> None:
+    pictures = {name: generate(seed_image_id=name, num_inference_steps=2) for name in SEED_IMAGE_IDS}
+    for name, picture in pictures.items():
+        assert picture.shape == (512, 512)
+        assert picture.dtype == np.uint8
+        assert not np.array_equal(picture, load(name))
+        assert np.array_equal(generate(seed_image_id=name, denoising=0), load(name))
+    assert len({picture.tobytes() for picture in pictures.values()}) == len(SEED_IMAGE_IDS)
 
 
 @pytest.mark.parametrize(("denoising", "steps"), [(0, 50), (0.01, 50), (0.5, 1)])
-def test_without_a_step_the_seed_image_comes_back_without_the_model_and_the_log_says_so(
+def test_with_0_steps_the_seed_image_is_returned_without_the_model_which_is_logged(
     denoising: float, steps: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    no_model = Riffusion.__new__(Riffusion)  # it has nothing that could run
-    image = no_model.picture(request(denoising=denoising, num_inference_steps=steps), Stages(torch.device("cpu")))
+    no_model = Riffusion.__new__(Riffusion)  # without a model
+    image = no_model.picture(request(denoising=denoising, num_inference_steps=steps), Stages(CPU))
     assert np.array_equal(image, load("vibes"))
     said = capsys.readouterr().out
-    assert (said == "") == (denoising == 0)  # which was asked for
-    if said:
-        product = f"num_inference_steps {steps} times denoising {denoising} is below 1"
-        assert said == f"No step is run, since {product}: the clip is the seed image vibes\n"
+    message = "0 diffusion steps (num_inference_steps x denoising < 1): returning the seed image 'vibes' unchanged\n"
+    assert said == ("" if denoising == 0 else message)  # denoising 0 is no surprise
 
 
 @pytest.mark.parametrize(
@@ -127,15 +116,15 @@ def test_any_number_of_steps_can_be_run(generate: Generate, steps: int, denoisin
 
 
 class BegunError(Exception):
-    """Hold the latents (1, channels, height, width) that the model is first given."""
+    """Raised with the first latents (1, channels, height, width) that the UNet gets."""
 
     def __init__(self, latents: Tensor) -> None:
         self.latents = latents
 
 
 @pytest.fixture
-def begun(models: Models, generate: Generate) -> Iterator[Callable[..., Tensor]]:
-    """Return a function that begins a clip and returns its noisy latents; none of it is denoised."""
+def begun(tiny: Models, generate: Generate) -> Iterator[Callable[..., Tensor]]:
+    """Return a function that starts a clip and returns its noisy latents, before any denoising."""
 
     def begun(**changes: Any) -> Tensor:
         with pytest.raises(BegunError) as caught:
@@ -145,15 +134,14 @@ def begun(models: Models, generate: Generate) -> Iterator[Callable[..., Tensor]]
     def interrupt(_unet: torch.nn.Module, args: tuple[Tensor, ...]) -> None:
         raise BegunError(args[0][:1])
 
-    hook = models.unet.register_forward_pre_hook(interrupt)
+    hook = tiny.unet.register_forward_pre_hook(interrupt)
     yield begun
     hook.remove()
 
 
-def test_denoising_goes_from_the_seed_image_away(models: Models, begun: Callable[..., Tensor]) -> None:
-    """The more denoising, the less the clip's latents resemble the seed image's."""
+def test_more_denoising_starts_further_from_the_seed_image(tiny: Models, begun: Callable[..., Tensor]) -> None:
     seed_picture = np.repeat(load("vibes")[:, :, None], 3, axis=2)
-    seed_latents = pipeline.encode(models, pipeline.to_model_range(seed_picture)).mean
+    seed_latents = pipeline.encode(tiny, pipeline.to_model_range(seed_picture)).mean
     likenesses = []
     for denoising in (0.2, 0.6, 1.0):
         pair = torch.stack([begun(denoising=denoising, num_inference_steps=50).flatten(), seed_latents.flatten()])
@@ -161,44 +149,42 @@ def test_denoising_goes_from_the_seed_image_away(models: Models, begun: Callable
     assert likenesses[0] > likenesses[1] > likenesses[2]
 
 
-def test_noise_is_added_at_the_timestep_where_the_sampler_starts(models: Models, begun: Callable[..., Tensor]) -> None:
+def test_noise_is_added_at_the_timestep_where_the_sampler_starts(tiny: Models, begun: Callable[..., Tensor]) -> None:
     start = begun(num_inference_steps=50)
 
-    source = torch.Generator().manual_seed(7)  # the latents first, then the noise, from the one generator
-    latent_noise, step_noise = (torch.randn(models.latent_shape(512, 512), generator=source) for _ in range(2))
+    source = torch.Generator().manual_seed(7)  # one generator draws the latents, then the noise
+    latent_noise, step_noise = (torch.randn(tiny.latent_shape(512, 512), generator=source) for _ in range(2))
     seed_picture = np.repeat(load("vibes")[:, :, None], 3, axis=2)
-    latents = pipeline.encode(models, pipeline.to_model_range(seed_picture)).sample(latent_noise)
+    latents = pipeline.encode(tiny, pipeline.to_model_range(seed_picture)).sample(latent_noise)
     timestep = (37 - 1) * 20 + 1  # 37 steps of 50 to go, in a leading schedule of stride 20 and offset 1
     abar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)[timestep]
     torch.testing.assert_close(start, (abar.sqrt() * latents + (1 - abar).sqrt() * step_noise).float())
-    assert Sampler(SAMPLER, 50, 13).timesteps[:4].tolist() == [timestep, timestep - 20, timestep - 20, timestep - 40]
+    assert Sampler(SAMPLER, 50, 13).schedule.timesteps[:3] == (timestep, timestep - 20, timestep - 40)
 
 
 def test_the_default_request_runs_37_steps_in_38_evaluations(
-    generate: Generate, models: Models, capsys: pytest.CaptureFixture[str]
+    generate: Generate, tiny: Models, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluations: list[int] = []
-    hook = models.unet.register_forward_hook(lambda *_: evaluations.append(1))
+    hook = tiny.unet.register_forward_hook(lambda *_: evaluations.append(1))
     generate(num_inference_steps=50)
     hook.remove()
-    assert len(evaluations) == 38  # the first step of plms is a pair
+    assert len(evaluations) == 38  # the first step of plms has two
     assert "37/37 [" in capsys.readouterr().out.splitlines()[-1]
 
 
-@pytest.mark.parametrize("prompt_b", [None, "", "  \n"])
-def test_without_a_second_prompt_alpha_is_ignored(generate: Generate, prompt_b: str | None) -> None:
-    alone = generate(alpha=0.5)
-    for alpha in (0, 0.3, 1):
-        assert np.array_equal(generate(prompt_b=prompt_b, alpha=alpha), alone)
+def test_without_a_second_prompt_alpha_is_ignored(generate: Generate) -> None:
+    assert [request(prompt_b=blank).prompt_b for blank in (None, "", "  \n")] == [None] * 3
+    assert np.array_equal(generate(prompt_b="", alpha=0.3), generate(alpha=1))
 
 
 def test_alpha_0_is_exactly_prompt_a_and_1_exactly_prompt_b(generate: Generate) -> None:
-    a, b = "drums", "bells " * 60  # of different numbers of chunks: padding must not show
+    a, b = "drums", "bells " * 60  # with different numbers of chunks: padding must have no effect
     assert np.array_equal(generate(prompt_a=a, prompt_b=b, alpha=0), generate(prompt_a=a))
     assert np.array_equal(generate(prompt_a=a, prompt_b=b, alpha=1), generate(prompt_a=b, seed=8))
 
 
-def test_between_the_ends_both_prompts_and_both_noises_count(generate: Generate) -> None:
+def test_between_0_and_1_both_prompts_and_both_noises_have_an_effect(generate: Generate) -> None:
     a, b = generate(prompt_a="drums"), generate(prompt_a="bells", seed=8)
     blends = [generate(prompt_a="drums", prompt_b="bells", alpha=alpha) for alpha in (0.25, 0.75)]
 
@@ -209,50 +195,48 @@ def test_between_the_ends_both_prompts_and_both_noises_count(generate: Generate)
     assert distance(blends[1], b) < distance(blends[1], a)
 
 
-def test_the_same_seed_gives_the_same_picture_and_another_seed_another(generate: Generate) -> None:
+def test_the_same_seed_gives_the_same_picture_and_another_seed_a_different_one(generate: Generate) -> None:
     assert np.array_equal(generate(), generate())
     assert not np.array_equal(generate(), generate(seed=8))
 
 
-def test_the_prompt_counts(generate: Generate) -> None:
+def test_the_prompt_has_an_effect(generate: Generate) -> None:
     pictures = {generate(prompt_a=text).tobytes() for text in ("", "drums", "(drums:1.5)", "[drums]", "🎹", "w " * 300)}
     assert len(pictures) == 6
 
 
-def test_what_never_changes_is_computed_once(small_folder: Path) -> None:
-    models = load_models(small_folder, torch.device("cpu"), torch.float32)
+def test_what_never_changes_is_computed_once() -> None:
+    models = tiny_models()
     riffusion = Riffusion(models)  # embeds the empty prompt
     calls: list[str] = []
     models.vae.encoder.register_forward_hook(lambda *_: calls.append("image"))
     models.text_encoder.register_forward_hook(lambda *_: calls.append("text"))
     for _ in range(3):
-        riffusion.picture(request(num_inference_steps=2), Stages(torch.device("cpu")))
+        riffusion.picture(request(num_inference_steps=2), Stages(CPU))
     assert calls == ["image", "text", "text", "text"]
 
 
-def test_stages_are_measured(riffusion: Riffusion) -> None:
-    stages = Stages(torch.device("cpu"))
-    riffusion.generate(request(num_inference_steps=2), stages)
+def test_a_clip_is_its_picture_and_the_sound_of_it_and_its_stages_are_measured(
+    riffusion: Riffusion, generate: Generate
+) -> None:
+    stages = Stages(CPU)
+    clip = riffusion.generate(request(num_inference_steps=2), stages)
+    assert np.array_equal(clip.image, generate(num_inference_steps=2))
+    assert torch.equal(clip.waveform, riffusion.sound(clip.image, seed=7))
     assert set(stages.seconds) == {"encode", "denoise", "decode", "sound"}
     assert all(seconds > 0 for seconds in stages.seconds.values())
 
 
 @pytest.mark.parametrize("level", [0, 255])
-def test_a_black_and_a_white_picture_become_finite_sound_and_silence(riffusion: Riffusion, level: int) -> None:
+def test_a_black_picture_becomes_finite_sound_and_a_white_one_silence(riffusion: Riffusion, level: int) -> None:
     waveform = riffusion.sound(np.full((512, 512), level, dtype=np.uint8), seed=7)
     assert waveform.shape == (1, 225_351)
     assert waveform.isfinite().all()
     assert bool(waveform.any()) == (level == 0)
 
 
-def test_a_clip_is_its_picture_and_the_sound_of_it(riffusion: Riffusion, generate: Generate) -> None:
-    clip = riffusion.generate(request(num_inference_steps=2), Stages(torch.device("cpu")))
-    assert np.array_equal(clip.image, generate(num_inference_steps=2))
-    assert torch.equal(clip.waveform, riffusion.sound(clip.image, seed=7))
-
-
-def test_the_blend_of_a_short_and_a_long_prompt_begins_and_ends_with_them(generate: Generate) -> None:
-    """Where alpha is all but 0, the clip is all but prompt_a's, whatever the lengths of the prompts."""
+def test_the_blend_of_a_short_and_a_long_prompt_starts_at_the_short_one(generate: Generate) -> None:
+    """With alpha close to 0 the clip is close to that of prompt_a, whatever the lengths of the prompts."""
     a, b = "drums", "bells " * 100
     alone = generate(prompt_a=a).astype(float)
     blended = generate(prompt_a=a, prompt_b=b, alpha=1e-4)

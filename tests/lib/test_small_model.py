@@ -1,4 +1,4 @@
-"""What the small model makes of prompts: every margin here is one that random weights fail."""
+"""How the small models follow prompts. Random weights would fail every margin here."""
 
 import itertools
 from collections.abc import Callable
@@ -19,22 +19,19 @@ from lib.device import generator
 from lib.diffusion.models import Models, load
 from lib.progress import Stages
 from lib.weights import SMALL
+from tests.lib.conftest import CPU
 from workshop.judging.judge import music_measures, to_lab
 
-CLIP = riffusion_request.Inputs(denoising=1.0, num_inference_steps=25, seed_image_id="og_beat")
+STEPS, MANY_STEPS = 12, 25  # of the default 50, as few as show the effect
+CLIP = riffusion_request.Inputs(denoising=1.0, num_inference_steps=STEPS, seed_image_id="og_beat")
 ANIMATION = deforum_request.Inputs(zoom="0:(1)", color_coherence="None", sampler="euler", seed=3)
 Clip = Callable[..., NDArray[np.uint8]]
 WINDOW_PX = 10
 
 
 @pytest.fixture(scope="module")
-def musician() -> riffusion.Riffusion:
-    return riffusion.Riffusion(load(SMALL / "riffusion", torch.device("cpu"), torch.float32))
-
-
-@pytest.fixture(scope="module")
-def painter() -> Models:
-    return load(SMALL / "deforum", torch.device("cpu"), torch.float32)
+def musician(models: Models) -> riffusion.Riffusion:
+    return riffusion.Riffusion(models)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +39,7 @@ def clip(musician: riffusion.Riffusion) -> Clip:
     @cache
     def clip(prompt: str, seed: int = 1, **changes: Any) -> NDArray[np.uint8]:
         request = replace(CLIP, prompt_a=prompt, seed=seed, **changes).request()
-        return musician.picture(request, Stages(torch.device("cpu")))
+        return musician.picture(request, Stages(CPU))
 
     return clip
 
@@ -52,9 +49,9 @@ def onsets_per_s(picture: NDArray[np.uint8]) -> float:
 
 
 def liveliness(picture: NDArray[np.uint8]) -> float:
-    """Return how much changes within 100 ms, of all there is: ten rendered drums have 0.35 to 0.8, pads 0.07 to 0.15.
+    """Return the share of the energy that changes within 100 ms.
 
-    What random weights make has 0.12.
+    Ten rendered drum beats have 0.35 to 0.8, pads 0.07 to 0.15, and clips of random weights 0.12.
     """
     return music_measures(picture)["change_100_ms"]
 
@@ -66,61 +63,59 @@ def test_drums_have_more_onsets_than_a_pad(clip: Clip, seed: int) -> None:
     assert liveliness(drums) > liveliness(pad) + 0.2
 
 
-def test_words_it_does_not_know_do_no_harm(clip: Clip) -> None:
+def test_unknown_words_do_no_harm(clip: Clip) -> None:
     for prompt in ("a zwibbelnd drum beat", "Drums, 太鼓 🥁, by Xqzt Blorf"):
         assert liveliness(clip(prompt)) > liveliness(clip("a synth pad")) + 0.2
     assert liveliness(clip("a synth pad in the style of Xqzt Blorf")) < liveliness(clip("a busy drum beat")) - 0.2
 
 
 def test_alpha_moves_a_clip_from_one_prompt_to_the_other(clip: Clip) -> None:
-    way = [
-        liveliness(clip("a busy drum beat", prompt_b="a synth pad", alpha=alpha))
-        for alpha in (0.0, 0.25, 0.5, 0.75, 1.0)
-    ]
-    assert way[0] > way[-1] + 0.2
-    assert all(earlier > later - 0.03 for earlier, later in itertools.pairwise(way)), way
+    alphas = (0.0, 0.25, 0.5, 0.75, 1.0)
+    steps = [liveliness(clip("a busy drum beat", prompt_b="a synth pad", alpha=alpha)) for alpha in alphas]
+    assert steps[0] > steps[-1] + 0.2
+    assert all(earlier > later - 0.03 for earlier, later in itertools.pairwise(steps)), steps
 
 
 def test_denoising_goes_from_the_seed_image_to_the_prompt(clip: Clip) -> None:
     seed_image = load_seed_image("og_beat").astype(float)
-    made = [clip("a synth pad", denoising=denoising) for denoising in (0.0, 0.3, 0.6, 1.0)]
-    distances = [np.abs(picture - seed_image).mean() for picture in made]
+    clips = [
+        clip("a synth pad", num_inference_steps=MANY_STEPS, denoising=denoising) for denoising in (0.0, 0.3, 0.6, 1.0)
+    ]
+    distances = [np.abs(picture - seed_image).mean() for picture in clips]
     assert distances[0] == 0
     assert all(earlier < later for earlier, later in itertools.pairwise(distances)), distances
-    assert liveliness(made[0]) > liveliness(made[-1]) + 0.18  # a beat became a pad
+    assert liveliness(clips[0]) > liveliness(clips[-1]) + 0.18  # the beat has become a pad
 
 
-def test_guidance_brings_a_clip_nearer_to_its_prompt(clip: Clip) -> None:
-    guided = clip("a synth pad", seed=4)
-    unconditional = riffusion.Recipe(guidance_scale=0.0)  # the unconditional model alone
-    musician = riffusion.Riffusion(load(SMALL / "riffusion", torch.device("cpu"), torch.float32), unconditional)
-    request = replace(CLIP, prompt_a="a synth pad", seed=4).request()
-    unguided = musician.picture(request, Stages(torch.device("cpu")))
-    assert liveliness(guided) < 0.5 * liveliness(unguided)
+def test_guidance_brings_a_clip_closer_to_its_prompt(clip: Clip, models: Models) -> None:
+    guided = clip("a synth pad", seed=4, num_inference_steps=MANY_STEPS)
+    unguided = riffusion.Riffusion(models, riffusion.Recipe(guidance_scale=0.0))  # the unconditional model
+    request = replace(CLIP, prompt_a="a synth pad", seed=4, num_inference_steps=MANY_STEPS).request()
+    assert liveliness(guided) < 0.5 * liveliness(unguided.picture(request, Stages(CPU)))
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_the_default_request_makes_a_loop(clip: Clip, seed: int) -> None:
     picture = clip("funky synth solo", seed, denoising=0.75, num_inference_steps=50, seed_image_id="vibes")
-    sound = Synthesis(torch.device("cpu"))(image_to_mel(picture), generator(seed))
+    sound = Synthesis()(image_to_mel(picture), generator(seed))
     heard = mel_to_image(Analysis()(torch.cat([sound, sound, sound], dim=1))).astype(float)
     clip_columns = sound.shape[1] / HOP_LENGTH
-    jumps = [jump(heard, round(clip_columns * (1 + beat / 8))) for beat in range(1, 9)]
-    assert jumps[-1] <= max(jumps[:-1]), jumps  # the last one is the seam
+    *beats, seam = [change_at(heard, round(clip_columns * (1 + beat / 8))) for beat in range(1, 9)]
+    assert seam <= max(beats), (beats, seam)
 
 
-def jump(heard: NDArray[np.float64], column: int) -> float:
-    """Return the change from before a column to after it, over the transform's window of 100 ms."""
+def change_at(heard: NDArray[np.float64], column: int) -> float:
+    """Return the change from before a column to after it, over the window of the analysis, 100 ms."""
     before, after = heard[:, column - WINDOW_PX : column], heard[:, column : column + WINDOW_PX]
     return float(np.abs(after.mean(axis=1) - before.mean(axis=1)).mean())
 
 
-def test_a_new_prompt_shows_in_the_frames(painter: Models) -> None:
-    text = "0: a sunset over the sea | 3: snowy mountains"
-    request = replace(ANIMATION, animation_prompts=text).request()
-    frames = itertools.islice(deforum.Deforum(painter).frames(request, Stages(torch.device("cpu"))), 12)
+def test_a_new_prompt_shows_in_the_frames() -> None:
+    painter = deforum.Deforum(load(SMALL / "deforum", CPU, torch.float32), deforum.Recipe(steps=20))
+    request = replace(ANIMATION, animation_prompts="0: a sunset over the sea | 2: snowy mountains").request()
+    frames = itertools.islice(painter.frames(request, Stages(CPU)), 10)
     redness, yellowness = np.array([to_lab(frame, 64).mean(axis=(0, 1))[1:] for frame in frames]).T
-    assert redness[:3].min() > 20
-    assert yellowness[:3].min() > 10
-    assert redness[11] < 10
-    assert yellowness[11] < 5
+    assert redness[:2].min() > 20
+    assert yellowness[:2].min() > 10
+    assert redness[9] < 10
+    assert yellowness[9] < 5

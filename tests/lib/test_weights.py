@@ -15,24 +15,24 @@ from safetensors.torch import load_file
 from lib import weights
 from lib.diffusion.models import load
 from lib.errors import UserError
-from tests.lib.conftest import vae_name_of_2022
+from tests.lib.conftest import CPU, vae_name_of_2022
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An own, empty weights folder, and no word about which weights to use."""
+    """Use an empty weights folder, with WEIGHTS unset."""
     monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
     monkeypatch.delenv("WEIGHTS")
     return tmp_path
 
 
-def as_downloaded(small_folder: Path, name: str, target: Path, files: Sequence[str] = ()) -> None:
-    """Lay out the small model's files, all unless given, under the names that the hub has for the full one's."""
+def as_downloaded(tiny_folder: Path, name: str, target: Path, files: Sequence[str] = ()) -> None:
+    """Copy the tiny model's files, by default all, under the names that the full model's have on the hub."""
     for file in files or weights.SOURCES[name].files:
         part, filename = file.split("/")
-        source = small_folder / part / filename
+        source = tiny_folder / part / filename
         if not source.exists():
-            source = next((small_folder / part).glob("*.safetensors"))
+            source = next((tiny_folder / part).glob("*.safetensors"))
         (target / part).mkdir(parents=True, exist_ok=True)
         if filename.endswith(".bin"):
             torch.save(as_in_2022(load_file(source)), target / file)
@@ -41,76 +41,77 @@ def as_downloaded(small_folder: Path, name: str, target: Path, files: Sequence[s
 
 
 def as_in_2022(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return weights in float32, with digits that float16 can't hold."""
+    """Return weights in float32 with digits that float16 can't hold."""
     generator = torch.Generator().manual_seed(0)
     return {
         name: value.float() * (1 + torch.rand(value.shape, generator=generator) / 1000) for name, value in state.items()
     }
 
 
-def test_without_full_weights_the_small_model_is_taken_and_said(
+def test_without_full_weights_the_small_model_is_used_which_is_logged(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = weights.ensure("riffusion")
     assert weights.kind(path) == "small"
-    said = capsys.readouterr().out
-    assert said.count("\n") == 1
-    assert "small" in said
-    assert "script/weights riffusion gets the full ones" in said
-    assert load(path, torch.device("cpu"), torch.float32).unet
+    assert capsys.readouterr().out == (
+        "Using the small model. To download the full weights, run script/weights riffusion.\n"
+    )
+    assert load(path, CPU, torch.float32).unet
 
 
-def test_each_model_has_small_weights_of_its_own_and_nothing_is_written(folder: Path) -> None:
+def test_each_model_has_its_own_small_weights_and_nothing_is_written(folder: Path) -> None:
     small = {name: weights.ensure(name) for name in weights.SOURCES}
     assert small == {name: weights.SMALL / name for name in weights.SOURCES}
     assert not folder.exists() or list(folder.iterdir()) == []
 
 
-def test_full_weights_are_taken_when_they_are_there(
-    folder: Path, small_folder: Path, capsys: pytest.CaptureFixture[str]
+def test_full_weights_are_used_when_they_exist(
+    folder: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    as_downloaded(small_folder, "deforum", folder / "deforum")
+    as_downloaded(tiny_folder, "deforum", folder / "deforum")
     path = weights.ensure("deforum")
     assert path == folder / "deforum"
     assert weights.kind(path) == "full"
-    assert "full ones of CompVis/stable-diffusion-v1-4" in capsys.readouterr().out
-    assert load(path, torch.device("cpu"), torch.float32).unet
+    assert "Using the full weights of CompVis/stable-diffusion-v1-4 in " in capsys.readouterr().out
+    assert load(path, CPU, torch.float32).unet
 
 
-def test_small_can_be_asked_for_though_the_full_ones_are_there(
-    folder: Path, small_folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_small_model_can_be_selected_when_full_weights_exist(
+    folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    as_downloaded(small_folder, "deforum", folder / "deforum")
+    as_downloaded(tiny_folder, "deforum", folder / "deforum")
     monkeypatch.setenv("WEIGHTS", "small")
     assert weights.kind(weights.ensure("deforum")) == "small"
 
 
-def test_an_unknown_choice_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_value_of_weights_is_a_user_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEIGHTS", "big")
     with pytest.raises(UserError, match="WEIGHTS is 'big', but must be full, small or unset"):
         weights.ensure("riffusion")
 
 
-def test_full_weights_without_a_network_are_one_clear_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_without_a_network_is_a_user_error_of_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WEIGHTS", "full")
-    with pytest.raises(UserError, match=r"riffusion weights can't be downloaded .*Check the network") as error:
+    with pytest.raises(UserError, match=r"^Can't download the riffusion weights .*Check the network") as error:
         weights.ensure("riffusion")
     assert "\n" not in str(error.value)
     assert "script/weights riffusion" in str(error.value)
     assert not (folder / "riffusion").exists()
 
 
-def test_incomplete_weights_are_one_clear_sentence(folder: Path, small_folder: Path) -> None:
-    as_downloaded(small_folder, "riffusion", folder / "riffusion")
+def test_incomplete_weights_are_a_user_error(folder: Path, tiny_folder: Path) -> None:
+    as_downloaded(tiny_folder, "riffusion", folder / "riffusion")
     (folder / "riffusion/vae/diffusion_pytorch_model.bin").unlink()
     (folder / "riffusion/tokenizer/merges.txt").unlink()
-    with pytest.raises(UserError, match=r"not complete \(tokenizer/merges.txt, vae/\S+ missing\)\. Delete"):
+    with pytest.raises(UserError, match=r"incomplete \(tokenizer/merges.txt, vae/\S+ missing\)\. Delete"):
         weights.ensure("riffusion")
 
 
 @contextmanager
 def another_user() -> Iterator[None]:
-    """Run as a user whom permissions bind: root as nobody, everyone else as themselves."""
+    """Run as a user to whom permissions apply: instead of root, as nobody."""
     if os.geteuid() != 0:
         yield
         return
@@ -122,26 +123,26 @@ def another_user() -> Iterator[None]:
 
 
 @pytest.fixture
-def shared_folder(small_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Lay out weights where every user may look: pytest's own folders are closed."""
+def shared_folder(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Create weights in a folder that every user may read, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
-        as_downloaded(small_folder, "deforum", Path(name) / "deforum")
+        as_downloaded(tiny_folder, "deforum", Path(name) / "deforum")
         monkeypatch.setenv("WEIGHTS_DIR", name)
         monkeypatch.setenv("WEIGHTS", "full")
         yield Path(name) / "deforum"
 
 
 @pytest.mark.parametrize("closed", ["", "unet", "unet/diffusion_pytorch_model.fp16.safetensors", ".."])
-def test_weights_that_may_not_be_read_are_no_reason_to_download_them_again(shared_folder: Path, closed: str) -> None:
+def test_unreadable_weights_are_a_user_error_and_not_downloaded_again(shared_folder: Path, closed: str) -> None:
     path = Path(os.path.normpath(shared_folder / closed))
     path.chmod(0)
     with another_user(), pytest.raises(UserError) as error:
         weights.ensure("deforum")
     path.chmod(0o755)
     assert re.fullmatch(
-        rf"The weights can't be read: {path} is closed to the user who runs this\. Its owner can open it with "
-        rf"chmod a\+r?[xX] {path}; WEIGHTS=small does without\.",
+        rf"Can't read the weights: permission denied for {path}\. Its owner can grant it with chmod a\+r?[xX] {path}\. "
+        r"WEIGHTS=small uses the small model instead\.",
         str(error.value),
     )
     with another_user():
@@ -149,32 +150,32 @@ def test_weights_that_may_not_be_read_are_no_reason_to_download_them_again(share
 
 
 class Hub:
-    """Stand in for the one thing that is out of reach, the hub; `calls` are those that it got."""
+    """A substitute for the Hugging Face hub, which tests can't reach. It records the calls."""
 
-    def __init__(self, small_folder: Path) -> None:
-        self.small_folder = small_folder
+    def __init__(self, tiny_folder: Path) -> None:
+        self.tiny_folder = tiny_folder
         self.calls: list[dict[str, object]] = []
         self.knows_only_main = False
-        self.damages = ""  # a file that arrives broken
+        self.damages = ""  # a file that arrives damaged
         self.stops_at = ""  # a file whose download fails
 
     def __call__(self, repository: str, *, revision: str, allow_patterns: Sequence[str], local_dir: Path) -> None:
         if self.knows_only_main and revision != "main":
-            raise RevisionNotFoundError.__new__(RevisionNotFoundError)  # its __init__ wants a response
+            raise RevisionNotFoundError.__new__(RevisionNotFoundError)  # its __init__ requires a response
         self.calls.append({"repository": repository, "revision": revision, "allow_patterns": allow_patterns})
         name = next(name for name, source in weights.SOURCES.items() if source.repository == repository)
         for file in allow_patterns:
             if file == self.stops_at:
                 raise OSError("No space left on device")
-            as_downloaded(self.small_folder, name, local_dir, [file])
+            as_downloaded(self.tiny_folder, name, local_dir, [file])
             if file == self.damages:
                 (local_dir / file).write_bytes((local_dir / file).read_bytes()[:1000])
         (local_dir / ".cache").mkdir(exist_ok=True)
 
 
 @pytest.fixture
-def hub(small_folder: Path) -> Hub:
-    return Hub(small_folder)
+def hub(tiny_folder: Path) -> Hub:
+    return Hub(tiny_folder)
 
 
 def files_in(folder: Path) -> set[str]:
@@ -186,7 +187,7 @@ def converted_files(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", weights.SOURCES)
-def test_a_download_takes_only_what_is_used_at_the_pinned_revision(folder: Path, hub: Hub, name: str) -> None:
+def test_a_download_has_only_the_files_that_are_used_at_the_pinned_revision(folder: Path, hub: Hub, name: str) -> None:
     source = weights.SOURCES[name]
     assert weights.download(name, hub) == folder / name
     call = {"repository": source.repository, "revision": source.revision, "allow_patterns": list(source.files)}
@@ -195,45 +196,44 @@ def test_a_download_takes_only_what_is_used_at_the_pinned_revision(folder: Path,
     assert weights.ensure(name) == folder / name
 
 
-def test_a_revision_that_the_hub_does_not_know_is_said_and_main_taken(
+def test_main_is_used_if_the_revision_is_gone_which_is_logged(
     folder: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.knows_only_main = True
     weights.download("riffusion", hub)
-    assert "does not know revision 8f2e752c" in capsys.readouterr().out
+    assert "The hub has no revision 8f2e752c" in capsys.readouterr().out
     assert hub.calls[0]["revision"] == "main"
 
 
-def test_an_interrupted_download_is_kept_said_and_resumed(
+def test_an_interrupted_download_is_kept_and_resumed(
     folder: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.stops_at = "unet/config.json"
-    with pytest.raises(UserError, match=r"\(No space left on device\).*what has arrived is kept"):
+    with pytest.raises(UserError, match=r"\(No space left on device\).*files that have arrived are kept"):
         weights.download("riffusion", hub)
     assert weights.kind(weights.ensure("riffusion")) == "small"
-    assert "script/weights riffusion resumes the download of the full ones" in capsys.readouterr().out
+    assert "To resume the download of the full weights, run script/weights riffusion." in capsys.readouterr().out
 
     hub.stops_at = ""
     assert weights.download("riffusion", hub) == folder / "riffusion"
     assert not (folder / "riffusion.unfinished").exists()
 
 
-def test_a_client_that_returns_an_unfinished_folder_is_not_believed(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"unet/config.json, .* did not arrive"):
+def test_a_download_that_ends_without_all_files_is_a_user_error(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"unet/config.json, .* missing\)"):
         weights.download("deforum", lambda *_args, **_options: None)
     assert not (folder / "deforum").exists()
 
 
-CPU = torch.device("cpu")
-# What rounding to float16 on the way costs: nothing, half a step of its own, or at most one of bfloat16's.
+# The relative error of rounding to float16 first: none, half a unit in its last place, or one in that of bfloat16.
 TOLERANCES = {torch.float16: 0.0, torch.float32: 2**-11, torch.bfloat16: 2**-7}
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
-def test_converted_weights_are_those_of_the_old_files(
-    folder: Path, hub: Hub, small_folder: Path, dtype: torch.dtype
+def test_converted_weights_equal_those_of_the_old_files(
+    folder: Path, hub: Hub, tiny_folder: Path, dtype: torch.dtype
 ) -> None:
-    as_downloaded(small_folder, "riffusion", folder / "old")
+    as_downloaded(tiny_folder, "riffusion", folder / "old")
     old, new = load(folder / "old", CPU, dtype), load(weights.download("riffusion", hub), CPU, dtype)
     for part, tolerance in {"text_encoder": 0.0, "vae": TOLERANCES[dtype], "unet": TOLERANCES[dtype]}.items():
         expected, state = getattr(old, part).state_dict(), getattr(new, part).state_dict()
@@ -244,8 +244,8 @@ def test_converted_weights_are_those_of_the_old_files(
             torch.testing.assert_close(value, expected[name], rtol=tolerance, atol=smallest)
 
 
-def test_the_converted_unet_and_vae_are_half_as_big(folder: Path, hub: Hub, small_folder: Path) -> None:
-    as_downloaded(small_folder, "riffusion", folder / "old")
+def test_the_converted_unet_and_vae_are_in_float16(folder: Path, hub: Hub, tiny_folder: Path) -> None:
+    as_downloaded(tiny_folder, "riffusion", folder / "old")
     weights.download("riffusion", hub)
     for old, new in weights.CONVERTED.items():
         state, expected = load_file(folder / "riffusion" / new), torch.load(folder / "old" / old)
@@ -254,9 +254,9 @@ def test_the_converted_unet_and_vae_are_half_as_big(folder: Path, hub: Hub, smal
         assert state.keys() == expected.keys()
 
 
-def test_a_vae_with_the_names_of_2022_is_converted_and_loads(folder: Path, small_folder: Path) -> None:
+def test_a_vae_with_the_names_of_2022_is_converted_and_loaded(folder: Path, tiny_folder: Path) -> None:
     vae = AutoencoderKL(block_out_channels=(4,), norm_num_groups=2)
-    as_downloaded(small_folder, "riffusion", folder / "riffusion")
+    as_downloaded(tiny_folder, "riffusion", folder / "riffusion")
     vae.save_config(folder / "riffusion" / "vae")
     state = {vae_name_of_2022(name): value for name, value in vae.state_dict().items()}
     assert state.keys() != vae.state_dict().keys()
@@ -267,12 +267,12 @@ def test_a_vae_with_the_names_of_2022_is_converted_and_loads(folder: Path, small
         assert torch.equal(loaded[name], value.half().float())
 
 
-def test_an_old_file_that_is_broken_is_one_clear_sentence_and_the_rest_goes_on_where_it_was(
+def test_a_damaged_old_file_is_a_user_error_and_the_next_attempt_continues(
     folder: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.damages = "unet/diffusion_pytorch_model.bin"
     with pytest.raises(
-        UserError, match=r"unet/diffusion_pytorch_model.bin can't be converted \(.*delete that file"
+        UserError, match=r"Can't convert .*unet/diffusion_pytorch_model.bin \(.*delete the file"
     ) as error:
         weights.download("riffusion", hub)
     assert "\n" not in str(error.value)
@@ -280,7 +280,7 @@ def test_an_old_file_that_is_broken_is_one_clear_sentence_and_the_rest_goes_on_w
     unfinished = folder / "riffusion.unfinished"
     assert not (unfinished / "vae" / "diffusion_pytorch_model.bin").exists()
     (unfinished / hub.damages).unlink()
-    (unfinished / "unet" / ".0123.unfinished.safetensors").write_bytes(b"half of it, by a run that was killed")
+    (unfinished / "unet" / ".0123.unfinished.safetensors").write_bytes(b"half of it, from a run that was killed")
     capsys.readouterr()
 
     hub.damages = ""

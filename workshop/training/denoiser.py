@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPTokenizer
 
+from lib.diffusion.models import VELOCITY
 from lib.diffusion.pipeline import GUIDANCE_SCALE
-from lib.diffusion.prediction import VELOCITY
-from lib.diffusion.timesteps import BETAS
+from lib.diffusion.schedule import BETAS
 from lib.outputs import whole
 from lib.weights import SMALL
 from workshop.training import architecture

@@ -5,12 +5,10 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from skimage.exposure import match_histograms
 
 from lib.animation.color import COLOR_COHERENCE, ColorMatcher
-from lib.animation.noise import add_noise
 from lib.errors import UserError
 
 Frame = NDArray[np.uint8]
@@ -27,7 +25,7 @@ def random_frame(seed: int, side: int = SIDE) -> Frame:
 
 
 def natural_frame(seed: int, side: int = SIDE) -> Frame:
-    """Smooth shapes with edges and a little grain, unlike in each channel."""
+    """Draw smooth shapes with edges and a little grain, different in each channel."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] / side
     picture = np.empty((side, side, 3))
@@ -71,16 +69,14 @@ def matched_by_scikit_image(mode: str, frame: Frame, reference: Frame) -> Frame:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    threads = cv2.getNumThreads(), torch.get_num_threads()
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    torch.set_num_threads(1)
     yield
-    cv2.setNumThreads(threads[0])
-    torch.set_num_threads(threads[1])
+    cv2.setNumThreads(threads)
 
 
 def median_ms(action: Callable[[], object], runs: int = 9) -> float:
-    """Time on the processor, which other programs' load leaves alone."""
+    """Measure processor time, which the load of other programs doesn't affect."""
     action()
     times = []
     for _ in range(runs):
@@ -94,13 +90,13 @@ def test_the_choices_are_the_documented_ones() -> None:
     assert COLOR_COHERENCE == ("None", "Match Frame 0 HSV", "Match Frame 0 LAB", "Match Frame 0 RGB")
 
 
-def test_none_turns_it_off() -> None:
+def test_none_turns_matching_off() -> None:
     frame = FRAMES["natural"]
     assert np.array_equal(ColorMatcher("None", FRAMES["red"]).match(frame), natural_frame(2))
 
 
 @pytest.mark.parametrize("mode", COLOR_COHERENCE[1:])
-def test_it_equals_scikit_image_within_a_level(mode: str) -> None:
+def test_the_result_equals_scikit_image_within_one_level(mode: str) -> None:
     for reference_name, frame_name in itertools.product(FRAMES, repeat=2):
         reference, frame = FRAMES[reference_name], FRAMES[frame_name]
         matched = ColorMatcher(mode, reference).match(frame)
@@ -117,7 +113,7 @@ def test_a_frame_may_be_of_another_size_than_the_reference() -> None:
     assert np.abs(matched.astype(int) - expected).max() <= 1
 
 
-def test_the_reference_matched_to_itself_is_itself() -> None:
+def test_the_reference_matched_to_itself_is_unchanged() -> None:
     reference = FRAMES["natural"]
     assert np.array_equal(ColorMatcher("Match Frame 0 RGB", reference).match(reference), reference)
 
@@ -133,7 +129,7 @@ def test_matching_again_does_not_drift(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", COLOR_COHERENCE[1:])
-def test_a_changed_frame_comes_back_to_the_reference(mode: str) -> None:
+def test_a_faded_frame_gets_its_colours_back(mode: str) -> None:
     reference = FRAMES["natural"]
     faded = (reference * 0.5 + 60).astype(np.uint8)
     matched = ColorMatcher(mode, reference).match(faded)
@@ -141,20 +137,20 @@ def test_a_changed_frame_comes_back_to_the_reference(mode: str) -> None:
     assert np.abs(matched.std((0, 1)) - reference.std((0, 1))).max() < 3
 
 
-def test_colours_are_mapped_in_order() -> None:
+def test_the_order_of_levels_is_kept() -> None:
     ramp = np.tile(np.arange(256, dtype=np.uint8)[:, None], (16, 1, 3))
     matched = ColorMatcher("Match Frame 0 RGB", FRAMES["natural"]).match(ramp)
     assert (np.diff(matched[0].astype(int), axis=0) >= 0).all()
 
 
-def test_neither_frame_is_changed() -> None:
+def test_both_frames_stay_unchanged() -> None:
     reference, frame = natural_frame(2), natural_frame(3)
     ColorMatcher("Match Frame 0 RGB", reference).match(frame)
     assert np.array_equal(reference, natural_frame(2))
     assert np.array_equal(frame, natural_frame(3))
 
 
-def test_an_unknown_mode_is_the_users_mistake() -> None:
+def test_an_unknown_mode_is_a_user_error() -> None:
     with pytest.raises(UserError, match="color_coherence is 'Match Frame 0 XYZ', but must be one of None, Match"):
         ColorMatcher("Match Frame 0 XYZ", FRAMES["natural"])
 
@@ -166,56 +162,7 @@ def test_a_frame_takes_under_10_ms_on_one_core(mode: str, one_thread: None) -> N
     assert median_ms(lambda: matcher.match(frame)) < 10
 
 
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def test_without_noise_levels_become_the_range_from_minus_1_to_1() -> None:
-    levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
-    scaled = add_noise(levels, 0.0, seeded(0))
-    assert scaled.dtype == np.float32
-    assert scaled == pytest.approx(levels / 127.5 - 1, abs=1e-6)
-    assert (scaled.min(), scaled.max()) == (-1, 1)
-
-
-def test_the_noise_is_gaussian_of_the_sigma_given() -> None:
-    grey = np.full((512, 512, 3), 100, np.uint8)
-    noise = add_noise(grey, 0.02, seeded(1)).astype(np.float64) - (100 / 127.5 - 1)
-    assert noise.shape == (512, 512, 3)
-    error = 0.02 / np.sqrt(noise.size)  # of the mean; of sigma, 1 / sqrt 2 of it
-    assert abs(noise.mean()) < 5 * error
-    assert abs(noise.std() - 0.02) < 5 * error
-    for sigmas, share in [(1, 0.6827), (2, 0.9545), (3, 0.9973)]:
-        assert (np.abs(noise) < 0.02 * sigmas).mean() == pytest.approx(share, abs=0.003)
-
-
-def test_the_noise_of_pixels_and_channels_is_independent() -> None:
-    noise = add_noise(np.full((256, 256, 3), 128, np.uint8), 1.0, seeded(2))
-    channels = np.corrcoef(noise.reshape(-1, 3).T)
-    assert np.abs(channels - np.eye(3)).max() < 0.02
-    assert abs(np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]) < 0.02
-
-
-def test_the_noise_does_not_depend_on_the_frame() -> None:
-    black = add_noise(np.zeros((64, 64, 3), np.uint8), 0.02, seeded(3))
-    frame = random_frame(4, 64)
-    assert add_noise(frame, 0.02, seeded(3)) - black == pytest.approx(frame / 127.5, abs=1e-6)
-
-
-def test_nothing_is_clipped() -> None:
-    noised = add_noise(np.full((64, 64, 3), 255, np.uint8), 0.02, seeded(5))
-    assert noised.max() > 1.03
-    assert noised.mean() == pytest.approx(1, abs=1e-3)
-
-
-def test_the_seed_decides_the_noise() -> None:
-    frame = FRAMES["natural"]
-    assert np.array_equal(add_noise(frame, 0.02, seeded(7)), add_noise(frame, 0.02, seeded(7)))
-    assert not np.array_equal(add_noise(frame, 0.02, seeded(7)), add_noise(frame, 0.02, seeded(8)))
-
-
 def test_a_read_only_frame_is_fine() -> None:
     frame = natural_frame(2)
     frame.flags.writeable = False
-    assert add_noise(frame, 0.02, seeded(0)).shape == frame.shape
     assert ColorMatcher("Match Frame 0 LAB", frame).match(frame).shape == frame.shape

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from lib.animation.color import ColorMatcher
-from lib.animation.noise import add_noise
 from lib.animation.video import write_mp4
 from lib.animation.warp import warp
+from lib.deforum import add_noise
 
 Frame = NDArray[np.uint8]
 Settings = dict[str, int | str]
 
-STEP_PX = (3, -2)  # (x, y) a frame, in the clip that only moves
+STEP_PX = (3, -2)  # (x, y) per frame
 SATURATED = [
     (255, 0, 0),
     (0, 255, 0),
@@ -37,7 +37,7 @@ SATURATED = [
 
 
 def picture(height: int = 512, width: int = 512) -> Frame:
-    """Smooth shapes with edges and a little grain, unlike in each channel; one period wide and high."""
+    """Draw smooth shapes with edges and a little grain, different in each channel, that tile the plane."""
     y, x = np.mgrid[:height, :width] / (height, width)[0]
     rng = np.random.default_rng(0)
     frame = np.empty((height, width, 3))
@@ -73,7 +73,7 @@ def psnr_db(frame: Frame, other: Frame) -> float:
 
 
 def boxes(path: Path) -> list[str]:
-    """The names of the mp4's outermost boxes, in order."""
+    """Return the names of the mp4's outermost boxes, in order."""
     data, names = path.read_bytes(), []
     while data:
         names.append(data[4:8].decode())
@@ -90,7 +90,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Settings]:
     return path, settings
 
 
-def test_every_frame_is_there_and_looks_like_itself(clip: tuple[Path, Settings]) -> None:
+def test_every_frame_is_there_with_little_loss(clip: tuple[Path, Settings]) -> None:
     frames = read(clip[0])
     assert len(frames) == 100
     for decoded, original in zip(frames, moving(100), strict=True):
@@ -106,7 +106,7 @@ def test_a_clip_of_translations_moves_by_those_pixels(clip: tuple[Path, Settings
         assert psnr_db(frames[n], backwards) < 30
 
 
-def test_it_is_h264_that_browsers_play(clip: tuple[Path, Settings]) -> None:
+def test_the_video_is_h264_that_browsers_play(clip: tuple[Path, Settings]) -> None:
     with av.open(clip[0]) as container:
         assert [stream.type for stream in container.streams] == ["video"]
         stream = container.streams.video[0]
@@ -116,22 +116,22 @@ def test_it_is_h264_that_browsers_play(clip: tuple[Path, Settings]) -> None:
         assert (stream.width, stream.height) == (512, 512)
 
 
-def test_its_constant_rate_factor_is_17(clip: tuple[Path, Settings]) -> None:
-    assert b"crf=17.0" in clip[0].read_bytes()  # x264 leaves a note of its options
+def test_the_constant_rate_factor_is_17(clip: tuple[Path, Settings]) -> None:
+    assert b"crf=17.0" in clip[0].read_bytes()  # x264 writes its options into the file
 
 
-def test_the_index_is_in_front(clip: tuple[Path, Settings]) -> None:
+def test_the_index_is_at_the_front(clip: tuple[Path, Settings]) -> None:
     names = boxes(clip[0])
     assert names.index("moov") < names.index("mdat")
 
 
-def test_the_settings_are_in_the_metadata(clip: tuple[Path, Settings]) -> None:
+def test_the_settings_are_stored_in_the_metadata(clip: tuple[Path, Settings]) -> None:
     path, settings = clip
     with av.open(path) as container:
         assert json.loads(container.metadata["comment"]) == settings
 
 
-def test_long_settings_are_kept_whole(tmp_path: Path) -> None:
+def test_long_settings_are_stored_completely(tmp_path: Path) -> None:
     settings = {"animation_prompts": " | ".join(f"{n}: a prompt of some length, number {n}" for n in range(999))}
     write_mp4(tmp_path / "out.mp4", small(1), 10, settings)
     with av.open(tmp_path / "out.mp4") as container:
@@ -151,10 +151,10 @@ def test_the_rate_is_exact_and_constant(tmp_path: Path, fps: int, count: int) ->
         assert stream.duration * stream.time_base * fps == count
         assert container.duration == pytest.approx(1e6 * count / fps, abs=1)  # in microseconds
         ticks = [frame.pts for frame in container.decode(stream)]
-    assert ticks == [Fraction(n, fps) / stream.time_base for n in range(count)]
+        assert ticks == [Fraction(n, fps) / stream.time_base for n in range(count)]
 
 
-def test_colours_are_right_and_labelled(tmp_path: Path) -> None:
+def test_colours_are_right_and_described_in_the_metadata(tmp_path: Path) -> None:
     patches = np.array(SATURATED, np.uint8).reshape(3, 4, 3).repeat(64, 0).repeat(64, 1)
     write_mp4(tmp_path / "out.mp4", [patches] * 3, 15, {})
     (decoded, *_) = read(tmp_path / "out.mp4")
@@ -162,13 +162,13 @@ def test_colours_are_right_and_labelled(tmp_path: Path) -> None:
     assert np.abs(inner - SATURATED).max() <= 2
     with av.open(tmp_path / "out.mp4") as container:
         context = container.streams.video[0].codec_context
-    # ISO/IEC 23091-2: primaries of BT.709, the transfer of sRGB, the matrix of BT.601; and limited range.
+    # In ISO/IEC 23091-2: primaries of BT.709, transfer of sRGB, matrix of BT.601; with limited range.
     assert (context.color_primaries, context.color_trc, context.colorspace) == (1, 13, 6)
     assert context.color_range == 1
 
 
-def test_players_without_colour_management_agree(tmp_path: Path) -> None:
-    """OpenCV among them; they take BT.601 for granted at this size."""
+def test_players_that_ignore_the_metadata_show_the_same_colours(tmp_path: Path) -> None:
+    """Among them OpenCV: they assume BT.601 at this size."""
     write_mp4(tmp_path / "out.mp4", [picture()], 15, {})
     with av.open(tmp_path / "out.mp4") as container:
         planes = next(container.decode(video=0)).to_ndarray()
@@ -188,7 +188,7 @@ def test_an_array_may_be_reused_for_the_next_frame(tmp_path: Path) -> None:
     assert levels == pytest.approx(list(range(0, 250, 10)), abs=2)
 
 
-def test_views_and_sides_of_any_even_size_are_fine(tmp_path: Path) -> None:
+def test_views_and_any_even_size_are_accepted(tmp_path: Path) -> None:
     frame = picture(72, 130)[:, ::-1][2:, :, ::-1]
     write_mp4(tmp_path / "view.mp4", [frame] * 2, 15, {})
     write_mp4(tmp_path / "copy.mp4", [frame.copy()] * 2, 15, {})
@@ -202,7 +202,7 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
-def test_encoding_runs_beside_and_few_frames_wait(tmp_path: Path) -> None:
+def test_encoding_runs_on_another_thread_and_few_frames_are_queued(tmp_path: Path) -> None:
     asked_at = []
 
     def timed(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -213,13 +213,13 @@ def test_encoding_runs_beside_and_few_frames_wait(tmp_path: Path) -> None:
     own, all_threads = time.thread_time(), time.process_time()
     write_mp4(tmp_path / "out.mp4", timed(noise(80)), 15, {})
     own, total = time.thread_time() - own, time.process_time() - all_threads
-    assert own < total / 2  # the rest was spent on the encoder's thread
-    # Were the frames all taken in at once, the last would have been asked for long before it was its turn.
+    assert own < total / 2  # the rest was spent by the encoding thread
+    # If all frames were taken at once, the last would have been requested long before its turn.
     assert asked_at[-1] - asked_at[0] > 0.6 * total
 
 
 @pytest.mark.limits
-def test_all_but_the_model_takes_under_25_ms_a_frame_on_one_core(tmp_path: Path) -> None:
+def test_everything_but_the_model_takes_under_25_ms_per_frame_on_one_core(tmp_path: Path) -> None:
     threads = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

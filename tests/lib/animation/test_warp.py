@@ -30,14 +30,14 @@ def dot(x: int, y: int) -> Frame:
 
 
 def dot_place(frame: Frame) -> tuple[float, float]:
-    """The centre of mass, (x, y)."""
+    """Return the centre of mass, (x, y)."""
     y, x = np.mgrid[:SIDE, :SIDE]
     weight = frame[..., 0] / frame[..., 0].sum(dtype=float)
     return (x * weight).sum(), (y * weight).sum()
 
 
 def sampled_by_hand(frame: Frame, motion: Motion) -> NDArray[np.float64]:
-    """Linear sampling of the wrapped frame in float64, from the definition of the matrix alone."""
+    """Sample the wrapped frame linearly in float64, given only the definition of the matrix."""
     height, width = frame.shape[:2]
     to_source = np.linalg.inv(matrix(height, width, *motion))
     y, x = np.mgrid[:height, :width]
@@ -52,18 +52,18 @@ def sampled_by_hand(frame: Frame, motion: Motion) -> NDArray[np.float64]:
     return np.asarray(row(top) * (1 - low_share) + row(top + 1) * low_share)
 
 
-def test_the_matrix_at_rest_is_the_identity() -> None:
+def test_without_motion_the_matrix_is_the_identity() -> None:
     assert np.array_equal(matrix(SIDE, SIDE, 0, 1, 0, 0), np.eye(3))
 
 
-def test_the_matrix_by_hand() -> None:
+def test_the_matrix_equals_one_computed_by_hand() -> None:
     # alpha = 2 cos 90 = 0, beta = 2 sin 90 = 2; R = (0 2 256-2*256; -2 0 2*256+256), and T adds R's columns
     # times (10, 3) to the last one: -256 + 2*3, 768 - 2*10.
     expected = [[0, 2, -250], [-2, 0, 748], [0, 0, 1]]
     assert matrix(SIDE, SIDE, 90, 2, 10, 3) == pytest.approx(np.array(expected), abs=1e-10)
 
 
-def test_the_matrix_of_a_small_angle_by_hand() -> None:
+def test_the_matrix_of_a_small_angle_equals_one_computed_by_hand() -> None:
     alpha, beta = 1.04 * math.cos(math.radians(10)), 1.04 * math.sin(math.radians(10))
     turn = np.array(
         [
@@ -77,14 +77,14 @@ def test_the_matrix_of_a_small_angle_by_hand() -> None:
 
 
 def test_the_translation_comes_first() -> None:
-    # What the translation brings to the centre stays there, whatever rotation and zoom do.
+    # A point that the translation moves to the centre stays there, whatever the rotation and the zoom.
     for angle, zoom in [(0, 1), (33, 1.5), (-120, 0.25)]:
         moved = matrix(SIDE, SIDE, angle, zoom, 40, -9) @ (256 - 40, 256 + 9, 1)
         assert moved == pytest.approx((256, 256, 1))
 
 
 @pytest.mark.parametrize("size", [(512, 512), (33, 47), (64, 16), (1, 1)])
-def test_standing_still_is_exact(size: tuple[int, int]) -> None:
+def test_no_motion_is_exact(size: tuple[int, int]) -> None:
     frame = noise_frame(*size)
     assert np.array_equal(warp(frame, 0, 1, 0, 0), frame)
 
@@ -92,7 +92,7 @@ def test_standing_still_is_exact(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("x_px", "y_px"), [(1, 0), (0, 1), (-7, 100), (511, -511), (600, -1300), (10**6, -(10**6)), (10**12, 7)]
 )
-def test_whole_pixels_are_exact_and_wrap(x_px: int, y_px: int) -> None:
+def test_translations_by_whole_pixels_are_exact_and_wrap_around(x_px: int, y_px: int) -> None:
     frame = noise_frame()
     expected = np.roll(frame, (y_px % SIDE, x_px % SIDE), (0, 1))
     assert np.array_equal(warp(frame, 0, 1, x_px, y_px), expected)
@@ -111,7 +111,7 @@ def test_steps_of_translation_add_up() -> None:
     assert np.array_equal(moved, np.roll(frame, (-40, 60), (0, 1)))
 
 
-def test_half_a_pixel_is_the_mean_of_two() -> None:
+def test_a_translation_by_half_a_pixel_is_the_mean_of_two_pixels() -> None:
     frame = noise_frame().astype(int)
     mean = (frame + np.roll(frame, 1, 1)) / 2
     assert np.abs(warp(noise_frame(), 0, 1, 0.5, 0) - mean).max() <= 0.5
@@ -160,13 +160,13 @@ def test_every_pixel_is_sampled_linearly(motion: Motion) -> None:
     assert np.abs(warp(frame, *motion) - sampled_by_hand(frame, motion)).max() < 1
 
 
-def test_a_frame_need_not_be_square() -> None:
+def test_a_frame_that_is_not_square_is_sampled_linearly_too() -> None:
     frame = noise_frame(96, 160)
     motion = (20, 0.7, 30.5, -11)
     assert np.abs(warp(frame, *motion) - sampled_by_hand(frame, motion)).max() < 1
 
 
-def test_a_tiny_zoom_still_samples_where_it_should() -> None:
+def test_a_tiny_zoom_is_sampled_in_the_right_places() -> None:
     frame = noise_frame()
     assert np.abs(warp(frame, 0, 1e-6, 5, 0) - sampled_by_hand(frame, (0, 1e-6, 5, 0))).max() < 1
 
@@ -183,11 +183,10 @@ EXTREMES = [
 
 
 @pytest.mark.parametrize("motion", EXTREMES)
-def test_extreme_motion_returns(motion: Motion) -> None:
+def test_extreme_motion_gives_a_frame(motion: Motion) -> None:
     frame = noise_frame()
     warped = warp(frame, *motion)
-    assert warped.shape == frame.shape
-    assert warped.dtype == np.uint8
+    assert (warped.shape, str(warped.dtype)) == (frame.shape, "uint8")
 
 
 @pytest.mark.limits
@@ -200,12 +199,12 @@ def test_extreme_motion_takes_under_500_ms(motion: Motion) -> None:
 
 
 @pytest.mark.parametrize("zoom", [0, -1, -1e-9, 1e-320, math.nan])
-def test_a_zoom_that_cannot_be_undone_is_refused(zoom: float) -> None:
+def test_a_zoom_without_an_inverse_is_an_error(zoom: float) -> None:
     with pytest.raises(ValueError, match="zoom"):
         warp(noise_frame(), 0, zoom, 0, 0)
 
 
-def test_the_frame_given_is_left_alone() -> None:
+def test_the_given_frame_stays_unchanged() -> None:
     frame = noise_frame()
     warped = warp(frame, 0, 1, 0, 0)
     warped[:] = 0

@@ -1,4 +1,4 @@
-"""Sounds to analyse and to make again."""
+"""Sounds to analyse and to invert."""
 
 import torch
 
@@ -18,7 +18,7 @@ def noise(columns: int = 101) -> torch.Tensor:
 
 
 def music(columns: int = 101) -> torch.Tensor:
-    """Three notes with six harmonics each that die away, a drum, and a little noise."""
+    """Return three decaying notes with six harmonics each, a drum, and a little noise."""
     time = seconds(columns)
     waveform = 0.002 * noise(columns)[0].double()
     for start_s, hz in ((0.0, 196.0), (0.25, 246.9), (0.5, 329.6)):

@@ -15,7 +15,7 @@ from lib.audio.encode import PARAMETERS, write_png, write_wav
 
 
 def clip() -> torch.Tensor:
-    """Make a second of noise whose peak is -0.1 dB."""
+    """Return a second of noise with a peak of -0.1 dB."""
     waveform = torch.randn(1, 44100, generator=torch.Generator().manual_seed(0))
     return waveform / waveform.abs().max() * 10 ** (-0.1 / 20)
 
@@ -42,7 +42,7 @@ def names(folder: Path) -> list[str]:
 # WAV
 
 
-def test_a_wav_is_44_1_khz_mono_16_bit_and_reads_back(tmp_path: Path) -> None:
+def test_a_wav_is_44_1_khz_mono_16_bit_and_can_be_read_back(tmp_path: Path) -> None:
     waveform = clip()
     settings = {"prompt_a": "café 音楽, (funky:1.3)\nand more", "seed": "42"}
     write_wav(tmp_path / "clip.wav", waveform, settings)
@@ -53,11 +53,11 @@ def test_a_wav_is_44_1_khz_mono_16_bit_and_reads_back(tmp_path: Path) -> None:
     assert in_db(np.abs(samples).max() / 32767) == pytest.approx(-0.1, abs=0.001)
     with soundfile.SoundFile(tmp_path / "clip.wav") as file:
         assert json.loads(file.comment) == settings
-    assert (tmp_path / "clip.wav").read_bytes()[36:40] == b"data"  # a header of 44 bytes, as ever
+    assert (tmp_path / "clip.wav").read_bytes()[36:40] == b"data"  # the plain header of 44 bytes
     assert names(tmp_path) == ["clip.wav"]
 
 
-def test_settings_of_any_length_are_for_ffmpeg_to_read(tmp_path: Path) -> None:
+def test_ffmpeg_can_read_settings_of_any_length(tmp_path: Path) -> None:
     settings = {"prompt_a": "音" * 4000}
     write_wav(tmp_path / "clip.wav", torch.zeros(1, 101), settings)
     with av.open(tmp_path / "clip.wav") as container:
@@ -65,7 +65,7 @@ def test_settings_of_any_length_are_for_ffmpeg_to_read(tmp_path: Path) -> None:
     assert soundfile.info(tmp_path / "clip.wav").frames == 101
 
 
-def test_a_clip_of_no_length_is_a_wav_too(tmp_path: Path) -> None:
+def test_an_empty_clip_is_a_wav_too(tmp_path: Path) -> None:
     write_wav(tmp_path / "clip.wav", torch.zeros(1, 0), {})
     assert soundfile.info(tmp_path / "clip.wav").frames == 0
 
@@ -73,7 +73,7 @@ def test_a_clip_of_no_length_is_a_wav_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "waveform", [torch.zeros(2, 10), torch.zeros(10), torch.tensor([[1.01]]), torch.tensor([[float("nan")]])]
 )
-def test_a_waveform_that_does_not_fit_the_wav_is_refused(tmp_path: Path, waveform: torch.Tensor) -> None:
+def test_a_waveform_that_a_wav_can_not_hold_is_an_error(tmp_path: Path, waveform: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="waveform"):
         write_wav(tmp_path / "clip.wav", waveform, {})
     assert names(tmp_path) == []
@@ -82,7 +82,7 @@ def test_a_waveform_that_does_not_fit_the_wav_is_refused(tmp_path: Path, wavefor
 # PNG
 
 
-def test_a_png_is_lossless_rgb_of_equal_channels_with_its_text(tmp_path: Path) -> None:
+def test_a_png_is_lossless_rgb_with_equal_channels_and_its_text(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (512, 512)).astype(np.uint8)
     metadata = {"prompt_a": "café 音楽, (funky:1.3)\nand more", "seed": "42"}
     write_png(tmp_path / "spectrogram.png", image, metadata)
@@ -108,7 +108,7 @@ def test_three_channels_are_written_as_their_mean(tmp_path: Path) -> None:
         assert np.all(np.asarray(png) == 21)
 
 
-# Never half written
+# Failures
 
 
 def write_some_wav(path: Path) -> None:
@@ -123,14 +123,14 @@ writers = pytest.mark.parametrize("write", [write_some_wav, write_some_png], ids
 
 
 @writers
-def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, write: Callable[[Path], None]) -> None:
+def test_a_full_disk_leaves_no_file(tmp_path: Path, write: Callable[[Path], None]) -> None:
     with files_of_at_most(4096), pytest.raises(OSError, match="too large"):
         write(tmp_path / "file")
     assert names(tmp_path) == []
 
 
 @writers
-def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path, write: Callable[[Path], None]) -> None:
+def test_a_failed_write_keeps_the_earlier_file(tmp_path: Path, write: Callable[[Path], None]) -> None:
     (tmp_path / "file").write_bytes(b"earlier")
     with files_of_at_most(4096), pytest.raises(OSError, match="too large"):
         write(tmp_path / "file")
@@ -139,7 +139,7 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path, write: Callable[
 
 
 @writers
-def test_a_folder_in_the_way_leaves_nothing(tmp_path: Path, write: Callable[[Path], None]) -> None:
+def test_a_folder_of_the_same_name_is_an_error(tmp_path: Path, write: Callable[[Path], None]) -> None:
     (tmp_path / "file").mkdir()
     with pytest.raises(IsADirectoryError):
         write(tmp_path / "file")

@@ -33,7 +33,7 @@ analysis = Analysis()
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Work as one clip does by default; several threads on a busy machine wait for one another for seconds."""
+    """Use one thread, because several threads on a busy machine wait for each other for seconds."""
     count = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -53,7 +53,7 @@ def levels(mel: torch.Tensor) -> torch.Tensor:
 # Image and mel amplitudes
 
 
-def test_row_0_is_the_highest_mel_and_white_is_silent() -> None:
+def test_row_0_is_the_highest_mel_and_white_is_silence() -> None:
     image = np.full((512, 3), 255, np.uint8)
     image[0, 1] = 0
     mel = image_to_mel(image)
@@ -63,7 +63,7 @@ def test_row_0_is_the_highest_mel_and_white_is_silent() -> None:
     assert mel.sum() == MAX_AMPLITUDE
 
 
-def test_every_level_survives_the_way_to_mel_and_back() -> None:
+def test_every_level_survives_the_conversion_to_mel_and_back() -> None:
     image = np.arange(512 * 3, dtype=np.uint32).reshape(512, 3).astype(np.uint8)
     assert np.array_equal(mel_to_image(image_to_mel(image)), image)
 
@@ -74,7 +74,7 @@ def test_the_fourth_power_of_the_shade_is_the_amplitude() -> None:
     torch.testing.assert_close(image_to_mel(image), expected, rtol=1e-6, atol=0)
 
 
-def test_levels_are_rounded_not_cut_off() -> None:
+def test_levels_are_rounded_to_the_nearest() -> None:
     mel = torch.full((1, 512, 1), 1.0)
     mel[0, 0, 0] = (1 - 100.4 / 255) ** 4
     mel[0, 1, 0] = (1 - 100.6 / 255) ** 4
@@ -83,7 +83,7 @@ def test_levels_are_rounded_not_cut_off() -> None:
     assert image[510, 0] == 101
 
 
-def test_three_channels_count_with_their_mean() -> None:
+def test_three_channels_are_replaced_by_their_mean() -> None:
     image = np.zeros((512, 2, 3), np.uint8)
     image[...] = (10, 20, 33)
     assert np.all(grey_levels(image) == 21)
@@ -103,13 +103,13 @@ def test_silence_is_drawn_white() -> None:
         np.zeros(512, np.uint8),
     ],
 )
-def test_what_is_no_spectrogram_image_is_refused(image: NDArray[np.uint8]) -> None:
+def test_an_image_of_another_shape_or_type_is_an_error(image: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match="spectrogram image"):
         image_to_mel(image)
 
 
 @pytest.mark.parametrize("shape", [(2, 512, 4), (1, 511, 4), (512, 4)])
-def test_what_is_no_mel_of_one_channel_is_not_drawn(shape: tuple[int, ...]) -> None:
+def test_mel_amplitudes_of_another_shape_are_not_drawn(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="mel amplitudes"):
         mel_to_image(torch.zeros(shape))
 
@@ -117,7 +117,7 @@ def test_what_is_no_mel_of_one_channel_is_not_drawn(shape: tuple[int, ...]) -> N
 # From sound to mel amplitudes
 
 
-def test_the_filters_equal_torchaudio_s() -> None:
+def test_the_filters_equal_torchaudios() -> None:
     filters = torchaudio.functional.melscale_fbanks(8821, 0.0, 10000.0, 512, 44100, None, "htk")
     assert torch.equal(mel_filters(), filters[:BIN_COUNT])
     assert not filters[BIN_COUNT:].any()
@@ -128,23 +128,23 @@ def test_the_analysis_draws_the_same_image_as_torchaudio(waveform: torch.Tensor)
     original, own = levels(original_mel(waveform)), levels(analysis(waveform))
     assert own.shape == original.shape
     assert float((own - original).abs().max()) < 0.01
-    # A level within float rounding of a whole number may fall on either side of it.
+    # A level within rounding of a whole number may be on either side of it.
     assert int((own.floor() != original.floor()).sum()) <= 2
 
 
-def test_two_channels_are_analysed_as_each_alone() -> None:
+def test_two_channels_are_analysed_independently() -> None:
     both = analysis(torch.cat([music(), noise()]))
     torch.testing.assert_close(both, torch.cat([analysis(music()), analysis(noise())]), rtol=1e-5, atol=1e-3)
 
 
-def test_a_loop_is_analysed_as_if_it_went_on() -> None:
+def test_a_loop_is_analysed_as_if_it_continued() -> None:
     loop = noise(31)
     again = analysis(torch.cat([loop, loop, loop], dim=1))[..., 30:61]
     torch.testing.assert_close(analysis(loop, looped=True), again, rtol=1e-5, atol=1e-3)
     assert torch.equal(analysis(loop, looped=True)[..., 0], analysis(loop, looped=True)[..., 30])
 
 
-def test_a_waveform_too_short_to_reflect_is_refused() -> None:
+def test_a_waveform_too_short_to_reflect_is_an_error() -> None:
     assert analysis(torch.ones(1, 2206)).shape == (1, 512, 6)
     for waveform in (torch.ones(1, 2205), torch.ones(44100)):
         with pytest.raises(ValueError, match="waveform is"):

@@ -1,4 +1,4 @@
-"""How far a result is from what it should be."""
+"""Compare a result with a reference."""
 
 import numpy as np
 from numpy.typing import NDArray

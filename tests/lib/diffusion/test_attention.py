@@ -1,4 +1,4 @@
-"""Attention in blocks against PyTorch's own, in float64."""
+"""Compare attention in blocks with PyTorch's, in float64."""
 
 import copy
 
@@ -20,11 +20,11 @@ from lib.diffusion.models import Models
 from tests.lib.diffusion.compare import relative_error
 
 HEADS, CHANNELS = 3, 40
-BFLOAT16_ERROR = 0.015  # PyTorch's own kernel stays below 0.0025; this is what the speed costs
+BFLOAT16_ERROR = 0.015  # that of PyTorch's kernel is below 0.0025
 
 
 def drawn(tokens: int, logit_std: float, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Return query, key and value such as a UNet has: channels last, heads beside each other."""
+    """Return query, key and value in the layout of a UNet: channels last, with the heads side by side."""
     source = torch.Generator().manual_seed(tokens)
     shape = (2, tokens, HEADS * CHANNELS)
     parts = (torch.randn(shape, generator=source) * scale for scale in (logit_std, 1, 1))
@@ -38,40 +38,40 @@ def error(result: Tensor, parts: tuple[Tensor, Tensor, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("tokens", [BLOCK - 1, BLOCK, 2 * BLOCK + 100])
-def test_it_is_attention(tokens: int) -> None:
+def test_the_result_equals_attention(tokens: int) -> None:
     parts = drawn(tokens, 2, torch.float32)
     assert error(blocked_attention(*parts), parts) < 1e-5
 
 
 @pytest.mark.parametrize("logit_std", [1, 2, 5, 20])
-def test_bfloat16_stays_near_however_large_the_logits_are(logit_std: float) -> None:
+def test_bfloat16_is_accurate_for_logits_of_any_size(logit_std: float) -> None:
     parts = drawn(MIN_TOKENS, logit_std, torch.bfloat16)
     assert error(blocked_attention(*parts), parts) < BFLOAT16_ERROR
 
 
-def test_logits_that_share_a_large_part_lose_nothing_by_it() -> None:
+def test_a_large_common_part_of_the_logits_costs_no_accuracy() -> None:
     query, key, value = drawn(MIN_TOKENS, 2, torch.bfloat16)
-    key = key + 5 * query.mean(dim=2, keepdim=True).sign()  # what every key has in common changes no weight
+    key = key + 5 * query.mean(dim=2, keepdim=True).sign()  # a common part of all keys changes no weight
     parts = query, key, value
     plain = torch.softmax(query @ key.transpose(2, 3) * CHANNELS**-0.5, dim=-1) @ value
     assert error(blocked_attention(*parts), parts) < 0.7 * error(plain, parts)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_where_the_guess_is_too_low_by_far_it_is_as_exact_as_a_plain_product(dtype: torch.dtype) -> None:
+def test_an_estimate_that_is_far_too_low_costs_no_accuracy(dtype: torch.dtype) -> None:
     query, key, value = drawn(MIN_TOKENS, 60, dtype)
     key = key.clone()
-    key[:, :, ::PEEK] = 0  # so the guess is 0, and weights are powers of two beyond the type
+    key[:, :, ::PEEK] = 0  # so the estimate is 0, and the powers of two overflow
     parts = query, key, value
     plain = torch.softmax(query @ key.transpose(2, 3) * CHANNELS**-0.5, dim=-1) @ value
     assert error(blocked_attention(*parts), parts) < 1.2 * error(plain, parts)
 
 
-def test_a_unet_attends_so_to_itself_and_as_before_to_the_prompt(models: Models) -> None:
-    unet = copy.deepcopy(models.unet)
+def test_a_unet_uses_blocks_for_self_attention_only(tiny: Models) -> None:
+    unet = copy.deepcopy(tiny.unet)
     torch.nn.Module.to(unet, torch.bfloat16)
     source = torch.Generator().manual_seed(0)
-    side = 2 * int(MIN_TOKENS**0.5)  # its first level has no attention, its second half the side
+    side = 2 * int(MIN_TOKENS**0.5)  # the first level has no attention, the second half the side
     latents = torch.randn((2, unet.config.in_channels, side, side), generator=source).bfloat16()
     prompt = torch.randn((2, 77, unet.config.cross_attention_dim), generator=source).bfloat16()
 

@@ -20,13 +20,13 @@ def test_lerp_is_the_formula() -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 0.75])
-def test_slerp_goes_along_the_arc(alpha: float) -> None:
+def test_slerp_follows_the_arc(alpha: float) -> None:
     right_angle = slerp(alpha, torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
     expected = torch.tensor([math.cos(alpha * math.pi / 2), math.sin(alpha * math.pi / 2)])
     torch.testing.assert_close(right_angle, expected)
 
 
-def test_slerp_keeps_the_norm_of_noise_and_lerp_does_not() -> None:
+def test_slerp_keeps_the_norm_of_noise_unlike_lerp() -> None:
     assert slerp(0.5, A, B).std().item() == pytest.approx(1, abs=0.02)
     assert lerp(0.5, A, B).std().item() == pytest.approx(math.sqrt(0.5), abs=0.02)
 

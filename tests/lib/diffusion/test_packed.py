@@ -1,4 +1,4 @@
-"""Packed modules against the plain ones of diffusers."""
+"""Compare packed modules with the plain ones of diffusers."""
 
 import copy
 from pathlib import Path
@@ -23,12 +23,12 @@ from lib.diffusion.packed import (
     pack,
 )
 from lib.diffusion.pipeline import decode, encode, to_model_range
+from tests.lib.conftest import CPU
 from tests.lib.diffusion.compare import relative_error
 from tests.lib.diffusion.test_pipeline import PICTURE
 
-CPU = torch.device("cpu")
 FLOAT32_ERROR = 1e-5
-BFLOAT16_SHARE = 1.5  # of the plain modules' error, against float32: their kernels round in other ways
+BFLOAT16_SHARE = 1.5  # of the error of the plain modules, whose kernels round differently
 needs_operators = pytest.mark.skipif(not is_supported(torch.float32), reason="no operators of oneDNN")
 needs_bfloat16 = pytest.mark.skipif(not is_supported(torch.bfloat16), reason="the operators need AVX-512 for bfloat16")
 
@@ -93,17 +93,17 @@ def there_and_back(vae: Any) -> Tensor:
 
 
 @needs_operators
-def test_a_packed_unet_is_the_plain_one(unet: Any) -> None:
+def test_a_packed_unet_equals_the_plain_one(unet: Any) -> None:
     assert relative_error(evaluated(packed(unet)), evaluated(unet)) < FLOAT32_ERROR
 
 
 @needs_operators
-def test_a_packed_vae_is_the_plain_one(vae: Any) -> None:
+def test_a_packed_vae_equals_the_plain_one(vae: Any) -> None:
     assert relative_error(there_and_back(packed(vae)), there_and_back(vae)) < FLOAT32_ERROR
 
 
 @needs_bfloat16
-def test_bfloat16_costs_a_packed_part_no_more_than_a_plain_one(unet: Any, vae: Any) -> None:
+def test_bfloat16_costs_a_packed_part_no_more_accuracy_than_a_plain_one(unet: Any, vae: Any) -> None:
     for part, run in ((unet, evaluated), (vae, there_and_back)):
         exact = run(part)
         ours = relative_error(run(packed(part, torch.bfloat16)), exact)
@@ -113,14 +113,14 @@ def test_bfloat16_costs_a_packed_part_no_more_than_a_plain_one(unet: Any, vae: A
 
 @needs_operators
 @pytest.mark.parametrize("shape", [{"size": (8, 24)}, {"size": (2, 2)}, {"batch": 1}, {"tokens": 154}], ids=str)
-def test_a_packed_unet_takes_every_shape(unet: Any, shape: dict[str, Any]) -> None:
+def test_a_packed_unet_accepts_any_shape(unet: Any, shape: dict[str, Any]) -> None:
     ours = packed(unet)
-    for one in ({}, shape, {}):  # it packs for the first, and must not stay with that
+    for one in ({}, shape, {}):  # it is packed for the first, and again for another
         assert relative_error(evaluated(ours, **one), evaluated(unet, **one)) < FLOAT32_ERROR
 
 
 @needs_operators
-def test_a_unet_that_attends_in_blocks_does_so_packed(unet: Any) -> None:
+def test_a_unet_with_attention_in_blocks_keeps_it(unet: Any) -> None:
     side = int(MIN_TOKENS**0.5)
     expected = evaluated(unet, (side, side))
     in_blocks = copy.deepcopy(unet)
@@ -138,17 +138,17 @@ def attends(unet: Any) -> Any:
 
 @needs_bfloat16
 @pytest.mark.parametrize("amx", [False, True])
-def test_what_is_packed_in_bfloat16_is_what_gains_by_it(
-    small_folder: Path, monkeypatch: pytest.MonkeyPatch, amx: bool
+def test_in_bfloat16_only_the_parts_that_become_faster_are_packed(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, amx: bool
 ) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": amx})
-    ours = load(small_folder, CPU, torch.bfloat16)
+    ours = load(tiny_folder, CPU, torch.bfloat16)
     assert attends(ours.unet) is (scaled_dot_product_attention if amx else faster_attention)
     assert any(isinstance(module, PackedConv) for module in ours.vae.modules()) == amx
 
 
 @needs_operators
-def test_no_weights_are_left_that_are_not_packed(unet: Any, vae: Any) -> None:
+def test_all_weights_are_packed(unet: Any, vae: Any) -> None:
     for part, run in ((packed(unet), evaluated), (packed(vae), there_and_back)):
         run(part)
         assert all(
@@ -162,7 +162,7 @@ def test_no_weights_are_left_that_are_not_packed(unet: Any, vae: Any) -> None:
 
 
 @needs_operators
-def test_a_unet_of_another_kind_stays_plain() -> None:
+def test_a_unet_unlike_stable_diffusion_stays_plain() -> None:
     other = UNet2DConditionModel(
         block_out_channels=(32,),
         down_block_types=("CrossAttnDownBlock2D",),
@@ -184,11 +184,11 @@ def test_there_is_no_packing_in_float16() -> None:
 
 
 @needs_operators
-def test_packed_models_make_the_same_picture(models: Models, small_folder: Path) -> None:
-    ours = load(small_folder, CPU, torch.float32, packed=True)
+def test_packed_models_make_the_same_picture(tiny: Models, tiny_folder: Path) -> None:
+    ours = load(tiny_folder, CPU, torch.float32, packed=True)
     assert any(isinstance(module, PackedTransformer) for module in ours.unet.modules())
-    assert not any(isinstance(module, PackedConv) for module in models.vae.modules())
-    latents = [encode(m, to_model_range(PICTURE)).mean for m in (ours, models)]
+    assert not any(isinstance(module, PackedConv) for module in tiny.vae.modules())
+    latents = [encode(m, to_model_range(PICTURE)).mean for m in (ours, tiny)]
     assert relative_error(*latents) < FLOAT32_ERROR
-    pictures = [decode(m, latents[1]).astype(int) for m in (ours, models)]
+    pictures = [decode(m, latents[1]).astype(int) for m in (ours, tiny)]
     assert abs(pictures[0] - pictures[1]).max() <= 1

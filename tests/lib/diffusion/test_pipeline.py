@@ -1,13 +1,12 @@
 import copy
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from lib.diffusion.models import Models, load
+from lib.diffusion.models import Models
 from lib.diffusion.pipeline import (
     GUIDANCE_SCALE,
     LatentDistribution,
@@ -17,21 +16,21 @@ from lib.diffusion.pipeline import (
     from_model_range,
     to_model_range,
 )
-from lib.diffusion.prediction import EPSILON
 from lib.diffusion.prompt_encoder import PromptEncoder
-from lib.diffusion.prompt_weights import parse
 from lib.diffusion.samplers import Sampler
+from lib.prompt_weights import parse
+from tests.lib.conftest import tiny_models
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
-def noise(models: Models) -> torch.Tensor:
-    return torch.randn(models.latent_shape(64, 64), generator=torch.Generator().manual_seed(0))
+def noise(tiny: Models) -> torch.Tensor:
+    return torch.randn(tiny.latent_shape(64, 64), generator=torch.Generator().manual_seed(0))
 
 
-def embeddings(models: Models, *texts: str) -> list[Tensor]:
-    encoder = PromptEncoder(models.tokenizer, models.text_encoder)
+def embeddings(tiny: Models, *texts: str) -> list[Tensor]:
+    encoder = PromptEncoder(tiny.tokenizer, tiny.text_encoder)
     return encoder.encode([parse("prompt", text) for text in texts])
 
 
@@ -41,47 +40,47 @@ def test_model_range_is_minus_one_to_one() -> None:
     np.testing.assert_allclose(image, [[[-1.0, 1.0, -0.6]]], rtol=1e-6)
 
 
-def test_encode_is_the_vaes_posterior_scaled(models: Models, noise: torch.Tensor) -> None:
-    latents = encode(models, to_model_range(PICTURE))
+def test_encode_is_the_vaes_posterior_scaled(tiny: Models, noise: torch.Tensor) -> None:
+    latents = encode(tiny, to_model_range(PICTURE))
     with torch.inference_mode():
-        posterior = models.vae.encode(torch.from_numpy(to_model_range(PICTURE)).permute(2, 0, 1)[None]).latent_dist
-    scaling = models.vae.config.scaling_factor
+        posterior = tiny.vae.encode(torch.from_numpy(to_model_range(PICTURE)).permute(2, 0, 1)[None]).latent_dist
+    scaling = tiny.vae.config.scaling_factor
     torch.testing.assert_close(latents.mean, posterior.mean * scaling)
     torch.testing.assert_close(latents.sample(noise), (posterior.mean + posterior.std * noise) * scaling)
     assert latents.mean.shape == noise.shape
 
 
-def test_decode_undoes_the_scaling_and_rounds(models: Models, noise: torch.Tensor) -> None:
-    picture = decode(models, noise)
+def test_decode_undoes_the_scaling_and_rounds(tiny: Models, noise: torch.Tensor) -> None:
+    picture = decode(tiny, noise)
     with torch.inference_mode():
-        image = models.vae.decode(noise / models.vae.config.scaling_factor).sample
+        image = tiny.vae.decode(noise / tiny.vae.config.scaling_factor).sample
     expected = ((image[0] + 1) * 127.5).clamp(0, 255).permute(1, 2, 0).numpy()
     assert picture.shape == (64, 64, 3)
     assert picture.dtype == np.uint8
     assert np.abs(picture - expected).max() <= 0.501
 
 
-def test_decode_refuses_what_is_not_finite(models: Models, noise: torch.Tensor) -> None:
+def test_a_picture_that_is_not_finite_is_an_error(tiny: Models, noise: torch.Tensor) -> None:
     with pytest.raises(FloatingPointError, match="not finite"):
-        decode(models, noise * float("nan"))
+        decode(tiny, noise * float("nan"))
 
 
-def test_what_overflows_is_decoded_again_in_float32_and_said(
-    small_folder: Path, noise: torch.Tensor, capsys: pytest.CaptureFixture[str]
+def test_a_picture_that_overflows_is_decoded_again_in_float32_which_is_logged(
+    noise: torch.Tensor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dtype = torch.float16
-    low = load(small_folder, torch.device("cpu"), dtype)
+    low = tiny_models(dtype)
     same_weights = torch.nn.Module.to(copy.deepcopy(low.vae), torch.float32)
     expected = decode(dataclasses.replace(low, vae=same_weights, dtype=torch.float32), noise)
 
     def overflow(_module: torch.nn.Module, _given: object, result: Tensor) -> Tensor:
-        """Do what a float16 convolution does whose sums exceed 65504: in float32 there is room for them."""
+        """Act like a float16 convolution whose sums exceed 65504, which float32 can hold."""
         return result / 0 if result.dtype == dtype else result
 
     hook = low.vae.decoder.conv_out.register_forward_hook(overflow)
     try:
         picture = decode(low, noise)
-        assert capsys.readouterr().out == f"A picture was not finite in {dtype}: decoding it again in float32\n"
+        assert capsys.readouterr().out == f"A picture overflowed in {dtype}; decoding it again in float32\n"
         with pytest.raises(FloatingPointError, match="not finite, in float32 either"):
             decode(low, noise * float("nan"))
     finally:
@@ -90,43 +89,44 @@ def test_what_overflows_is_decoded_again_in_float32_and_said(
     assert low.vae.dtype == dtype
 
 
-def test_the_model_range_and_back_is_the_same_picture() -> None:
+def test_the_conversion_to_the_model_range_and_back_is_exact() -> None:
     assert np.array_equal(from_model_range(to_model_range(PICTURE)), PICTURE)
     assert from_model_range(np.array([-1.2, 1.05], dtype=np.float32)).tolist() == [0, 255]
 
 
 def test_guidance_moves_from_the_unconditional_prediction_through_the_prompts(
-    models: Models, noise: torch.Tensor
+    tiny: Models, noise: torch.Tensor
 ) -> None:
-    embedding, unconditional = embeddings(models, "drums", "")
+    embedding, unconditional = embeddings(tiny, "drums", "")
     sampler = Sampler("ddim", 50, 49)  # one step, from timestep 1
-    of_noise = dataclasses.replace(models, prediction_type=EPSILON)
-    result = denoise(of_noise, sampler, noise, embedding, unconditional)
+    result = denoise(tiny, sampler, noise, embedding, unconditional)
+    (sigma, _), (timestep,) = sampler.schedule.sigmas, sampler.schedule.timesteps
+    assert timestep == 1
 
     with torch.inference_mode():
         with_prompt, without = (
-            models.unet(noise, torch.tensor(1), encoder_hidden_states=context).sample
+            tiny.unet(noise / (1 + sigma**2) ** 0.5, torch.tensor(1), encoder_hidden_states=context).sample
             for context in (embedding, unconditional)
         )
     assert GUIDANCE_SCALE == 7.0
     epsilon = without + 7.0 * (with_prompt - without)
-    expected = Sampler("ddim", 50, 49).run(lambda _x, _t: epsilon, noise)
+    expected = sampler.run(lambda _latents, _sigma: epsilon, noise)
     torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_prompt_changes_the_result(models: Models, noise: torch.Tensor) -> None:
-    drums, bells, empty = embeddings(models, "drums", "bells", "")
-    one, other = (denoise(models, Sampler("plms", 5), noise, prompt, empty) for prompt in (drums, bells))
+def test_the_prompt_changes_the_result(tiny: Models, noise: torch.Tensor) -> None:
+    drums, bells, empty = embeddings(tiny, "drums", "bells", "")
+    one, other = (denoise(tiny, Sampler("plms", 5), noise, prompt, empty) for prompt in (drums, bells))
     assert not torch.allclose(one, other)
 
 
-def test_a_run_in_bfloat16_is_near_the_one_in_float32(models: Models, small_folder: Path, noise: torch.Tensor) -> None:
-    low = load(small_folder, torch.device("cpu"), torch.bfloat16)
-    (empty,) = embeddings(models, "")
-    pictures = [decode(m, denoise(m, Sampler("plms", 5), noise, empty, empty)) for m in (models, low)]
+def test_a_run_in_bfloat16_is_close_to_one_in_float32(tiny: Models, noise: torch.Tensor) -> None:
+    low = tiny_models(torch.bfloat16)
+    (empty,) = embeddings(tiny, "")
+    pictures = [decode(m, denoise(m, Sampler("plms", 5), noise, empty, empty)) for m in (tiny, low)]
     assert np.abs(pictures[0].astype(float) - pictures[1]).mean() < 3
 
 
-def test_sample_is_the_mean_where_there_is_no_spread(noise: torch.Tensor) -> None:
+def test_without_spread_a_sample_is_the_mean(noise: torch.Tensor) -> None:
     still = LatentDistribution(mean=torch.full_like(noise, 0.5), std=torch.zeros_like(noise))
     assert torch.equal(still.sample(noise), still.mean)

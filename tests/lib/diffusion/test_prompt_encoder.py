@@ -1,4 +1,4 @@
-"""Prompts as embeddings, with the small model's text encoder."""
+"""Encode prompts with the small model's text encoder."""
 
 import copy
 
@@ -9,7 +9,7 @@ from transformers import CLIPTokenizer
 
 from lib.diffusion.models import Models
 from lib.diffusion.prompt_encoder import PromptEncoder
-from lib.diffusion.prompt_weights import parse
+from lib.prompt_weights import parse
 
 
 def encode(encoder: PromptEncoder, *texts: str) -> list[Tensor]:
@@ -21,7 +21,7 @@ def encoder(models: Models) -> PromptEncoder:
     return PromptEncoder(models.tokenizer, models.text_encoder)
 
 
-def test_an_unweighted_prompt_is_what_the_text_encoder_makes_of_it(models: Models, encoder: PromptEncoder) -> None:
+def test_an_unweighted_prompt_is_the_output_of_the_text_encoder(models: Models, encoder: PromptEncoder) -> None:
     tokenizer: CLIPTokenizer = models.tokenizer
     for prompt in ("funky synth solo", "", "é🎹"):
         ids = tokenizer(prompt, padding="max_length", max_length=77, return_tensors="pt").input_ids
@@ -34,19 +34,19 @@ def test_weight_one_changes_nothing(encoder: PromptEncoder) -> None:
     assert torch.equal(*encode(encoder, "a (red:1) ball", "a red ball"))
 
 
-def test_a_weight_multiplies_its_own_tokens_and_keeps_the_mean(models: Models) -> None:
+def test_a_weight_multiplies_its_tokens_and_keeps_the_mean(models: Models) -> None:
     text_encoder = copy.deepcopy(models.text_encoder)
-    text_encoder.final_layer_norm.bias += 0.1  # untrained, its embeddings have no mean
+    text_encoder.final_layer_norm.bias += 0.1  # this encoder's embeddings have no mean
     plain, weighted = encode(PromptEncoder(models.tokenizer, text_encoder), "ab cd", "ab (cd:1.5)")
-    ratio = weighted / plain  # (1, 77, channels); the rest is scaled by what restores the mean
+    ratio = weighted / plain  # (1, 77, channels); other tokens are scaled to restore the mean
     others = ratio[0, 0, 0]
-    # One token a byte: the beginning, a, b</w>, c, d</w>.
+    # One token per byte: begin, a, b</w>, c, d</w>.
     torch.testing.assert_close(ratio[0, 3:5], torch.full_like(ratio[0, 3:5], 1.5 * others.item()), rtol=1e-4, atol=0)
     torch.testing.assert_close(ratio[0, 5:], torch.full_like(ratio[0, 5:], others.item()), rtol=1e-4, atol=0)
     assert weighted.mean().item() == pytest.approx(plain.mean().item(), rel=1e-4)
 
 
-def test_a_long_prompt_goes_in_chunks_of_75_tokens(encoder: PromptEncoder) -> None:
+def test_a_long_prompt_is_encoded_in_chunks_of_75_tokens(encoder: PromptEncoder) -> None:
     words = ["w"] * 300  # a token each
     whole = encode(encoder, " ".join(words))[0]
     assert whole.shape[1] == 4 * 77
@@ -55,7 +55,7 @@ def test_a_long_prompt_goes_in_chunks_of_75_tokens(encoder: PromptEncoder) -> No
     assert encode(encoder, " ".join(words[:76]))[0].shape[1] == 2 * 77
 
 
-def test_a_late_word_of_a_long_prompt_counts(encoder: PromptEncoder) -> None:
+def test_a_late_word_of_a_long_prompt_has_an_effect(encoder: PromptEncoder) -> None:
     one, other = encode(encoder, "w " * 200 + "drums", "w " * 200 + "bells")
     assert torch.equal(one[:, : 2 * 77], other[:, : 2 * 77])
     assert not torch.equal(one[:, 2 * 77 :], other[:, 2 * 77 :])
@@ -72,7 +72,7 @@ def test_the_shorter_of_two_prompts_repeats_its_chunks_and_the_unconditional_one
 
 
 @torch.inference_mode()
-def test_a_repeated_prompt_steers_as_it_does_alone(models: Models, encoder: PromptEncoder) -> None:
+def test_a_repeated_prompt_has_the_same_effect_as_once(models: Models, encoder: PromptEncoder) -> None:
     latents = torch.randn(models.latent_shape(128, 128), generator=torch.Generator().manual_seed(0))
 
     def epsilon(embedding: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def test_a_repeated_prompt_steers_as_it_does_alone(models: Models, encoder: Prom
 
 
 @pytest.mark.parametrize(("chunks", "length"), [((1, 2), 2), ((2, 3), 6), ((4, 2), 4), ((5, 7), 7), ((8, 24), 24)])
-def test_prompts_are_repeated_as_a_whole_unless_that_takes_more_than_24_chunks(
+def test_prompts_are_repeated_as_a_whole_up_to_24_chunks(
     encoder: PromptEncoder, chunks: tuple[int, int], length: int
 ) -> None:
     texts = [" BREAK ".join(f"{letter} {n}" for n in range(count)) for letter, count in zip("ab", chunks, strict=True)]
@@ -98,14 +98,14 @@ def test_prompts_are_repeated_as_a_whole_unless_that_takes_more_than_24_chunks(
         assert torch.equal(embedding, alone.repeat(1, length, 1)[:, : length * 77])
 
 
-def test_break_begins_a_chunk(encoder: PromptEncoder) -> None:
+def test_break_starts_a_chunk(encoder: PromptEncoder) -> None:
     joined = encode(encoder, "drums BREAK bells")[0]
     assert torch.equal(joined, torch.cat([encode(encoder, text)[0] for text in ("drums", "bells")], dim=1))
     long = encode(encoder, "w " * 76 + "BREAK bells")[0]
     assert torch.equal(long, torch.cat([encode(encoder, text)[0] for text in ("w " * 76, "bells")], dim=1))
 
 
-def test_break_without_words_after_it_begins_nothing_and_before_any_leaves_a_chunk_empty(
+def test_break_at_the_end_starts_no_chunk_and_at_the_beginning_leaves_an_empty_one(
     encoder: PromptEncoder,
 ) -> None:
     drums, empty = (encode(encoder, text)[0] for text in ("drums", ""))
@@ -114,7 +114,7 @@ def test_break_without_words_after_it_begins_nothing_and_before_any_leaves_a_chu
     assert torch.equal(encode(encoder, "BREAK")[0], empty)
 
 
-def test_hostile_prompts_are_only_text(encoder: PromptEncoder) -> None:
+def test_unusual_prompts_are_only_text(encoder: PromptEncoder) -> None:
     for prompt in ("🎹" * 500, "\0", "<|endoftext|>", "\\", ")(][:", "a" * 4000):
         embedding = encode(encoder, prompt)[0]
         assert embedding.isfinite().all()

@@ -119,7 +119,7 @@ def test_a_failing_setup_is_reported(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "ready" not in ended.stdout
     last = ended.stderr.split("script/serve: the model's setup failed:\n")[-1]
-    assert f"UserError: The weights in {broken} can't be loaded (" in last
+    assert f"UserError: Can't load the weights in {broken} (" in last
     assert "script/weights" in last
     assert sorted(path.name for path in tmp_path.iterdir()) == ["weights"]
 

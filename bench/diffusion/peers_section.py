@@ -1,4 +1,4 @@
-"""The section of peers: a guided evaluation of the UNet, this project's and others', in turns."""
+"""The section about peers: a guided evaluation of the UNet by this project and by others, in turns."""
 
 import functools
 import math
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench import report
-from bench.diffusion import parts, peers
+from bench.diffusion import calls, peers
 from bench.diffusion.options import Options, name_of, step
 from bench.diffusion.peers import Compared, Evaluate, Given, Way, Weights
 from lib.device import packing_pays
@@ -22,14 +22,14 @@ DIFFUSERS, DIFFUSERS_BFLOAT16, OPENVINO = "diffusers, float32", "diffusers, bflo
 
 
 def section(options: Options) -> tuple[str, dict[str, float]]:
-    """Measure, and return the section of RESULTS.md and what the last line says of it."""
+    """Measure, and return the section of RESULTS.md and the values of the last line."""
     weights = Weights(options.small, options.dtype)
     its_name = PACKED if packing_pays("unet", options.device, options.dtype) else PLAIN
     found: dict[str, Compared] = {}
     with ExitStack() as stack:
         model = None
         if peers.has_openvino():
-            with step("conversion for OpenVINO"):  # first, while there is memory for it
+            with step("conversion for OpenVINO"):  # first, while enough memory is free
                 model = stack.enter_context(peers.openvino_ir(weights))
         with step("the evaluations in float32"):
             unet = weights.unet(torch.float32)
@@ -48,19 +48,19 @@ def section(options: Options) -> tuple[str, dict[str, float]]:
 
 
 def alone(ours: Evaluate, found: Mapping[str, Compared], exact: Sequence[Tensor]) -> Compared:
-    """Return what this project's way takes, the median of all its turns, and its errors."""
+    """Return the duration of this project's way, the median of all its turns, and its errors."""
     spent = peers.median([one.ours for one in found.values()])
     return Compared(spent, spent, peers.errors(ours, exact))
 
 
 @contextmanager
 def project(options: Options, given: Given, packed: bool) -> Iterator[Evaluate]:
-    """Give how this project evaluates."""
+    """Provide this project's evaluation."""
     yield peers.by_pytorch(options.models(packed)["riffusion"].unet, given, options.dtype, torch.channels_last)
 
 
 def ways(options: Options, weights: Weights, given: Given, model: Path | None) -> dict[str, Way]:
-    """Return the ways that this machine can be asked for."""
+    """Return the ways that are available on this machine."""
     found: dict[str, Way] = {PLAIN: functools.partial(project, options, given, False)}
     if is_supported(options.dtype):
         found[PACKED] = functools.partial(project, options, given, True)
@@ -73,15 +73,16 @@ def ways(options: Options, weights: Weights, given: Given, model: Path | None) -
 
 
 def measured_vae(options: Options) -> dict[str, list[float]]:
-    """Return the seconds of the VAE's calls, plain and packed in turns."""
-    calls = [parts.recorded(options.models(packed)["riffusion"]) for packed in (False, True)]
+    """Return the durations of the VAE's calls, plain and packed in turns."""
+    recorded = [calls.recorded(options.models(packed)["riffusion"]) for packed in (False, True)]
     return {
-        name: parts.medians_s([its_calls[name] for its_calls in calls], options.device, REPEATS) for name in parts.VAE
+        name: calls.medians_s([its_calls[name] for its_calls in recorded], options.device, REPEATS)
+        for name in calls.VAE
     }
 
 
 def last_line(found: Mapping[str, Compared], its_name: str) -> dict[str, float]:
-    """Return the ratios to ours, nan where a peer was not asked, and the largest errors."""
+    """Return the ratios to ours, nan for a peer that is not available, and the largest errors."""
     ratios = {
         key: found[name].to_ours if name in found else math.nan
         for key, name in (("openvino", OPENVINO), ("diffusers_bf16", DIFFUSERS_BFLOAT16), ("plain", PLAIN))
@@ -91,7 +92,7 @@ def last_line(found: Mapping[str, Compared], its_name: str) -> dict[str, float]:
 
 
 def instructions() -> str:
-    """Say which instructions for bfloat16 the processor has."""
+    """Name the processor's instructions for bfloat16."""
     has = torch.cpu.get_capabilities()
     named = [name for name, key in (("AMX", "amx_bf16"), ("AVX512-BF16", "avx512_bf16")) if has.get(key)]
     return f"with {' and '.join(named)}" if named else "with neither AMX nor AVX512-BF16"
@@ -112,18 +113,18 @@ def written(
         for name, one in found.items()
     ]
     missing = {
-        OPENVINO: "OpenVINO was not asked: it is not installed.",
-        DIFFUSERS_BFLOAT16: "diffusers in bfloat16 was not asked: this processor would only emulate that type.",
+        OPENVINO: "OpenVINO is missing because it was not installed.",
+        DIFFUSERS_BFLOAT16: "diffusers in bfloat16 is missing because this processor would only emulate that type.",
     }
     about = f"""{options.facts()}, {instructions()}. A guided evaluation of the UNet at each of {len(peers.TIMESTEPS)}
-    timesteps, in turns with this project's, which here has the {its_name.rpartition(", ")[2]}; medians. The processor
-    time is that of all threads, and the ratio is of it. OpenVINO computes in {name_of(options.dtype)}, as this project
-    does. Errors are relative, against diffusers in float32 with the same weights, by timestep.
+    timesteps, in turns with this project's, which here has {its_name.rpartition(", ")[2]}; medians. CPU time is that
+    of all threads, and the ratio is of CPU times. OpenVINO computes in {name_of(options.dtype)}, like this project.
+    Errors are relative to diffusers in float32 with the same weights, by timestep.
     {" ".join(text for name, text in missing.items() if name not in found)}"""
     header = [
         "",
         "an evaluation",
-        "processor time",
+        "CPU time",
         "to this project",
         *(f"error at {timestep}" for timestep in peers.TIMESTEPS),
     ]

@@ -1,11 +1,11 @@
-"""The syntax of prompts. None of it needs torch."""
+"""The syntax of prompts."""
 
 import time
 
 import pytest
 
-from lib.diffusion.prompt_weights import Prompt, Span, check_prompt, parse
 from lib.errors import UserError
+from lib.prompt_weights import Prompt, Span, check_prompt, parse
 
 
 def spans_of(text: str) -> tuple[Span, ...]:
@@ -34,18 +34,18 @@ def spans_of(text: str) -> tuple[Span, ...]:
         ("a\\b", [("a\\b", 1.0)]),
     ],
 )
-def test_syntax(prompt: str, spans: list[tuple[str, float]]) -> None:
+def test_brackets_weigh_words(prompt: str, spans: list[tuple[str, float]]) -> None:
     assert [span.text for span in spans_of(prompt)] == [text for text, _ in spans]
     assert [span.weight for span in spans_of(prompt)] == pytest.approx([weight for _, weight in spans])
 
 
 @pytest.mark.parametrize("prompt", ["(cat:-1)", "(cat:101)", "(" * 200 + "cat", "(cat:" + "9" * 400 + ")"])
-def test_a_weight_out_of_bounds_is_refused_by_name(prompt: str) -> None:
+def test_a_weight_out_of_range_is_a_user_error(prompt: str) -> None:
     with pytest.raises(UserError, match=r"^prompt_b: the weight of 'cat' is .*, but must be from 0 to 100$"):
         parse("prompt_b", prompt)
 
 
-def test_spans_join_across_literal_brackets() -> None:
+def test_spans_are_joined_across_literal_brackets() -> None:
     assert spans_of(r"f\(x\)") == (Span("f(x)", 1.0),)
 
 
@@ -60,20 +60,18 @@ def test_spans_join_across_literal_brackets() -> None:
         (r"\(BREAK\)", [[("(", 1.0)], [(")", 1.0)]]),
     ],
 )
-def test_break_in_capitals_and_a_word_of_its_own_begins_a_part(
-    prompt: str, parts: list[list[tuple[str, float]]]
-) -> None:
+def test_the_word_break_in_capitals_starts_a_part(prompt: str, parts: list[list[tuple[str, float]]]) -> None:
     assert parse("prompt", prompt).parts == tuple(tuple(Span(*span) for span in part) for part in parts)
 
 
-def test_the_text_is_kept_as_it_was_given() -> None:
+def test_the_original_text_is_kept() -> None:
     for text in ("", "  ", r"a (b:1.3) BREAK \(c"):
         assert parse("prompt", text).text == text
     assert parse("prompt", "") == Prompt("")
 
 
 @pytest.mark.parametrize("value", [None, 5, "x" * 4001, "a\ud800", "(x:500)"])
-def test_a_prompt_that_can_not_be_read_is_refused_by_name(value: object) -> None:
+def test_an_invalid_prompt_is_a_user_error_that_names_the_input(value: object) -> None:
     with pytest.raises(UserError, match=r"^prompt_a"):
         check_prompt("prompt_a", value)
 
@@ -82,7 +80,7 @@ def test_a_prompt_that_can_not_be_read_is_refused_by_name(value: object) -> None
 @pytest.mark.parametrize(
     "unit", [":", "9", ":9", ": ", "(", "[", "(a", "[a", "(a)", "[a]", "(a:", "\\", "BREAK ", ":9 ", ")", "(:1"]
 )
-def test_no_prompt_takes_long_to_read(unit: str) -> None:
+def test_no_prompt_takes_long_to_parse(unit: str) -> None:
     prompts = [(unit * 4000)[:4000], (":" + unit * 4000)[:4000], ("(x:" + unit * 4000)[:4000]]
     for prompt in prompts:
         times_s = []

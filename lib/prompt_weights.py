@@ -1,9 +1,8 @@
-"""Read prompts: the weights of their words, and where a chunk begins.
+"""Parse prompts: the weights of their words, and the places where a chunk starts.
 
-`(word)` counts 1.1 times, `[word]` 1/1.1 times, `(word:1.3)` 1.3 times; brackets nest, and a backslash makes a
-bracket literal. `BREAK`, in capitals and a word of its own, begins a chunk. This is the syntax that AUTOMATIC1111's
-web UI made common, its treatment of unbalanced brackets included: a closing one alone is literal, an opening one alone
-counts until the end.
+`(word)` weighs 1.1, `[word]` 1/1.1 and `(word:1.3)` 1.3. Brackets nest, and a backslash makes a bracket literal. The
+word `BREAK`, in capitals, starts a chunk. This is the syntax of AUTOMATIC1111's web UI, including its treatment of
+unbalanced brackets: a closing one is literal, and an opening one applies to the end.
 """
 
 import re
@@ -16,7 +15,7 @@ from lib.inputs import check_text
 
 ROUND_WEIGHT = 1.1
 SQUARE_WEIGHT = 1 / 1.1
-MAX_WEIGHT = 100.0  # far above what any prompt uses; it keeps every product finite
+MAX_WEIGHT = 100.0  # far more than any prompt uses; keeps every product finite
 
 TOKEN = re.compile(
     r"""\\(?P<literal>[()\[\]\\])        # an escaped bracket or backslash
@@ -30,7 +29,7 @@ BREAK = re.compile(r"\bBREAK\b")
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of text and the weight of its tokens."""
+    """A piece of text and the weight of its tokens."""
 
     text: str
     weight: float
@@ -38,19 +37,27 @@ class Span:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt: the text as it was given, and its spans in the parts that BREAK divides it into, at least one."""
+    """A prompt: the original text, and its spans, divided by BREAK into one or more parts."""
 
     text: str
     parts: tuple[tuple[Span, ...], ...] = ((),)
 
 
 def check_prompt(name: str, value: object) -> Prompt:
-    """Return the prompt in the input `name`; raise a UserError if it is no text, too long, or badly weighted."""
+    """Return the value of the input `name` as a prompt.
+
+    Raises:
+        UserError: It is not text, is too long, or has a weight out of range.
+    """
     return parse(name, check_text(name, value))
 
 
 def parse(name: str, text: str) -> Prompt:
-    """Read `text`, the value of the input `name`; raise a UserError for a weight out of bounds."""
+    """Parse `text`, the value of the input `name`.
+
+    Raises:
+        UserError: A weight is out of range.
+    """
     parts: list[list[Span]] = [[]]
     for span in _spans(name, text):
         first, *others = BREAK.split(span.text)
@@ -60,13 +67,13 @@ def parse(name: str, text: str) -> Prompt:
 
 
 def _spans(name: str, prompt: str) -> list[Span]:
-    """Split `prompt` into spans of one weight."""
+    """Split `prompt` into spans of equal weight."""
     texts: list[str] = []
-    weights = np.ones(len(prompt))  # one for each of texts, and room for all there may be
-    open_brackets: dict[str, list[int]] = {"(": [], "[": []}  # where each open group begins
+    weights = np.ones(len(prompt))  # of each of `texts`, with room for the most there can be
+    open_brackets: dict[str, list[int]] = {"(": [], "[": []}  # the index of each open group's first text
 
     def weigh(since: int, factor: float) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        with np.errstate(over="ignore", invalid="ignore"):  # _joined rejects the result
             weights[since : len(texts)] *= factor
 
     for match in TOKEN.finditer(prompt):
@@ -90,7 +97,7 @@ def _spans(name: str, prompt: str) -> list[Span]:
 
 
 def _joined(name: str, texts: list[str], weights: list[float]) -> list[Span]:
-    """Join neighbours of equal weight: a token must not end where only a literal bracket stood."""
+    """Join neighbours of equal weight, so that no token ends at a literal bracket."""
     spans: list[Span] = []
     for text, weight in zip(texts, weights, strict=True):
         if not 0 <= weight <= MAX_WEIGHT:

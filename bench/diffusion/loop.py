@@ -1,4 +1,4 @@
-"""The section of whole runs: the loop against its model's calls alone, and against diffusers' own pipeline."""
+"""The section about whole runs, compared with the model's calls alone and with diffusers' pipeline."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -7,32 +7,32 @@ from dataclasses import dataclass
 import torch
 
 from bench import report
-from bench.diffusion import cuda, parts, runs
+from bench.diffusion import calls, cuda, runs
 from bench.diffusion.options import Options, name_of, step
-from bench.recorder import Measured
+from bench.diffusion.runs import Measured
 from lib import deforum, riffusion
 from lib.progress import Stages
 
-PART_REPEATS = 3
-DIFFUSERS_TYPES = {"cpu": [torch.float32], "cuda": [torch.float32, torch.float16]}  # its default comes first
+CALL_REPEATS = 3
+DIFFUSERS_TYPES = {"cpu": [torch.float32], "cuda": [torch.float32, torch.float16]}  # its default first
 CLIP, FRAME = "riffusion, a clip", "deforum, a frame, plms"
 FLOOR = {
     "cpu": "timed within the same runs",
-    "cuda": "made again with the same arguments, taking turns with the whole runs, and waited for once, at the end",
+    "cuda": "repeated with the same arguments between the runs, waiting only once at the end",
 }
 
 
 @dataclass(frozen=True)
 class Ours:
-    """What this project takes."""
+    """This project's durations."""
 
     calls_s: Mapping[str, float]
     runs: Mapping[str, Measured]
-    only_cuda: str  # what only a GPU can be asked, as Markdown
+    only_cuda: str  # the results that only a GPU has, as Markdown
 
 
 def section(options: Options) -> tuple[str, dict[str, float]]:
-    """Measure, and return the section of RESULTS.md and what the last line says of it."""
+    """Measure, and return the section of RESULTS.md and the values of the last line."""
     ours = measured(options)
     diffusers_s = measured_diffusers(options)
     clip, frame = ours.runs[CLIP], ours.runs[FRAME]
@@ -46,13 +46,13 @@ def section(options: Options) -> tuple[str, dict[str, float]]:
 
 
 def measured(options: Options) -> Ours:
-    """Measure this project's runs, and its model's calls."""
+    """Measure this project's runs and its model's calls."""
     device = options.device
     with step("build"):
         models = options.models()
     with step("UNet evaluation, VAE encode and decode"):
-        calls = parts.recorded(models["riffusion"])
-        medians_s = parts.medians_s(list(calls.values()), device, PART_REPEATS)
+        recorded = calls.recorded(models["riffusion"])
+        medians_s = calls.medians_s(list(recorded.values()), device, CALL_REPEATS)
     with step(CLIP):
         its_runs = {CLIP: runs.measure_riffusion(models["riffusion"], options.steps, options.repeats)}
     for sampler in options.samplers:
@@ -61,16 +61,16 @@ def measured(options: Options) -> Ours:
             its_runs[name] = runs.measure_deforum(models["deforum"], sampler, options.steps, options.repeats)
     only_cuda = ""
     if device.type == "cuda":
-        with step("what only a GPU can be asked"):
+        with step("what only a GPU has"):
             musician = riffusion.Riffusion(models["riffusion"])
             _, later = runs.later_frames(models["deforum"], "plms", options.steps)
             clip = functools.partial(musician.picture, runs.RIFFUSION.request(), Stages(device))
-            only_cuda = cuda.measure(calls[parts.EVALUATION], {"riffusion": clip, "deforum": lambda: next(later)})
-    return Ours(dict(zip(calls, medians_s, strict=True)), its_runs, only_cuda)
+            only_cuda = cuda.measure(recorded[calls.EVALUATION], {"riffusion": clip, "deforum": lambda: next(later)})
+    return Ours(dict(zip(recorded, medians_s, strict=True)), its_runs, only_cuda)
 
 
 def measured_diffusers(options: Options) -> dict[str, list[float]]:
-    """Return the seconds of diffusers' pipeline for the runs it can make, in each of its types."""
+    """Return the durations of diffusers' pipeline for the runs that it can do, in each of its types."""
     seconds = {}
     for name, model, strength in (
         (CLIP, "riffusion", runs.RIFFUSION.denoising),
@@ -86,7 +86,7 @@ def measured_diffusers(options: Options) -> dict[str, list[float]]:
 
 
 def run_row(run: Measured, diffusers_s: Sequence[float] | None, columns: int) -> list[str]:
-    """Return a run's cells of the table, so many for diffusers, which is asked for no sampler but plms."""
+    """Return the cells of a run; diffusers has `columns` of them, which are empty for samplers other than plms."""
     cells = [str(run.evaluations), f"{run.seconds:.3f} s", f"{run.floor_s:.3f} s", f"{run.over_floor:.3f}"]
     if diffusers_s is None:
         return [*cells, *["-"] * columns]
@@ -100,18 +100,18 @@ def written(options: Options, ours: Ours, diffusers_s: Mapping[str, Sequence[flo
     for dtype in DIFFUSERS_TYPES[kind]:
         header += [f"diffusers, {name_of(dtype)}", "to this project"]
     columns = 2 * len(DIFFUSERS_TYPES[kind])
-    calls = [[name, f"{its_s:.4f} s"] for name, its_s in ours.calls_s.items()]
+    call_rows = [[name, f"{its_s:.4f} s"] for name, its_s in ours.calls_s.items()]
     rows = [[name, *run_row(run, diffusers_s.get(name), columns)] for name, run in ours.runs.items()]
-    many = "One whole run" if options.repeats == 1 else f"Medians of {options.repeats} whole runs"
-    about = f"""A riffusion clip is a default request without the sound; a deforum frame is one after the first, warp,
-    colours, noise and the handing over to the video's encoder included. The calls alone are those of the UNet and the
-    VAE, {FLOOR[kind]}. diffusers is its StableDiffusionImg2ImgPipeline with its defaults, as many steps and the
-    same weights; it has nothing to do for a deforum frame but the diffusion."""
+    many = "One run" if options.repeats == 1 else f"Medians of {options.repeats} runs"
+    about = f"""A riffusion clip is a default request without the sound. A deforum frame is one after the first,
+    including warp, colours, noise and queueing for the video's encoder. The calls alone are those of the UNet and the VAE,
+    {FLOOR[kind]}. diffusers is its StableDiffusionImg2ImgPipeline with its defaults, the same number of steps and the
+    same weights; for a deforum frame it does only the diffusion."""
     return f"""## Diffusion, {kind.upper()}
 
-{report.paragraph(f"{options.facts()}. {many} of each kind, medians of {PART_REPEATS} calls.")}
+{report.paragraph(f"{options.facts()}. {many} of each kind, medians of {CALL_REPEATS} calls.")}
 
-{report.markdown_table(["", "median"], calls)}
+{report.markdown_table(["", "median"], call_rows)}
 
 {report.paragraph(about)}
 
