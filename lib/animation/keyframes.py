@@ -132,7 +132,7 @@ def _frames(name: str, text: str, problems: Problems) -> list[re.Match[str]]:
             opened.append(match.start())
         elif match[0] == ")":
             if not opened:
-                raise UserError(f"{name}: character {match.end()}: the bracket was never opened")
+                raise UserError(f"{name}: character {match.end()}: unmatched ')'")
             opened.pop()
         elif not opened:
             start = match.start()
@@ -143,7 +143,7 @@ def _frames(name: str, text: str, problems: Problems) -> list[re.Match[str]]:
             else:
                 frames.append(match)
     if opened:
-        raise UserError(f"{name}: character {opened[-1] + 1}: the bracket is never closed")
+        raise UserError(f"{name}: character {opened[-1] + 1}: '(' is never closed")
     return frames
 
 
@@ -166,8 +166,8 @@ def _end_at_comma(
     commas = _commas(text, match.end(), stop)
     if not commas and following:
         problems.found.append(
-            f"{name}, keyframe {match['digits']}: character {following.end()}: a value can't contain ':'; "
-            "a comma must stand before the next keyframe"
+            f"{name}, keyframe {match['digits']}: character {following.end()}: unexpected ':'; "
+            "put a comma before the next keyframe"
         )
     for comma, end in pairwise([*commas, stop]):
         if not JOINER.fullmatch(text[comma + 1 : end]):
@@ -191,7 +191,7 @@ def _not_a_keyframe(name: str, text: str, start: int) -> str:
     blanks = len(rest) - len(rest.lstrip())
     part = rest.strip().split(",")[0].strip()
     return (
-        f"{name}: character {start + blanks + 1}: {shown(part)} is not a keyframe such as 0:(1.04); "
+        f"{name}: character {start + blanks + 1}: expected a keyframe such as 0:(1.04), not {shown(part)}; "
         "a frame is written in digits"
     )
 
