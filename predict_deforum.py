@@ -16,6 +16,7 @@ from lib.deforum_request import MIN_FRAMES, Inputs
 from lib.device import computing, draw_seed, is_alive, limit_threads, release_threads
 from lib.diffusion.models import load
 from lib.errors import logged
+from lib.inputs import RANDOM_SEED
 from lib.outputs import Outputs
 from lib.progress import Stages, report
 
@@ -72,7 +73,7 @@ class Predictor(BaseRunner):
                 color_coherence=color_coherence,
                 sampler=sampler,
                 fps=fps,
-                seed=draw_seed() if seed is None else seed,
+                seed=draw_seed() if seed in (None, RANDOM_SEED) else seed,
             ).request(self.min_frames)
             inputs = request.inputs
             print(f"Using seed: {inputs.seed}")

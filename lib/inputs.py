@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from lib.errors import invalid
 
 MAX_SEED = 2**32 - 1
+RANDOM_SEED = -1  # what other interfaces write for a random seed; the documented ones leave it blank
 MAX_PROMPT_CHARS = 4000  # some 700 words; every 75 tokens cost attention time, and longer text only dilutes itself
 
 

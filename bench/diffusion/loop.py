@@ -24,7 +24,7 @@ FLOOR = {
 
 @dataclass(frozen=True)
 class Ours:
-    """This project's durations."""
+    """The durations of our own code."""
 
     calls_s: Mapping[str, float]
     runs: Mapping[str, Measured]
@@ -104,9 +104,9 @@ def written(options: Options, ours: Ours, diffusers_s: Mapping[str, Sequence[flo
     rows = [[name, *run_row(run, diffusers_s.get(name), columns)] for name, run in ours.runs.items()]
     many = "One run" if options.repeats == 1 else f"Medians of {options.repeats} runs"
     about = f"""A riffusion clip is a default request without the sound. A deforum frame is one after the first,
-    including warp, colours, noise and queueing for the video's encoder. The calls alone are those of the UNet and the VAE,
-    {FLOOR[kind]}. diffusers is its StableDiffusionImg2ImgPipeline with its defaults, the same number of steps and the
-    same weights; for a deforum frame it does only the diffusion."""
+    including warp, colours, noise and queueing for the video's encoder. The calls alone are those of the UNet and the
+    VAE, {FLOOR[kind]}. diffusers is its StableDiffusionImg2ImgPipeline with its defaults, the same number of steps and
+    the same weights; for a deforum frame it does only the diffusion."""
     return f"""## Diffusion, {kind.upper()}
 
 {report.paragraph(f"{options.facts()}. {many} of each kind, medians of {CALL_REPEATS} calls.")}

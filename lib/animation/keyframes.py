@@ -7,6 +7,7 @@ next keyframe. If it does, it is evaluated at each frame until the next keyframe
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,11 @@ MAX_CHARS = 50_000  # twice as many as a keyframe of 25 digits for each of 1000 
 MAX_KEYFRAMES = 2000  # the longest video has 1000 frames
 MAX_FRAME = 1_000_000  # a keyframe may be beyond the video, but this far it is a typing error
 
-FRAME = re.compile(r"(?P<digits>[0-9]+)\s*:")
+# Possessive, and only from a number's first digit: the time grows as the length, however many digits there are.
+TOKEN = re.compile(r"[()]|(?<![0-9])(?P<digits>[0-9]++)\s*+:")
+# What may stand around keyframes whose values are in brackets: no letters, digits or operators, which would belong to a
+# value. `|` is an operator too, but not between a closing bracket and a frame.
+JOINER = re.compile(r"[^\w()+\-*/%]*")
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,10 @@ def parse(name: str, value: object, max_frames: int, seed: int, above: float | N
     The first value of the first keyframe also applies before it. After the last keyframe its number or its expression
     continues. A keyframe at or beyond max_frames is never reached, but the ramp leads towards it. Spaces, the brackets
     around a value, and one comma at the end are optional.
+
+    Keyframes are separated by commas. After a value in brackets any other separator will do (`;`, `|`, spaces, line
+    breaks), and so will quotes or braces around the whole: the original searched for `digits:(...)` and skipped
+    everything else. If a frame is given twice, the later value counts, as in the original.
 
     Args:
         name: The input's, for error messages.
@@ -72,27 +81,62 @@ def _keyframes(name: str, text: str, problems: Problems) -> list[Keyframe]:
     Raises:
         UserError: A frame is invalid too, so that it is unknown where the values apply.
     """
-    parts = _split(name, text)
+    structure = Problems()
+    parts = _split(name, text, structure)
     if len(parts) > MAX_KEYFRAMES:
         raise UserError(f"{name} has {len(parts)} keyframes, but must have at most {MAX_KEYFRAMES}")
-    found: dict[int, Expression | None] = {}
-    for start, part in parts:
-        frame, value, value_start = problems.check(_frame, name, part, start) or (None, "", 0)
-        if frame is None:
-            continue
-        if frame in found:
-            problems.found.append(f"{name}, keyframe {frame}: character {start + 1}: duplicate keyframe")
-        found.setdefault(frame, problems.check(_expression, f"{name}, keyframe {frame}", value, value_start))
-    if len(found) < len(parts):
-        problems.raise_any()
-    return [Keyframe(frame, found[frame]) for frame in sorted(found)]
+    last = {frame: part for part in parts if (frame := structure.check(_frame, name, part)) is not None}
+    found = {
+        frame: problems.check(_expression, f"{name}, keyframe {frame}", part.value, part.value_start)
+        for frame, part in last.items()
+    }
+    if structure.found:
+        raise UserError(*structure.found, *problems.found)
+    return [Keyframe(frame, found[frame]) for frame in sorted(last)]
 
 
-def _split(name: str, text: str) -> list[tuple[int, str]]:
-    """Split at the commas outside brackets. Return each part, stripped, and the position where it starts."""
+@dataclass(frozen=True)
+class Part:
+    """A keyframe as it is written."""
+
+    start: int  # where it begins in the motion string
+    digits: str
+    value: str
+    value_start: int
+
+
+def _frame(name: str, part: Part) -> int:
+    """Return the frame of a keyframe."""
+    frame = float(part.digits)  # int() refuses thousands of digits
+    if frame > MAX_FRAME:
+        raise UserError(
+            f"{name}: character {part.start + 1}: keyframe {shown(part.digits)} must be at most {MAX_FRAME}"
+        )
+    return int(frame)
+
+
+def _split(name: str, text: str, problems: Problems) -> list[Part]:
+    """Split a motion string into its keyframes, at least one, and note what is none."""
+    frames = _frames(name, text, problems)
+    if not frames or not JOINER.fullmatch(text[: frames[0].start()]):
+        raise UserError(*(problems.found or [_not_a_keyframe(name, text, 0)]))
+    parts = []
+    for match, following in zip(frames, [*frames[1:], None], strict=True):
+        stop = following.start() if following else len(text)
+        value_start = match.end() + len(text[match.end() : stop]) - len(text[match.end() : stop].lstrip())
+        end = _end_of_bracket(text, value_start)
+        if end is None or not JOINER.fullmatch(text[end:stop]):
+            end = _end_at_comma(name, text, match, stop, following, problems)
+        value = text[min(value_start, end) : end].rstrip()
+        parts.append(Part(match.start(), match["digits"], value, value_start if value else match.end()))
+    return parts
+
+
+def _frames(name: str, text: str, problems: Problems) -> list[re.Match[str]]:
+    """Return the matches of all frames outside brackets, and note those with a sign or a fraction."""
     opened: list[int] = []
-    starts = [0]
-    for match in re.finditer(r"[(),]", text):
+    frames = []
+    for match in TOKEN.finditer(text):
         if match[0] == "(":
             opened.append(match.start())
         elif match[0] == ")":
@@ -100,33 +144,69 @@ def _split(name: str, text: str) -> list[tuple[int, str]]:
                 raise UserError(f"{name}: character {match.end()}: unmatched ')'")
             opened.pop()
         elif not opened:
-            starts.append(match.end())
+            start = match.start()
+            while start and not JOINER.fullmatch(text[start - 1]) and text[start - 1] not in "()":
+                start -= 1
+            if start < match.start():  # 1.5:(1) or -1:(1), of which the original read only 5 or 1
+                problems.found.append(_not_a_keyframe(name, text, start))
+            else:
+                frames.append(match)
     if opened:
         raise UserError(f"{name}: character {opened[-1] + 1}: '(' is never closed")
-    ends = [*(start - 1 for start in starts[1:]), len(text)]
-    parts = [text[start:end] for start, end in zip(starts, ends, strict=True)]
-    if len(parts) > 1 and not parts[-1].strip():
-        parts.pop()  # a comma at the end
-    blanks = [len(part) - len(part.lstrip()) for part in parts]
-    return [(starts[i] + blanks[i], part.strip()) for i, part in enumerate(parts)]
+    return frames
 
 
-def _frame(name: str, part: str, start: int) -> tuple[int, str, int]:
-    """Split `frame: value`, which starts at `start` in the motion string; also return where the value starts."""
-    match = FRAME.match(part)
-    if match is None:
-        raise UserError(f"{name}: character {start + 1}: expected a keyframe such as 0:(1.04), not {shown(part)}")
-    frame = float(match["digits"])  # int() rejects thousands of digits
-    if frame > MAX_FRAME:
-        raise UserError(f"{name}: character {start + 1}: keyframe {shown(match['digits'])} must be at most {MAX_FRAME}")
-    return int(frame), part[match.end() :], start + match.end()
+def _end_of_bracket(text: str, start: int) -> int | None:
+    """Return where the bracket that opens at `start` ends; None if none opens there."""
+    if text[start : start + 1] != "(":
+        return None
+    depth = 0
+    for match in re.compile(r"[()]").finditer(text, start):
+        depth += 1 if match[0] == "(" else -1
+        if depth == 0:
+            return match.end()
+    return None
+
+
+def _end_at_comma(
+    name: str, text: str, match: re.Match[str], stop: int, following: re.Match[str] | None, problems: Problems
+) -> int:
+    """Return where a value that isn't one bracket ends: at the comma before the next keyframe, or at the end."""
+    commas = _commas(text, match.end(), stop)
+    if not commas and following:
+        problems.found.append(
+            f"{name}, keyframe {match['digits']}: character {following.end()}: unexpected ':'; "
+            "put a comma before the next keyframe"
+        )
+    for comma, end in pairwise([*commas, stop]):
+        if not JOINER.fullmatch(text[comma + 1 : end]):
+            problems.found.append(_not_a_keyframe(name, text, comma + 1))
+    return commas[0] if commas else stop
+
+
+def _commas(text: str, start: int, stop: int) -> list[int]:
+    """Return where the commas outside brackets are."""
+    commas, depth = [], 0
+    for match in re.compile(r"[(),]").finditer(text, start, stop):
+        depth += {"(": 1, ")": -1, ",": 0}[match[0]]
+        if match[0] == "," and depth == 0:
+            commas.append(match.start())
+    return commas
+
+
+def _not_a_keyframe(name: str, text: str, start: int) -> str:
+    """Return the sentence that no keyframe begins at `start`."""
+    rest = text[start:]
+    blanks = len(rest) - len(rest.lstrip())
+    part = rest.strip().split(",")[0].strip()
+    return (
+        f"{name}: character {start + blanks + 1}: expected a keyframe such as 0:(1.04), not {shown(part)}; "
+        "a frame is written in digits"
+    )
 
 
 def _expression(label: str, value: str, start: int) -> Expression:
     """Parse the value of a keyframe, which starts at `start` in the motion string."""
-    if ":" in value:
-        position = start + value.index(":") + 1
-        raise UserError(f"{label}: character {position}: unexpected ':'; put a comma before the next keyframe")
     try:
         return expressions.parse(value, start)
     except UserError as error:

@@ -1,5 +1,6 @@
 """Animation prompts: "0: a red circle | 50: a blue square" -> the prompt of each frame."""
 
+import json
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from lib.prompt_weights import Prompt
 MAX_CHARS = 20_000  # about thirty prompts of a hundred words
 
 FRAME = re.compile(r"\s*(?P<digits>[0-9]+)\s*:")  # ASCII digits only; digits of other scripts are text
+NEGATIVE = re.compile(r"--neg\b")  # how other Deforums separate a negative prompt
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Prompts:
 def parse(name: str, value: object, max_frames: int) -> Prompts:
     """Parse the value of the input `name`: parts separated by `|`, each `frame: prompt`, or a prompt for frame 0.
 
+    JSON such as {"0": "a cat", "50": "a dog"}, and one `frame: prompt` per line, are accepted too.
+
     The frame is the digits before the first colon, so a prompt that starts with digits and a colon needs a frame:
     "0: 16:9 photo". Spaces around a prompt are removed. A frame may equal max_frames, although that is one past the
     last.
@@ -37,7 +41,7 @@ def parse(name: str, value: object, max_frames: int) -> Prompts:
         UserError: A part is invalid; the error has the problems of all parts.
     """
     text = check_text(name, value, MAX_CHARS)
-    parts = text.split("|")
+    parts = _parts(text)
     if len(parts) > max_frames + 1:  # one for each of the frames 0 to max_frames
         raise UserError(f"{name} has {len(parts)} parts, but must have at most {max_frames + 1}")
     problems = Problems()
@@ -54,6 +58,24 @@ def parse(name: str, value: object, max_frames: int) -> Prompts:
     return Prompts(tuple((frame, found[frame][1]) for frame in sorted(found)))
 
 
+def _parts(text: str) -> list[str]:
+    """Split prompts that are joined by `|`, or in one of the forms that other Deforums write.
+
+    Those are a JSON object of texts by frame, and one `frame: prompt` a line.
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            given = json.loads(text)
+        except (ValueError, RecursionError):
+            return text.split("|")  # a text that begins with a brace
+        if given and all(key.isascii() and key.isdecimal() and isinstance(given[key], str) for key in given):
+            return [f"{key}: {given[key]}" for key in given]
+    lines = [line for line in text.splitlines() if line.strip()]
+    if "|" not in text and len(lines) > 1 and all(FRAME.match(line) for line in lines):
+        return lines
+    return text.split("|")
+
+
 def _keyframe(label: str, part: str, max_frames: int) -> tuple[int, Prompt]:
     """Parse one part into its frame and its prompt."""
     match = FRAME.match(part)
@@ -65,6 +87,8 @@ def _keyframe(label: str, part: str, max_frames: int) -> tuple[int, Prompt]:
         raise UserError(f"{label}: frame {shown(digits)} is above max_frames, {max_frames} ({hint})")
     if not text:
         raise UserError(f"{label}: the prompt is empty")
+    if NEGATIVE.search(text):
+        raise UserError(f"{label}: this model has no negative prompt; leave out --neg and what follows")
     if len(text) > MAX_PROMPT_CHARS:
         raise UserError(f"{label}: the prompt has {len(text)} characters, but must have at most {MAX_PROMPT_CHARS}")
     return int(frame), prompt_weights.parse(label, text)

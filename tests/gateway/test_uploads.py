@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from gateway.serve.supervisor import Supervisor
 
 from gateway.prediction import File, InputFile
 from gateway.record import Record
 from gateway.record.uploads import Limits, QuotaError
+from gateway.serve.supervisor import Supervisor
 from tests.gateway.conftest import Databases
 from tests.gateway.processes import System, Token
 from tests.gateway.recording import new, owner, with_record

@@ -51,6 +51,14 @@ def problems(text: object, max_frames: int = 100) -> tuple[str, ...]:
         ("0: \u4e00\u532f\u99ac | 5: \u0642\u0637\u0629 | 6: \U0001f431", {0: "一匯馬", 5: "قطة", 6: "🐱"}),
         ("\u0663: a", {0: "\u0663: a"}),  # only 0 to 9 make a frame number
         ("100: past the last frame", {100: "past the last frame"}),
+        ('{"0": "a cat", "50": "a dog | bird"}', {0: "a cat", 50: "a dog | bird"}),
+        ('{"0": "a cat"', {0: '{"0": "a cat"'}),
+        ('{"a": "b"}', {0: '{"a": "b"}'}),
+        ("{}", {0: "{}"}),
+        ("0: a cat\n50: a dog\n", {0: "a cat", 50: "a dog"}),
+        ("0: a cat\nand its tail", {0: "a cat\nand its tail"}),
+        ("0: a\n50: b | 60: c", {0: "a\n50: b", 60: "c"}),
+        ("a cat --negative space", {0: "a cat --negative space"}),
     ],
 )
 def test_prompts_that_people_write_are_parsed(text: str, expected: dict[int, str]) -> None:
@@ -62,6 +70,8 @@ def test_prompts_that_people_write_are_parsed(text: str, expected: dict[int, str
     [
         ("", "animation_prompts, part 1 (''): the prompt is empty"),
         (" \n ", "animation_prompts, part 1 (''): the prompt is empty"),
+        ("0: a cat --neg blurry", "this model has no negative prompt; leave out --neg and what follows"),
+        ('{"0": "a", "200": "b"}', "frame '200' is above max_frames, 100"),
         ("0:", "animation_prompts, part 1 ('0:'): the prompt is empty"),
         ("0: a |", "animation_prompts, part 2 (''): the prompt is empty"),
         ("0: a | | 5: b", "animation_prompts, part 2 (''): the prompt is empty"),
