@@ -116,6 +116,7 @@ def system(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
         "GATEWAY_WEBHOOK_HTTP": "true",
         "GATEWAY_WEBHOOK_PRIVATE": "true",
         "GATEWAY_METRICS_TOKEN": OPERATOR,
+        "GATEWAY_WEBHOOK_PAUSES_S": "0.1,0.1,0.1,0.1,0.1,0.1",
     }
     with running(tmp_path_factory.mktemp("system"), databases.make(), settings) as system:
         yield system

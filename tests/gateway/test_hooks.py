@@ -15,9 +15,13 @@ from procrastinate.jobs import Job
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from gateway.clock import own_time
-from gateway.webhooks.delivery import Retries, TryAgainError
+from gateway.metrics import Metrics
+from gateway.record import Record
+from gateway.settings import Settings
+from gateway.webhooks.delivery import Deliverer, Retries, TryAgainError
 from gateway.webhooks.rules import secret_of
 from gateway.webhooks.sending import Message, NotDeliveredError, PublicOnly, Sender
+from tests.gateway.recording import fail_and_fetch_delivery, new
 
 SECRET = secret_of(b"k" * 32, 1)
 
@@ -195,3 +199,24 @@ def test_a_delivery_runs_again_after_a_failed_try_a_lost_database_and_a_shutdown
     assert pause_after(asyncio.CancelledError(), "start") is None  # it may have been sent, and is sent once
     assert pause_after(lost, "logs", "logs x") is None  # the next one is queued, perhaps
     assert pause_after(ValueError("a bug"), "completed") is None
+
+
+@pytest.mark.anyio
+async def test_completed_is_tried_by_default_0_1_2_4_8_16_and_32_seconds_after_the_end(
+    receiver: Receiver, record: Record, owner: int
+) -> None:
+    row = await record.predictions.create(new(owner, webhook=f"{receiver.url}/500/owed", webhook_events=("completed",)))
+    job = await fail_and_fetch_delivery(record, row)
+    sender = Sender(try_s=20, http=True, private=True)
+    deliverer = Deliverer(record, sender, Metrics(), Settings.model_fields["webhook_pauses_s"].default, 0)
+    after_s = [0.0]
+    try:
+        while await record.deliveries.get(row.id):  # until it is given up
+            try:
+                await deliverer.deliver(job, row.id, "completed", None)
+            except TryAgainError as again:
+                after_s.append(after_s[-1] + again.pause_s)
+    finally:
+        await sender.close()
+    assert [path for path, _, _ in receiver.came].count("/500/owed") == 7
+    assert after_s == [0, 1, 2, 4, 8, 16, 32]

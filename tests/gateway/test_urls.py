@@ -47,7 +47,7 @@ def test_a_url_expires_after_its_lifetime_and_not_before() -> None:
         replace(LINKS, now=lambda: now + timedelta(seconds=3600 * 1.25 + 2)).check("file", KEY, signature)
 
 
-@given(st.text(max_size=100), st.text(max_size=100) | st.from_regex(r"[0-9]{1,14}-[A-Za-z0-9_-]*", fullmatch=True))
+@given(st.text(max_size=100), st.text(max_size=100) | st.from_regex(r"[0-9]{1,14}-[A-Za-z0-9_-]{0,44}", fullmatch=True))
 def test_a_guessed_signature_is_rejected(key: str, guess: str) -> None:
     with pytest.raises(LinkError):
         LINKS.check("file", key, guess)
@@ -94,7 +94,7 @@ def test_a_range_header_selects_a_span(header: str, span: Span | None) -> None:
     assert span_of(header, 100) == span
 
 
-@given(st.text(max_size=40) | st.from_regex(r"bytes=\d*-\d*", fullmatch=True), st.integers(0, 1000))
+@given(st.text(max_size=40) | st.from_regex(r"bytes=\d{0,5}-\d{0,5}", fullmatch=True), st.integers(0, 1000))
 def test_any_span_lies_within_the_file(header: str, size: int) -> None:
     span = span_of(header, size)
     assert span is None or 0 <= span.start <= span.end <= size
