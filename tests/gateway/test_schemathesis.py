@@ -1,4 +1,4 @@
-"""Whatever the OpenAPI document lets a client send is answered as the document says."""
+"""Every request that the OpenAPI document allows gets a response that it describes."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ steady = settings(
 
 
 def narrowed(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the document with names that exist among the few to choose from: no one guesses them."""
+    """Return the document with fewer values to choose from, among them names that exist."""
     names = {
         "owner": ["test"],
         "name": ["fake", "deployed"],
@@ -52,7 +52,7 @@ def narrowed(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def test_what_the_document_allows_is_answered_as_it_says(system: System) -> None:
+def test_responses_conform_to_the_document(system: System) -> None:
     token = system.token()
     schema = schemathesis.openapi.from_dict(narrowed(token.http.get("/openapi.json").json()))
     headers = {"Authorization": f"Bearer {token.text}"}
