@@ -218,5 +218,5 @@ async def test_completed_is_tried_by_default_0_1_2_4_8_16_and_32_seconds_after_t
                 after_s.append(after_s[-1] + again.pause_s)
     finally:
         await sender.close()
-    assert [path for path, _, _ in receiver.came].count("/500/owed") == 7
+    assert [path for path, _, _ in receiver.requests].count("/500/owed") == 7
     assert after_s == [0, 1, 2, 4, 8, 16, 32]
