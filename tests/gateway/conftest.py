@@ -1,26 +1,35 @@
-import os
+import asyncio
 import secrets
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
+from gateway.record import Record, open_record
+from gateway.record.migrations import migrate
 from gateway.serve import postgres
-from gateway.serve.supervisor import python
-from tests.gateway.processes import ROOT, System, Token, running
+from tests.gateway import recording, staging
+from tests.gateway.processes import NO_TLS, TIMEOUT_S, System, Token, running
 
 OPERATOR = "the operator's"
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run async tests on asyncio."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[postgres.Cluster]:
-    """Run a database server of our own; what is lost with the machine is no test's business, so it never syncs."""
-    folder = Path(tempfile.mkdtemp(prefix="gw-"))  # short: a socket's path is
-    folder.chmod(0o711)  # the server's user passes through it
+    """Run PostgreSQL. Without fsync, because no test needs its data to survive a crash of the machine."""
+    folder = Path(tempfile.mkdtemp(prefix="gw-"))  # short, since a socket's path is limited
+    folder.chmod(0o711)  # for the user that PostgreSQL runs as
     try:
         with (folder / "log").open("wb") as log, postgres.started(folder / "pg", log, fsync="off") as cluster:
             yield cluster
@@ -30,50 +39,84 @@ def cluster() -> Iterator[postgres.Cluster]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
-def template(cluster: postgres.Cluster) -> str:
-    """Return the name of a database with our schema, which the others are copies of."""
-    with psycopg.connect(cluster.url, autocommit=True) as connection:
-        connection.execute("create database migrated")
-    environment = {**os.environ, "GATEWAY_DATABASE_URL": cluster.url_of("migrated"), "PYTHONPATH": str(ROOT)}
-    made = subprocess.run(python("-m", "gateway.record", "migrate"), env=environment, capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
-    return "migrated"
-
-
-@pytest.fixture(scope="session")
-def databases(cluster: postgres.Cluster, template: str) -> Iterator["Databases"]:
-    yield Databases(cluster, template)
-
-
 class Databases:
-    """Makes databases, each a copy of the migrated one."""
+    """Create databases."""
 
-    def __init__(self, cluster: postgres.Cluster, template: str) -> None:
+    def __init__(self, cluster: postgres.Cluster) -> None:
         self._cluster = cluster
-        self._template = template
+        asyncio.run(migrate(self.create("migrated")))
+        self._reused = self.make()
+
+    def create(self, name: str, template: str = "template1") -> str:
+        """Create a database, without our schema if the template has none, and return its URL."""
+        with psycopg.connect(self._cluster.url, autocommit=True) as connection:
+            connection.execute(f'create database "{name}" template "{template}" strategy file_copy')
+        return self._cluster.url_of(name)
 
     def make(self) -> str:
-        """Return the URL of a new one."""
-        name = f"t{secrets.token_hex(6)}"
-        with psycopg.connect(self._cluster.url, autocommit=True) as connection:
-            connection.execute(f'create database "{name}" template "{self._template}"')
-        return self._cluster.url_of(name)
+        """Create a migrated database and return its URL."""
+        return self.create(f"t{secrets.token_hex(6)}", "migrated")
+
+    def emptied(self) -> str:
+        """Empty the database that tests use one after the other: that takes 1 ms, and a new one 100 ms."""
+        with psycopg.connect(self._reused, autocommit=True) as connection:
+            recording.empty_database(connection)
+        return self._reused
+
+
+@pytest.fixture(scope="session")
+def databases(cluster: postgres.Cluster) -> Databases:
+    return Databases(cluster)
 
 
 @pytest.fixture
 def database_url(databases: Databases) -> str:
-    """Return the URL of a database of the test's own, with our schema and nothing in it."""
-    return databases.make()
+    """Return the URL of a migrated database with nothing in it. Tests that change its schema make their own."""
+    return databases.emptied()
+
+
+@pytest.fixture
+def record_options() -> dict[str, Any]:
+    """Return arguments for `open_record`; tests override them with parametrize."""
+    return {"stalled_s": 3600, "delivery_s": 3600}
+
+
+@pytest.fixture
+async def record(database_url: str, tmp_path: Path, record_options: dict[str, Any]) -> AsyncIterator[Record]:
+    """Open the record on a database of the test's own."""
+    async with open_record(database_url, (tmp_path / "files").as_uri(), **record_options) as record:
+        yield record
+
+
+@pytest.fixture
+async def owner(record: Record) -> int:
+    """Create a token and return its id."""
+    return await recording.create_owner(record)
+
+
+@pytest.fixture
+def cog_arguments() -> tuple[str, ...]:
+    """Return command-line arguments for the fake Cog server; tests override them with parametrize."""
+    return ()
+
+
+@pytest.fixture
+async def harness(
+    record: Record, owner: int, tmp_path: Path, cog_arguments: tuple[str, ...]
+) -> AsyncIterator[staging.Harness]:
+    """Run a fake Cog server and the sweep; tests run workers between them."""
+    async with staging.running(record, owner, tmp_path / "journal.jsonl", cog_arguments) as harness:
+        yield harness
 
 
 @pytest.fixture(scope="session")
 def system(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Return the system that most tests share: every test has a token of its own, and kills nothing."""
+    """Run the system that most tests share. Tests have tokens of their own, and kill none of its processes."""
     settings = {
         "GATEWAY_WEBHOOK_HTTP": "true",
         "GATEWAY_WEBHOOK_PRIVATE": "true",
         "GATEWAY_METRICS_TOKEN": OPERATOR,
+        "GATEWAY_WEBHOOK_PAUSES_S": "0.1,0.1,0.1,0.1,0.1,0.1",
     }
     with running(tmp_path_factory.mktemp("system"), databases.make(), settings) as system:
         yield system
@@ -83,3 +126,10 @@ def system(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
 def token(system: System) -> Token:
     """Return a token that has no predictions yet."""
     return system.token()
+
+
+@pytest.fixture(scope="session")
+def http() -> Iterator[httpx.Client]:
+    """Return an HTTP client without a token."""
+    with httpx.Client(trust_env=False, verify=NO_TLS, timeout=TIMEOUT_S) as client:
+        yield client

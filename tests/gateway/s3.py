@@ -1,4 +1,4 @@
-"""A real S3 server for tests: rclone's, over a folder, behind a relay that mends one answer of it."""
+"""A real S3 server for tests: rclone, behind a relay that corrects one of its responses."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from threading import Thread
 import httpx
 
 from gateway.serve.processes import free_port
-from tests.gateway.processes import PATIENCE_S
+from tests.gateway.processes import NO_TLS, TIMEOUT_S
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ALLOW_HTTP": "true"}
 RCLONE = Path(sys.executable).with_name("rclone")
@@ -22,14 +22,14 @@ HOP = {"connection", "transfer-encoding", "date", "server"}
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """Serve the folders in a folder as buckets, to those with KEYS, and give the address."""
+    """Serve the subfolders of folder/buckets as buckets, to clients with KEYS, and give the address."""
     port = free_port("127.0.0.1", 0)
     pair = f"{KEYS['AWS_ACCESS_KEY_ID']},{KEYS['AWS_SECRET_ACCESS_KEY']}"
     serve = ["serve", "s3", "--config", "", "--vfs-cache-mode", "off", "--auth-key", pair]
     command = [str(RCLONE), *serve, "--addr", f"127.0.0.1:{port}", str(folder / "buckets")]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
-            give_up = time.monotonic() + PATIENCE_S
+            give_up = time.monotonic() + TIMEOUT_S
             while not _serves(port):
                 assert process.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < give_up, (folder / "log").read_text()
@@ -42,24 +42,24 @@ def serving(folder: Path) -> Iterator[str]:
 
 def _serves(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}", trust_env=False).status_code > 0
+        return httpx.get(f"http://127.0.0.1:{port}", trust_env=False, verify=NO_TLS).status_code > 0
     except httpx.HTTPError:
         return False
 
 
 @contextmanager
 def _relay(port: int) -> Iterator[str]:
-    """Pass requests on as they are, Host included, since it is signed; correct the status of a part.
+    """Forward requests unchanged, including Host, which is signed, and correct the status of partial content.
 
-    S3 answers 206 to a range, and clients insist on it; rclone 1.75 sends the part, and says 200.
+    S3 answers a range with 206, which clients insist on. rclone 1.75 sends the range with 200.
     """
 
     class Relay(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def pass_on(self) -> None:
+        def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            upstream = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+            upstream = HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
             upstream.request(self.command, self.path, body or None, dict(self.headers.items()))
             answer = upstream.getresponse()
             content = answer.read()
@@ -73,7 +73,7 @@ def _relay(port: int) -> Iterator[str]:
             self.wfile.write(content)
             upstream.close()
 
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = pass_on
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = forward
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass

@@ -2,147 +2,155 @@
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import httpx
 import pytest
 
-from gateway.prediction import Status
-from gateway.record import Record, open_record
+from gateway.record import open_record
 from gateway.record.files import Files
-from tests.gateway import s3
+from tests.gateway import s3, staging
 from tests.gateway.conftest import Databases
-from tests.gateway.processes import PATIENCE_S, System, running
-from tests.gateway.recording import new, owner
+from tests.gateway.processes import CATALOG, gateway_in_thread
+from tests.gateway.recording import create_owner, new
 
 URL = "s3://bucket/files"
+HTML = {"Accept": "text/html"}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run an S3 server with an empty bucket, and give its address."""
+    """Run an S3 server with an empty bucket, set the variables with its keys, and return its address."""
     folder = tmp_path_factory.mktemp("s3")
     (folder / "buckets" / "bucket").mkdir(parents=True)
-    with s3.serving(folder) as url:
+    with s3.serving(folder) as url, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**s3.KEYS, "AWS_ENDPOINT": url}.items():
+            patch.setenv(name, value)
         yield url
 
 
 @pytest.fixture
-def files(server: str, monkeypatch: pytest.MonkeyPatch) -> Files:
-    for name, value in {**s3.KEYS, "AWS_ENDPOINT": server}.items():
-        monkeypatch.setenv(name, value)
+def files(server: str) -> Files:
     return Files(URL)
-
-
-@pytest.fixture(scope="module")
-def stored(databases: Databases, server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Run a system that keeps its files in the bucket."""
-    settings = {**s3.KEYS, "AWS_ENDPOINT": server, "GATEWAY_FILES_URL": URL}
-    with running(tmp_path_factory.mktemp("system"), databases.make(), settings) as system:
-        yield system
 
 
 async def content(files: Files, key: str, start: int = 0, end: int | None = None) -> bytes:
     return b"".join([chunk async for chunk in files.read(key, start, end)])
 
 
-def test_a_bucket_keeps_reads_and_deletes_files(files: Files) -> None:
-    async def test() -> None:
-        data = bytes(range(256)) * 5000  # more than one chunk
-        file = await files.put("one", "output.wav", "audio/wav", data)
-        empty = await files.put("one", "empty.bin", "application/octet-stream", b"")
-        assert await content(files, file.key) == data
-        assert await content(files, file.key, 10, 20) == data[10:20]
-        assert await content(files, file.key, 1_279_990) == data[1_279_990:]
-        assert await content(files, empty.key) == b""
-        assert await files.size(file.key) == len(data)
-        assert (await files.by_prediction())["one"] == sorted([file.key, empty.key])
-        await files.delete([file.key, empty.key, file.key])
-        assert await files.size(file.key) is None
-        with pytest.raises(FileNotFoundError):
-            await content(files, file.key)
-        assert "one" not in await files.by_prediction()
-
-    asyncio.run(test())
+@pytest.mark.anyio
+async def test_a_bucket_stores_reads_and_deletes_files(files: Files) -> None:
+    data = bytes(range(256)) * 5000  # more than one chunk
+    file = await files.put("one", "output.wav", "audio/wav", data)
+    empty = await files.put("one", "empty.bin", "application/octet-stream", b"")
+    assert await content(files, file.key) == data
+    assert await content(files, file.key, 10, 20) == data[10:20]
+    assert await content(files, file.key, 1_279_990) == data[1_279_990:]
+    assert await content(files, empty.key) == b""
+    assert await files.size(file.key) == len(data)
+    assert (await files.by_prediction())["one"] == sorted([file.key, empty.key])
+    await files.delete([file.key, empty.key, file.key])
+    assert await files.size(file.key) is None
+    with pytest.raises(FileNotFoundError):
+        await content(files, file.key)
+    assert "one" not in await files.by_prediction()
 
 
-def test_a_presigned_url_opens_one_file_without_a_token(files: Files, server: str) -> None:
-    async def prepare() -> tuple[str, str]:
-        file = await files.put("two", "output.wav", "audio/wav", bytes(1000))
-        url = await files.presigned(file.key, 3600)
-        assert url is not None
-        assert await files.origin() == server
-        return url, file.key
-
-    url, key = asyncio.run(prepare())
+@pytest.mark.anyio
+async def test_a_presigned_url_opens_one_file_without_a_token(files: Files, server: str, http: httpx.Client) -> None:
+    key = (await files.put("two", "output.wav", "audio/wav", bytes(1000))).key
+    url = await files.presigned(key, 3600)
+    assert url is not None
+    assert await files.origin() == server
     assert url.startswith(f"{server}/bucket/files/{key}?")
-    whole = httpx.get(url, trust_env=False)
+    whole = http.get(url)
     assert (whole.status_code, whole.content, whole.headers["content-type"]) == (200, bytes(1000), "audio/wav")
-    part = httpx.get(url, headers={"Range": "bytes=990-"}, trust_env=False)
+    part = http.get(url, headers={"Range": "bytes=990-"})
     assert (part.status_code, part.content) == (206, bytes(10))
-    assert httpx.get(url.partition("?")[0], trust_env=False).status_code in (400, 403)
-    assert httpx.get(url[:-1] + ("0" if url[-1] != "0" else "1"), trust_env=False).status_code == 403
+    assert http.get(url.partition("?")[0]).status_code in (400, 403)
+    assert http.get(url[:-1] + ("0" if url[-1] != "0" else "1")).status_code == 403
 
 
-def test_what_no_prediction_has_is_swept_from_a_bucket(files: Files, database_url: str) -> None:
-    async def test(it: Record) -> None:
-        row = await it.predictions.create(new(await owner(it)))
+@pytest.mark.anyio
+async def test_files_without_a_prediction_are_swept_from_a_bucket(files: Files, database_url: str) -> None:
+    async with open_record(database_url, URL) as record:
+        row = await record.predictions.create(new(await create_owner(record)))
         left = await files.put(row.id, "left.bin", "application/octet-stream", b"data")
-        assert await it.retention.sweep_files() == 0  # it may be about to be named
-        ended = await it.predictions.cancel(row.id, row.owner)
-        assert ended is not None
-        assert ended.status is Status.CANCELED
-        assert await it.retention.sweep_files() == 1
+        assert await record.retention.sweep_files() == 0  # the output of the prediction may name it soon
+        await record.predictions.cancel(row.id)
+        assert await record.retention.sweep_files() == 1
         assert await files.size(left.key) is None
 
-    async def run() -> None:
-        async with open_record(database_url, URL) as it:
-            await test(it)
 
-    asyncio.run(run())
+@dataclass(frozen=True)
+class Stored:
+    """A prediction whose output is in the bucket."""
 
+    id: str
+    token: dict[str, str]  # the header with its owner's token
+    database_url: str
 
-def get(url: str, **options: Any) -> httpx.Response:
-    return httpx.get(url, trust_env=False, timeout=PATIENCE_S, **options)
+    @contextmanager
+    def gateway(self, **settings: str) -> Iterator[str]:
+        """Run a gateway with the bucket and give its URL."""
+        environment = {"GATEWAY_DATABASE_URL": self.database_url, "GATEWAY_FILES_URL": URL}
+        with gateway_in_thread({**environment, "GATEWAY_CATALOG": str(CATALOG), **settings}) as url:
+            yield url
 
-
-def test_clients_are_sent_to_the_bucket(stored: System, server: str) -> None:
-    token = stored.token()
-    prediction = token.ended(token.create(input={"files": 1, "bytes": 1000})["id"])
-    assert prediction["status"] == "succeeded", prediction
-    output = prediction["output"]
-    assert output.startswith(f"{stored.url}/outputs/")
-    sent = get(output)
-    assert sent.status_code == 307
-    assert sent.headers["location"].startswith(f"{server}/bucket/files/{prediction['id']}/")
-    assert sent.headers["access-control-allow-origin"] == "*"
-    whole = get(output, follow_redirects=True)
-    assert (whole.status_code, len(whole.content)) == (200, 1000)
-    part = get(output, headers={"Range": "bytes=0-9"}, follow_redirects=True)
-    assert (part.status_code, part.content) == (206, whole.content[:10])
-    # A client that sends its token along gets the file itself; HEAD is answered here too.
-    with_token = get(output, headers={"Authorization": f"Bearer {token.text}"})
-    assert (with_token.status_code, with_token.content) == (200, whole.content)
-    head = httpx.head(output, trust_env=False)
-    assert (head.status_code, head.headers["content-length"]) == (200, "1000")
-    signature = output.split("/outputs/")[1].split("/")[0]
-    assert get(output.replace(signature, signature[::-1])).status_code == 403
+    def output(self, url: str, http: httpx.Client) -> str:
+        """Return the URL of the output at a gateway."""
+        response = http.get(f"{url}/predictions/{self.id}", headers=self.token)
+        assert response.json()["status"] == "succeeded", response.text
+        return str(response.json()["output"])
 
 
-def test_files_pass_through_where_clients_cannot_reach_the_bucket(stored: System) -> None:
-    token = stored.token()
-    prediction = token.ended(token.create(input={"files": 1, "bytes": 1000})["id"])
-    with stored.another_gateway({"GATEWAY_FILE_REDIRECTS": "false"}) as url:
-        part = get(prediction["output"].replace(stored.url, url), headers={"Range": "bytes=0-9"})
+@pytest.fixture(scope="module")
+def stored(server: str, databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Stored:
+    """Return a prediction whose output a worker has stored in the bucket."""
+    database_url = databases.make()
+
+    async def run() -> Stored:
+        async with open_record(database_url, URL) as record:
+            token, secret = await record.tokens.create("test")
+            journal = tmp_path_factory.mktemp("stored") / "journal.jsonl"
+            async with staging.running(record, token.id, journal, ()) as harness, harness.worker():
+                row = await harness.run(files=1, bytes=1000)
+            return Stored(row.id, {"Authorization": f"Bearer {secret}"}, database_url)
+
+    return asyncio.run(run())
+
+
+def test_requests_without_a_token_are_redirected_to_the_bucket(stored: Stored, server: str, http: httpx.Client) -> None:
+    with stored.gateway() as url:
+        output = stored.output(url, http)
+        assert output.startswith(f"{url}/outputs/")
+        redirect = http.get(output)
+        assert redirect.status_code == 307
+        assert redirect.headers["location"].startswith(f"{server}/bucket/files/{stored.id}/")
+        assert redirect.headers["access-control-allow-origin"] == "*"
+        whole = http.get(output, follow_redirects=True)
+        assert (whole.status_code, len(whole.content)) == (200, 1000)
+        part = http.get(output, headers={"Range": "bytes=0-9"}, follow_redirects=True)
+        assert (part.status_code, part.content) == (206, whole.content[:10])
+        # A client that sends its token along gets the file itself. HEAD is answered here too.
+        with_token = http.get(output, headers=stored.token)
+        assert (with_token.status_code, with_token.content) == (200, whole.content)
+        head = http.head(output)
+        assert (head.status_code, head.headers["content-length"]) == (200, "1000")
+        signature = output.split("/outputs/")[1].split("/")[0]
+        assert http.get(output.replace(signature, signature[::-1])).status_code == 403
+        for path in ("/", "/web/index.html"):  # the page may play what is in the bucket
+            policy = http.get(url + path, headers=HTML).headers["content-security-policy"]
+            sources = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+            for kind in ("media-src", "img-src", "connect-src"):
+                assert sources[kind].split()[-1] == server
+            assert server not in sources["script-src"] + sources["default-src"]
+
+
+def test_files_pass_through_the_gateway_if_redirects_are_off(stored: Stored, http: httpx.Client) -> None:
+    with stored.gateway(GATEWAY_FILE_REDIRECTS="false") as url:
+        part = http.get(stored.output(url, http), headers={"Range": "bytes=0-9"})
         assert (part.status_code, len(part.content), part.headers["content-range"]) == (206, 10, "bytes 0-9/1000")
-        policy = get(url, headers={"Accept": "text/html"}).headers["content-security-policy"]
+        policy = http.get(url, headers=HTML).headers["content-security-policy"]
         assert "media-src 'self' data: blob:;" in policy
-
-
-def test_the_page_may_play_what_is_in_the_bucket(stored: System, server: str) -> None:
-    for path in ("/", "/web/index.html"):
-        policy = get(stored.url + path, headers={"Accept": "text/html"}).headers["content-security-policy"]
-        sources = dict(part.strip().split(" ", 1) for part in policy.split(";"))
-        for kind in ("media-src", "img-src", "connect-src"):
-            assert sources[kind].split()[-1] == server
-        assert server not in sources["script-src"] + sources["default-src"]

@@ -14,7 +14,7 @@ from tests.gateway.processes import System, Token
 
 LIMIT, PER_ADDRESS = 12, 5
 HEADER_BYTES = 32 << 10  # the default
-PATIENCE_S = 60
+TIMEOUT_S = 60
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 ALIVE = b'{"status":"live"}'
 
@@ -38,7 +38,7 @@ def limited_token(limited: System) -> Token:
 
 def connect(port: int, address: str = "127.0.0.1") -> socket.socket:
     """Connect from one of the loopback network's addresses."""
-    return socket.create_connection(("127.0.0.1", port), PATIENCE_S, source_address=(address, 0))
+    return socket.create_connection(("127.0.0.1", port), TIMEOUT_S, source_address=(address, 0))
 
 
 def ask(port: int, request: bytes, address: str = "127.0.0.1") -> bytes:

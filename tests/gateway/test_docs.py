@@ -1,4 +1,4 @@
-"""docs/settings.md has the same table of settings as the code."""
+"""The settings, and their table in docs/settings.md."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_the_table_of_settings_is_up_to_date() -> None:
     assert table() in DOCUMENT.read_text(encoding="utf-8"), f"docs/settings.md needs this table:\n{table()}"
 
 
-def test_every_setting_says_its_unit() -> None:
+def test_the_description_of_every_setting_names_its_unit() -> None:
     for name, about in Settings.model_fields.items():
         assert about.description, name
         for suffix, unit in (("_s", "seconds"), ("_bytes", "bytes")):
@@ -41,7 +41,7 @@ def test_every_setting_says_its_unit() -> None:
                 assert unit in about.description, name
 
 
-def test_a_wrong_setting_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("GATEWAY_PORT", "tcp://10.0.0.1:5000"), ("GATEWAY_WAIT_S", "60"), ("GATEWAY_QUEUED", "-1")):
         with monkeypatch.context() as patch, pytest.raises(SettingsError, match=f"^{name} is '{value}': "):
             patch.setenv(name, value)

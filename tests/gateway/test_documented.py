@@ -1,4 +1,4 @@
-"""The gateway's own OpenAPI document against the two pages that Replicate published."""
+"""The gateway's OpenAPI document agrees with the two pages that Replicate published."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def parameters(operation: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_models_page_says_what_the_published_one_says(token: Token, name: str) -> None:
+def test_a_models_document_agrees_with_its_published_page(token: Token, name: str) -> None:
     page = token.http.get(f"/models/{MODELS[name]}/openapi.json").json()
     published = documented(name)
     assert page["info"] == {key: published[key] for key in ("title", "version", "description")}
@@ -50,18 +50,18 @@ def test_a_models_page_says_what_the_published_one_says(token: Token, name: str)
         for parameter in operation["parameters"]:
             assert parameter in ours_parameters
         added = [parameter for parameter in ours_parameters if parameter not in operation["parameters"]]
-        assert not any(parameter["required"] for parameter in added), "an old client doesn't send what we added"
+        assert not any(parameter["required"] for parameter in added), "existing clients don't send what we added"
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_models_request_body_is_the_published_one(token: Token, name: str) -> None:
+def test_the_schema_of_a_models_request_body_is_the_published_one(token: Token, name: str) -> None:
     page = token.http.get(f"/models/{MODELS[name]}/openapi.json").json()
     (published,) = (operation["body"] for operation in documented(name)["operations"] if "body" in operation)
     body = page["paths"]["/predictions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body == published
 
 
-def test_the_whole_document_has_every_route_of_the_contract(token: Token) -> None:
+def test_the_document_has_every_route_that_the_clients_use(token: Token) -> None:
     document = token.http.get("/openapi.json").json()
     found = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     assert found >= {

@@ -1,4 +1,4 @@
-"""Webhooks on their way out: where they go, what they carry, when they are tried again."""
+"""How webhooks are sent: to which addresses, with which signatures, and when they are retried."""
 
 import asyncio
 import json
@@ -16,19 +16,23 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from gateway.addresses import AddressError, PublicOnly
 from gateway.clock import own_time
-from gateway.webhooks.delivery import Retries, TryAgainError
+from gateway.metrics import Metrics
+from gateway.record import Record
+from gateway.settings import Settings
+from gateway.webhooks.delivery import Deliverer, Retries, TryAgainError
 from gateway.webhooks.rules import secret_of
 from gateway.webhooks.sending import Message, NotDeliveredError, Sender
+from tests.gateway.recording import fail_and_fetch_delivery, new
 
 SECRET = secret_of(b"k" * 32, 1)
 
 
 class Receiver(ThreadingHTTPServer):
-    """A client's server: answers each path in its own way, and remembers what came."""
+    """A client's server. The first part of a request's path is the status that it answers with."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.came: list[tuple[str, dict[str, str], bytes]] = []
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
 
     @property
     def url(self) -> str:
@@ -40,18 +44,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.came.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+        self.server.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
         status = int(self.path.split("/")[1])
         if not status:
-            return  # no answer
+            return  # without an answer
         self.send_response(status)
         if status in (301, 302, 307, 308):
             self.send_header("Location", f"{self.server.url}/200/redirected")
-        self.send_header("Content-Length", str(10**12))  # nobody waits for this
+        self.send_header("Content-Length", str(10**12))  # the sender must not wait for this
         self.end_headers()
 
     def do_GET(self) -> None:
-        self.server.came.append((self.path, {}, b""))
+        self.server.requests.append((self.path, {}, b""))
 
     def log_message(self, *_: object) -> None:
         pass
@@ -90,26 +94,26 @@ def refusal(url: str, *, private: bool = True, try_s: float = 20) -> str:
     return str(caught.value)
 
 
-def test_a_delivery_is_signed_over_its_very_bytes(receiver: Receiver) -> None:
+def test_the_signature_covers_the_exact_bytes_of_the_body(receiver: Receiver) -> None:
     body = json.dumps({"logs": "é\r 10%|█"}, ensure_ascii=False).encode()
     send(f"{receiver.url}/200/signed", body=body)
-    path, headers, came = receiver.came[-1]
-    assert (path, came, headers["content-type"]) == ("/200/signed", body, "application/json")
-    Webhook(SECRET).verify(came, headers)
+    path, headers, sent = receiver.requests[-1]
+    assert (path, sent, headers["content-type"]) == ("/200/signed", body, "application/json")
+    Webhook(SECRET).verify(sent, headers)
     with pytest.raises(WebhookVerificationError):
-        Webhook(SECRET).verify(came.replace(b"10", b"20"), headers)
+        Webhook(SECRET).verify(sent.replace(b"10", b"20"), headers)
     with pytest.raises(WebhookVerificationError):
-        Webhook(secret_of(b"k" * 32, 2)).verify(came, headers)
+        Webhook(secret_of(b"k" * 32, 2)).verify(sent, headers)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 404, 429, 500, 503])
-def test_only_an_answer_of_200_to_299_is_a_delivery(receiver: Receiver, status: int) -> None:
-    came = len(receiver.came)
+def test_only_a_status_from_200_to_299_counts_as_delivered(receiver: Receiver, status: int) -> None:
+    before = len(receiver.requests)
     assert refusal(f"{receiver.url}/{status}/") == f"the answer was {status}"
-    assert [path for path, _, _ in receiver.came[came:]] == [f"/{status}/"], "a redirect is not followed"
+    assert [path for path, _, _ in receiver.requests[before:]] == [f"/{status}/"], "a redirect is not followed"
 
 
-def test_no_answer_no_connection_and_no_such_name_are_no_deliveries(receiver: Receiver) -> None:
+def test_a_timeout_a_refused_connection_and_an_unknown_host_are_not_delivered(receiver: Receiver) -> None:
     assert refusal(f"{receiver.url}/000/", try_s=0.3)
     with serving() as gone:
         url = gone.url
@@ -117,28 +121,28 @@ def test_no_answer_no_connection_and_no_such_name_are_no_deliveries(receiver: Re
     assert "no address" in refusal("http://no-such-host.invalid/")
 
 
-# Python's own reading of an address takes none of these for one, so each is a name; the resolver makes 127.0.0.1 of it.
+# Python doesn't parse these as addresses, so they count as names. The resolver turns each into 127.0.0.1.
 @pytest.mark.parametrize("name", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.1.", "ip6-localhost"])
-def test_a_name_that_resolves_to_a_private_address_is_refused(receiver: Receiver, name: str) -> None:
-    came = len(receiver.came)
+def test_a_name_that_resolves_to_a_private_address_is_rejected(receiver: Receiver, name: str) -> None:
+    before = len(receiver.requests)
     said = refusal(receiver.url.replace("127.0.0.1", name) + "/200/", private=False)
     assert "no public address" in said or "no address" in said or "private address" in said
-    assert len(receiver.came) == came
+    assert len(receiver.requests) == before
 
 
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1/", "http://169.254.169.254/latest", "http://[::1]/", "ftp://1.1.1.1/"]
 )
-def test_what_the_settings_no_longer_allow_is_refused_at_the_delivery_too(url: str) -> None:
+def test_the_address_is_checked_again_at_the_delivery(url: str) -> None:
     assert refusal(url, private=False).startswith("the address is refused")
 
 
 class Connections(httpcore.AsyncMockBackend):
-    """A network that remembers where connections went."""
+    """A network that records the hosts of connections."""
 
     def __init__(self) -> None:
         super().__init__([])
-        self.to: list[str] = []
+        self.hosts: list[str] = []
 
     async def connect_tcp(
         self,
@@ -148,12 +152,12 @@ class Connections(httpcore.AsyncMockBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        self.to.append(host)
+        self.hosts.append(host)
         return await super().connect_tcp(host, port, timeout, local_address, socket_options)
 
 
-def test_a_name_that_changes_its_address_gains_nothing() -> None:
-    """The address that was checked is the one that is connected to: there is no second look at the name."""
+def test_the_sender_connects_to_the_address_that_was_checked() -> None:
+    """The name is not resolved a second time, when it might have another address."""
     answers = [["10.0.0.1", "1.1.1.1"], ["127.0.0.1"]]
 
     async def rebinding(_host: str, _port: int) -> list[str]:
@@ -162,10 +166,10 @@ def test_a_name_that_changes_its_address_gains_nothing() -> None:
     network = Connections()
     backend = PublicOnly(private=False, backend=network, resolve=rebinding)
     asyncio.run(_connect(backend))
-    assert network.to == ["1.1.1.1"]
+    assert network.hosts == ["1.1.1.1"]
     with pytest.raises(AddressError, match=r"rebinding\.example has no public address"):
         asyncio.run(_connect(backend))
-    assert network.to == ["1.1.1.1"]
+    assert network.hosts == ["1.1.1.1"]
 
 
 async def _connect(backend: PublicOnly) -> None:
@@ -196,3 +200,24 @@ def test_a_delivery_runs_again_after_a_failed_try_a_lost_database_and_a_shutdown
     assert pause_after(asyncio.CancelledError(), "start") is None  # it may have been sent, and is sent once
     assert pause_after(lost, "logs", "logs x") is None  # the next one is queued, perhaps
     assert pause_after(ValueError("a bug"), "completed") is None
+
+
+@pytest.mark.anyio
+async def test_completed_is_tried_by_default_0_1_2_4_8_16_and_32_seconds_after_the_end(
+    receiver: Receiver, record: Record, owner: int
+) -> None:
+    row = await record.predictions.create(new(owner, webhook=f"{receiver.url}/500/owed", webhook_events=("completed",)))
+    job = await fail_and_fetch_delivery(record, row)
+    sender = Sender(try_s=20, http=True, private=True)
+    deliverer = Deliverer(record, sender, Metrics(), Settings.model_fields["webhook_pauses_s"].default, 0)
+    after_s = [0.0]
+    try:
+        while await record.deliveries.get(row.id):  # until it is given up
+            try:
+                await deliverer.deliver(job, row.id, "completed", None)
+            except TryAgainError as again:
+                after_s.append(after_s[-1] + again.pause_s)
+    finally:
+        await sender.close()
+    assert [path for path, _, _ in receiver.requests].count("/500/owed") == 7
+    assert after_s == [0, 1, 2, 4, 8, 16, 32]

@@ -41,7 +41,7 @@ def test_head_of_a_stream_waits_for_nothing(token: Token, system: System) -> Non
     head = httpx.head(prediction["urls"]["stream"], trust_env=False, timeout=60)
     assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
     assert time.monotonic() - started_s < 10, "a comment keeps a stream open, so it must not have begun"
-    assert "gateway_open_streams 0.0" in metrics(system)
+    assert "gateway_open_streams 0.0" in metrics(system, token.http)
     token.http.post(f"/predictions/{prediction['id']}/cancel")
     forged = prediction["urls"]["stream"].replace(prediction["id"], "a" * 26)
     assert httpx.head(forged, trust_env=False).status_code == 403

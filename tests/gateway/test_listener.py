@@ -5,7 +5,6 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
@@ -13,7 +12,9 @@ import pytest
 from gateway.prediction import Status
 from gateway.work.coglet import Coglet, State
 from gateway.work.listener import ListenerCheck, is_loopback, users_listening
-from tests.gateway.staging import Stage, play
+from tests.gateway.processes import NO_TLS
+from tests.gateway.recording import reload
+from tests.gateway.staging import Harness
 
 STRANGER = 12345
 
@@ -35,6 +36,11 @@ def listening(user: int, address: str = "127.0.0.1", port: int = 0) -> Iterator[
         made.listen()
         made.setblocking(False)
         yield made
+
+
+def checking(check: ListenerCheck) -> httpx.AsyncClient:
+    """Return a client that checks the listener before each request."""
+    return httpx.AsyncClient(trust_env=False, verify=NO_TLS, event_hooks={"request": [check]})
 
 
 def was_called(listener: socket.socket) -> bool:
@@ -64,44 +70,35 @@ def test_only_a_loopback_address_is_checked() -> None:
     assert not any(is_loopback(host) for host in ("10.0.0.1", "riffusion-small", "::2"))
 
 
+@pytest.mark.anyio
 @as_root
-def test_another_users_process_gets_no_request(caplog: pytest.LogCaptureFixture) -> None:
-    async def test() -> None:
-        with listening(STRANGER) as listener:
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            async with httpx.AsyncClient(trust_env=False, event_hooks={"request": [ListenerCheck()]}) as client:
-                coglet = Coglet(client, url)
-                assert [(await coglet.health()).state for _ in range(2)] == [State.GONE, State.GONE]
-                assert [chunk async for chunk in coglet.chunks("x")] == []
-            assert not was_called(listener)
-            allowing = ListenerCheck([STRANGER])
-            async with httpx.AsyncClient(trust_env=False, event_hooks={"request": [allowing]}) as client:
-                asking = asyncio.create_task(Coglet(client, url).health())
-                while not was_called(listener):
-                    await asyncio.sleep(0.02)
-                assert (await asking).state is State.SILENT
-
-    asyncio.run(test())
+async def test_another_users_process_gets_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    with listening(STRANGER) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with checking(ListenerCheck()) as client:
+            coglet = Coglet(client, url)
+            assert [(await coglet.health()).state for _ in range(2)] == [State.GONE, State.GONE]
+            assert [chunk async for chunk in coglet.chunks("x")] == []
+        assert not was_called(listener)
+        async with checking(ListenerCheck([STRANGER])) as client:
+            health = asyncio.create_task(Coglet(client, url).health())
+            while not was_called(listener):
+                await asyncio.sleep(0.02)
+            assert (await health).state is State.SILENT
     assert [record.getMessage() for record in caplog.records if record.name == "gateway.work.listener"] == [
         "another user's process listens at the Cog server's address; sending it nothing"
     ]
 
 
+@pytest.mark.anyio
 @as_root
-def test_nothing_is_dispatched_while_another_user_has_the_port(database_url: str, tmp_path: Path) -> None:
-    async def test(stage: Stage) -> None:
-        with listening(STRANGER) as listener:
-            async with httpx.AsyncClient(trust_env=False, event_hooks={"request": [ListenerCheck()]}) as client:
-                coglet = Coglet(client, f"http://127.0.0.1:{listener.getsockname()[1]}")
-                worker = stage.worker(coglet=coglet)
-                task = asyncio.create_task(worker.run("127.0.0.1", 0, 1 << 20))
-                row = await stage.create(text="secret")
+async def test_nothing_is_dispatched_while_another_user_has_the_port(harness: Harness) -> None:
+    with listening(STRANGER) as listener:
+        async with checking(ListenerCheck()) as client:
+            coglet = Coglet(client, f"http://127.0.0.1:{listener.getsockname()[1]}")
+            async with harness.worker(coglet=coglet):
+                row = await harness.create(text="secret")
                 await asyncio.sleep(1)
-                now = await stage.record.predictions.get(row.id)
-                assert now is not None
+                now = await reload(harness.record, row)
                 assert (now.status, now.attempts) == (Status.STARTING, 0)
                 assert not was_called(listener)
-                worker.stop()
-                await task
-
-    play(database_url, tmp_path, test)

@@ -1,4 +1,4 @@
-"""Migrations go forward only, and the version before runs beside each."""
+"""Migrations only add, so that the previous version runs next to the new schema."""
 
 import asyncio
 import os
@@ -11,16 +11,18 @@ import psycopg
 import pytest
 
 from gateway.prediction import Outcome, Status
-from gateway.record import Record
+from gateway.record import open_record
 from gateway.record.database import DatabaseError
 from gateway.record.migrations import Migration, TooNewError, known_migrations, migrate
-from gateway.serve import postgres
 from gateway.serve.supervisor import python
+from tests.gateway.conftest import Databases
 from tests.gateway.processes import ROOT
-from tests.gateway.recording import fetched, new, owner, with_record
+from tests.gateway.recording import begin, create_owner, new, reload
+
+pytestmark = pytest.mark.anyio
 
 KNOWN = known_migrations()
-# What a later version may do to tables that this one uses: add, where nobody has to know of it.
+# What a later version may do to tables that this version uses: add what this version can ignore.
 NEXT = Migration(
     "9001_next.sql",
     """
@@ -38,9 +40,9 @@ ADDS = re.compile(
 
 
 def beyond_adding(migration: Migration) -> list[str]:
-    """Return the statements that the version before may not bear."""
+    """Return the statements that may break the previous version."""
     text = re.sub(r"--[^\n]*", "", migration.text)
-    text = re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL)  # a function's body: the version before calls none of it
+    text = re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL)  # functions, which the previous version never calls
     statements = [" ".join(statement.split()) + " " for statement in text.split(";") if statement.strip()]
     made = {found[1] for statement in statements if (found := re.match(r"create table (\w+)", statement))}
 
@@ -56,11 +58,11 @@ def beyond_adding(migration: Migration) -> list[str]:
     return [statement for statement in statements if not adds(statement)]
 
 
-def test_migrations_are_numbered_one_after_the_other() -> None:
+def test_migrations_are_numbered_without_gaps() -> None:
     assert [migration.name[:5] for migration in KNOWN] == [f"{number:04}_" for number in range(1, len(KNOWN) + 1)]
 
 
-def test_a_migration_only_adds_or_says_what_it_needs() -> None:
+def test_a_migration_only_adds_or_names_the_migration_that_it_needs() -> None:
     names = [migration.name for migration in KNOWN]
     for migration in KNOWN:
         earlier = names[: names.index(migration.name)]
@@ -81,75 +83,66 @@ def test_a_migration_only_adds_or_says_what_it_needs() -> None:
         "delete from tokens",
     ],
 )
-def test_what_the_version_before_may_not_bear_is_found(statement: str) -> None:
+def test_statements_that_may_break_the_previous_version_are_found(statement: str) -> None:
     assert beyond_adding(Migration("9001_x.sql", f"create table x (id text);\n{statement};")) == [f"{statement} "]
     assert beyond_adding(NEXT) == []
 
 
-def test_several_may_migrate_at_once(cluster: postgres.Cluster) -> None:
-    name = f"t{secrets.token_hex(6)}"
-    with psycopg.connect(cluster.url, autocommit=True) as connection:
-        connection.execute(f'create database "{name}"')
-
-    async def all_at_once() -> list[list[str]]:
-        return await asyncio.gather(*(migrate(cluster.url_of(name)) for _ in range(4)))
-
-    assert sorted(asyncio.run(all_at_once())) == [[], [], [], [migration.name for migration in KNOWN]]
-    assert asyncio.run(migrate(cluster.url_of(name))) == []
+@pytest.fixture
+def database_url(databases: Databases) -> str:
+    """Return a database of the test's own, since these tests change its schema."""
+    return databases.make()
 
 
-def test_what_is_missing_is_said(database_url: str, tmp_path: Path) -> None:
+async def test_processes_that_migrate_at_the_same_time_apply_each_migration_once(databases: Databases) -> None:
+    url = databases.create(f"t{secrets.token_hex(6)}")
+    applied = await asyncio.gather(*(migrate(url) for _ in range(4)))
+    assert sorted(applied) == [[], [], [], [migration.name for migration in KNOWN]]
+    assert await migrate(url) == []
+
+
+async def test_a_missing_migration_is_named(database_url: str, tmp_path: Path) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("delete from migrations")
     with pytest.raises(DatabaseError, match=r"lacks 0001_predictions\.sql"):
-        with_record(database_url, tmp_path, _nothing)
+        async with open_record(database_url, tmp_path.as_uri()):
+            pass
 
 
-def test_this_version_runs_beside_the_next(database_url: str, tmp_path: Path) -> None:
-    """All that it writes and reads goes on after a migration that it does not know."""
-    assert asyncio.run(migrate(database_url, [*KNOWN, NEXT])) == [NEXT.name]
-    assert asyncio.run(migrate(database_url)) == []  # nor does it undo it
-
-    async def test(it: Record) -> None:
-        me = await owner(it)
-        row = await it.predictions.create(new(me, cancel_after_s=90))
-        attempt = await fetched(it, row)
-        assert await it.attempts.begin(attempt)
-        assert await it.attempts.beat(attempt)
-        assert await it.attempts.log(attempt, "one\n")
-        assert (await it.sweep.once()).requeued == 1  # stalled_s is 0
-        again = await it.predictions.get(row.id)
-        assert again is not None
-        second = await fetched(it, again)
-        assert await it.attempts.begin(second)
-        await it.attempts.report_health("server", row.queue, "READY")
-        assert await it.attempts.end(second, Outcome(Status.SUCCEEDED, output="done"))
-        await it.deliveries.settle(row.id, delivered=True)
-        canceled = await it.predictions.create(new(me))
-        assert await it.predictions.cancel(canceled.id)
-        page = await it.predictions.page(me)
+async def test_this_version_runs_on_the_schema_of_the_next(database_url: str, tmp_path: Path) -> None:
+    assert await migrate(database_url, [*KNOWN, NEXT]) == [NEXT.name]
+    assert await migrate(database_url) == []  # which doesn't undo it
+    async with open_record(database_url, tmp_path.as_uri(), stalled_s=0) as record:
+        owner = await create_owner(record)
+        row = await record.predictions.create(new(owner, cancel_after_s=90))
+        attempt = await begin(record, row)
+        assert await record.attempts.beat(attempt)
+        assert await record.attempts.log(attempt, "one\n")
+        assert (await record.sweep.once()).requeued == 1
+        second = await begin(record, await reload(record, row))
+        await record.attempts.report_health("server", row.queue, "READY")
+        assert await record.attempts.end(second, Outcome(Status.SUCCEEDED, output="done"))
+        await record.deliveries.settle(row.id, delivered=True)
+        canceled = await record.predictions.create(new(owner))
+        assert await record.predictions.cancel(canceled.id)
+        page = await record.predictions.page(owner)
         assert [found.status for found in page.rows] == [Status.CANCELED, Status.SUCCEEDED]
-        counts = {count.status: count.count for count in await it.statistics.ended()}
+        counts = {count.status: count.count for count in await record.statistics.ended()}
         assert counts == {"canceled": 1, "succeeded": 1}
-        assert await it.retention.remove(0) == 1
-
-    with_record(database_url, tmp_path, test, stalled_s=0)
+        assert await record.retention.remove(0) == 1
 
 
-def test_a_database_that_is_too_new_is_refused(database_url: str, tmp_path: Path) -> None:
-    """What LATER takes away is used by this version, not by the one that knows NEXT."""
-    asyncio.run(migrate(database_url, [*KNOWN, NEXT, LATER]))
-    said = r"has the migration 9002_later\.sql, which needs a version that knows 9001_next\.sql"
-    with pytest.raises(TooNewError, match=said):
-        with_record(database_url, tmp_path, _nothing)
-    with pytest.raises(TooNewError, match=said):
-        asyncio.run(migrate(database_url))
-    assert asyncio.run(migrate(database_url, [*KNOWN, NEXT])) == []  # the version between
+async def test_a_database_that_is_too_new_is_rejected(database_url: str, tmp_path: Path) -> None:
+    """This version uses what LATER removes; the version that knows NEXT doesn't."""
+    await migrate(database_url, [*KNOWN, NEXT, LATER])
+    message = r"has the migration 9002_later\.sql, which needs a version that knows 9001_next\.sql"
+    with pytest.raises(TooNewError, match=message):
+        async with open_record(database_url, tmp_path.as_uri()):
+            pass
+    with pytest.raises(TooNewError, match=message):
+        await migrate(database_url)
+    assert await migrate(database_url, [*KNOWN, NEXT]) == []  # the version between
     environment = {**os.environ, "GATEWAY_DATABASE_URL": database_url, "GATEWAY_PORT": "0", "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(python("-m", "gateway"), env=environment, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("gateway: the database has the migration 9002_later.sql"), ended.stderr
-
-
-async def _nothing(it: Record) -> None:
-    pass
+    gateway = subprocess.run(python("-m", "gateway"), env=environment, capture_output=True, text=True, timeout=180)
+    assert gateway.returncode == 1
+    assert gateway.stderr.startswith("gateway: the database has the migration 9002_later.sql"), gateway.stderr

@@ -1,4 +1,4 @@
-"""Output files and event streams, as browsers and clients fetch them: without a token."""
+"""Output files and event streams, which browsers and clients fetch without a token."""
 
 import base64
 import json
@@ -7,31 +7,32 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gateway.processes import System, Token
+from gateway.api import stream
+from tests.gateway.processes import IDLE, NO_TLS, TIMEOUT_S, System, Token
 
 PYTHON_1 = {"User-Agent": "replicate-python/1.0.7"}
 
 
 def fetch(url: str, **options: Any) -> httpx.Response:
-    return httpx.get(url, trust_env=False, timeout=60, **options)
+    return httpx.get(url, trust_env=False, verify=NO_TLS, timeout=TIMEOUT_S, **options)
 
 
 @pytest.fixture
 def done(token: Token) -> dict[str, Any]:
     """Return a prediction with a file of 1000 bytes."""
-    prediction = token.ended(token.create(input={"files": 1, "bytes": 1000})["id"])
+    prediction = token.run(files=1, bytes=1000)
     assert prediction["status"] == "succeeded", prediction
     return prediction
 
 
-def test_a_file_is_fetched_without_a_token_whole_or_in_parts(done: dict[str, Any]) -> None:
+def test_a_file_can_be_fetched_whole_or_in_ranges(done: dict[str, Any]) -> None:
     whole = fetch(done["output"])
     assert whole.status_code == 200
     assert len(whole.content) == 1000
     assert whole.headers["accept-ranges"] == "bytes"
     assert whole.headers["x-content-type-options"] == "nosniff"
     assert whole.headers["content-security-policy"].startswith("sandbox")
-    for header, expected, said in [
+    for header, expected, content_range in [
         ("bytes=0-9", whole.content[:10], "bytes 0-9/1000"),
         ("bytes=990-", whole.content[990:], "bytes 990-999/1000"),
         ("bytes=-5", whole.content[-5:], "bytes 995-999/1000"),
@@ -39,41 +40,34 @@ def test_a_file_is_fetched_without_a_token_whole_or_in_parts(done: dict[str, Any
     ]:
         part = fetch(done["output"], headers={"Range": header})
         assert (part.status_code, part.content) == (206, expected)
-        assert (part.headers["content-range"], part.headers["content-length"]) == (said, str(len(expected)))
+        assert (part.headers["content-range"], part.headers["content-length"]) == (content_range, str(len(expected)))
     beyond = fetch(done["output"], headers={"Range": "bytes=1000-"})
     assert (beyond.status_code, beyond.headers["content-range"]) == (416, "bytes */1000")
 
 
-def test_a_file_that_has_not_changed_is_not_sent_again(done: dict[str, Any]) -> None:
+def test_conditional_requests_for_a_file(done: dict[str, Any]) -> None:
     tag = fetch(done["output"]).headers["etag"]
     assert fetch(done["output"], headers={"If-None-Match": tag}).status_code == 304
     assert fetch(done["output"], headers={"If-Range": '"another"', "Range": "bytes=0-1"}).status_code == 200
     assert fetch(done["output"], headers={"If-Range": tag, "Range": "bytes=0-1"}).status_code == 206
-    head = httpx.head(done["output"], trust_env=False)
+    head = httpx.head(done["output"], trust_env=False, verify=NO_TLS)
     assert (head.status_code, head.headers["content-length"], head.content) == (200, "1000", b"")
 
 
-def test_a_guessed_or_changed_file_url_opens_nothing(done: dict[str, Any]) -> None:
+def test_a_guessed_or_changed_file_url_is_rejected(done: dict[str, Any]) -> None:
     base, _, rest = done["output"].partition("/outputs/")
     signature, _, key = rest.partition("/")
     later = f"{int(signature.partition('-')[0]) + 9}-{signature.partition('-')[2]}"
     for guess in (later, signature[::-1], signature.partition("-")[0], "x", "%00", "." * 3000):
-        answer = fetch(f"{base}/outputs/{guess}/{key}")
-        assert answer.status_code in (403, 404), answer.text
-        assert isinstance(answer.json()["detail"], str)
-    for other in (
-        key.replace(".", "-"),
-        f"{key}/x",
-        key.partition("/")[2],
-        "..%2F..%2Ftoken",
-        "../../token",
-        "%00",
-        "x",
-    ):
+        response = fetch(f"{base}/outputs/{guess}/{key}")
+        assert response.status_code in (403, 404), response.text
+        assert isinstance(response.json()["detail"], str)
+    parts = key.replace(".", "-"), f"{key}/x", key.partition("/")[2]
+    for other in (*parts, "..%2F..%2Ftoken", "../../token", "%00", "x"):
         assert fetch(f"{base}/outputs/{signature}/{other}").status_code in (403, 404)
 
 
-def test_clients_that_take_no_http_url_get_data_urls(token: Token, done: dict[str, Any]) -> None:
+def test_clients_that_accept_no_http_urls_get_data_urls(token: Token, done: dict[str, Any]) -> None:
     content = fetch(done["output"]).content
     for agent in ("replicate-python/1.0.7", "replicate-javascript/1.4.0", "Replicate/Python 2.0.0b4"):
         output = token.http.get(f"/predictions/{done['id']}", headers={"User-Agent": agent}).json()["output"]
@@ -81,18 +75,18 @@ def test_clients_that_take_no_http_url_get_data_urls(token: Token, done: dict[st
         assert head.startswith("data:")
         assert base64.b64decode(data) == content
     listed = token.http.get("/predictions", headers=PYTHON_1).json()["results"][0]["output"]
-    assert listed.startswith("http://")  # a page of a hundred films would be too much
+    assert listed.startswith("http://")  # a page of a hundred videos would be too large
     behind_tls = {**PYTHON_1, "Host": "x"}
     assert token.http.get(f"/predictions/{done['id']}", headers=behind_tls).json()["output"].startswith("data:")
 
 
 def events(url: str, **options: Any) -> list[dict[str, str]]:
     """Return the events of a stream up to its end."""
-    answer = fetch(url, **options)
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    assert answer.headers["x-accel-buffering"] == "no"
+    response = fetch(url, **options)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["x-accel-buffering"] == "no"
     found = []
-    for block in answer.text.split("\n\n"):
+    for block in response.text.split("\n\n"):
         lines = [line.partition(": ") for line in block.splitlines() if line and not line.startswith(":")]
         event: dict[str, str] = {}
         for name, _, value in lines:
@@ -102,7 +96,7 @@ def events(url: str, **options: Any) -> list[dict[str, str]]:
     return found
 
 
-def test_a_stream_tells_files_and_the_end_with_ids(token: Token) -> None:
+def test_a_stream_has_the_files_and_the_end_with_ids(token: Token) -> None:
     created = token.create(input={"files": 2, "logs": ["one", "two"]})
     found = events(created["urls"]["stream"])
     assert [event["event"] for event in found] == ["output", "output", "done"]
@@ -114,7 +108,7 @@ def test_a_stream_tells_files_and_the_end_with_ids(token: Token) -> None:
     assert fetch(created["urls"]["stream"], headers={"Last-Event-ID": found[-1]["id"]}).status_code == 204
 
 
-def test_a_stream_tells_logs_where_they_are_asked_for(token: Token) -> None:
+def test_a_stream_has_the_logs_on_request(token: Token) -> None:
     created = token.create(input={"logs": ["one", "two"], "seconds": 1})
     found = events(f"{created['urls']['stream']}?logs=1")
     logs = [event for event in found if event["event"] == "logs"]
@@ -133,26 +127,39 @@ def test_a_stream_reports_the_status_on_request(token: Token) -> None:
     statuses = [json.loads(event["data"]) for event in found if event["event"] == "status"]
     assert statuses[-1] == {"status": "succeeded", "position": None}
     assert {"status": "starting", "position": 1} in statuses or {"status": "starting", "position": 2} in statuses
-    assert not any("id" in event for event in found if event["event"] == "status")  # Last-Event-ID stays as it was
+    assert not any("id" in event for event in found if event["event"] == "status")  # so Last-Event-ID stays the same
     assert [event["event"] for event in found[-2:]] == ["output", "done"]
     token.ended(first["id"])
 
 
-def test_a_stream_tells_errors_and_cancels(token: Token) -> None:
+def test_a_stream_has_errors_and_cancels(token: Token) -> None:
     failed = events(token.create(input={"fail": "no such seed"})["urls"]["stream"])
     assert [event["event"] for event in failed] == ["error", "done"]
     assert json.loads(failed[0]["data"])["detail"].endswith("no such seed")
     assert json.loads(failed[1]["data"]) == {"reason": "error"}
     created = token.create(input={"seconds": 600})
-    token.http.post(f"/predictions/{created['id']}/cancel")
+    token.cancel(created["id"])
     canceled = events(created["urls"]["stream"])
     assert [(event["event"], json.loads(event["data"])) for event in canceled] == [("done", {"reason": "canceled"})]
 
 
-def test_a_stream_needs_its_signature(token: Token, system: System) -> None:
+def test_a_stream_needs_the_signature_for_its_prediction(token: Token, system: System) -> None:
     prediction = token.create()
     signature = prediction["urls"]["stream"].split("/")[-2]
     for guess in ("x", signature[:-3], signature.partition("-")[0]):
         assert fetch(f"{system.url}/v1/stream/{guess}/{prediction['id']}").status_code == 403
     another = token.create()
     assert fetch(f"{system.url}/v1/stream/{signature}/{another['id']}").status_code == 403
+
+
+def test_a_stream_sends_comments_while_nothing_happens(
+    token: Token, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stream.PING_S <= 15  # some clients give up after 30 s of silence
+    monkeypatch.setattr(stream, "PING_S", 0.1)
+    created = token.create(IDLE)
+    with system.another_gateway({}) as gateway:
+        url = created["urls"]["stream"].replace(system.url, gateway)
+        with httpx.stream("GET", url, trust_env=False, verify=NO_TLS, timeout=TIMEOUT_S) as response:
+            assert next(response.iter_lines()).startswith(": ")
+    token.cancel(created["id"])

@@ -1,4 +1,4 @@
-"""The record against a model of it, in any order of what clients, workers, zombies and the sweep do."""
+"""A state machine compares the record with a model, for any order of actions by clients, workers and the sweep."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -14,20 +14,20 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from gateway.prediction import Attempt, Outcome, Prediction, Status
 from gateway.record import open_record
 from gateway.record.jobs import prediction_id_of
-from tests.gateway.recording import QUEUE, new, owner
+from tests.gateway.recording import QUEUE, create_owner, empty_database, new
 
 ENDS = st.sampled_from([Status.SUCCEEDED, Status.FAILED, Status.CANCELED])
 
 
 @dataclass
 class Model:
-    """What the record should say of a prediction."""
+    """What the record should contain about a prediction."""
 
     id: str
     status: Status = Status.STARTING
     queued: bool = True
     attempts: int = 0
-    cancel_asked: bool = False
+    cancel_requested: bool = False
     holder: int | None = None  # the job that may write
     logs: str = ""
     events: list[str] = field(default_factory=list)
@@ -37,8 +37,8 @@ class Model:
         self.events += [*(["output"] if output else []), "completed"]
 
     def lose(self) -> None:
-        """An attempt is lost: again, or the end."""
-        if self.cancel_asked:
+        """Queue a lost attempt again, or end its prediction."""
+        if self.cancel_requested:
             self.end(Status.CANCELED)
         elif self.attempts >= 2:
             self.end(Status.FAILED)
@@ -46,8 +46,8 @@ class Model:
             self.queued, self.holder = True, None
 
 
-class Ground:
-    """The database that all the machines run on, one after the other."""
+class Environment:
+    """The database that the machines run on, one after the other."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.runner = asyncio.Runner()
@@ -55,12 +55,12 @@ class Ground:
         self.plain = self.stack.enter_context(psycopg.connect(url, autocommit=True))
         self.record = self.runner.run(self.stack.enter_async_context(open_record(url, folder.as_uri())))
         self.sweeper = self.runner.run(self.stack.enter_async_context(open_record(url, folder.as_uri(), stalled_s=0)))
-        self.worker = self.runner.run(self.record.procrastinate.job_manager.register_worker())
 
-    def cleared(self) -> int:
-        """Empty the database and return an owner."""
-        self.plain.execute("truncate procrastinate_jobs, predictions, deliveries, tokens, ends cascade")
-        return self.runner.run(owner(self.record))
+    def reset(self) -> int:
+        """Empty the database and return the id of a new token."""
+        empty_database(self.plain)
+        self.worker = self.runner.run(self.record.procrastinate.job_manager.register_worker())
+        return self.runner.run(create_owner(self.record))
 
     def close(self) -> None:
         self.runner.run(self.stack.aclose())
@@ -68,30 +68,30 @@ class Ground:
 
 
 class RecordMachine(RuleBasedStateMachine):
-    """Drive both."""
+    """Apply each action to the record and to the model."""
 
-    ground: "Ground"
+    environment: Environment
 
     predictions = Bundle("predictions")
-    attempts = Bundle("attempts")  # of all times: those that were taken over are zombies
+    attempts = Bundle("attempts")  # including those that were taken over
 
     def __init__(self) -> None:
         super().__init__()
         self.models: dict[str, Model] = {}
         self.ended: dict[str, Prediction] = {}
-        self.record, self.do = self.ground.record, self.ground.runner.run
-        self.owner = self.ground.cleared()
+        self.record, self.run = self.environment.record, self.environment.runner.run
+        self.owner = self.environment.reset()
 
     @rule(target=predictions)
     def create(self) -> str:
-        row = self.do(self.record.predictions.create(new(self.owner)))
+        row = self.run(self.record.predictions.create(new(self.owner)))
         self.models[row.id] = Model(row.id)
         return row.id
 
     @rule(target=attempts)
     def fetch_and_begin(self) -> Any:
-        """The next of the queue: what was lost or given back comes first."""
-        job = self.do(self.record.procrastinate.job_manager.fetch_job([QUEUE], self.ground.worker))
+        """Begin the next attempt in the queue."""
+        job = self.run(self.record.procrastinate.job_manager.fetch_job([QUEUE], self.environment.worker))
         if job is None:
             assert not any(model.queued for model in self.models.values())
             return multiple()
@@ -99,7 +99,7 @@ class RecordMachine(RuleBasedStateMachine):
         model = self.models[prediction_id_of(job)]
         assert model.queued
         attempt = Attempt(model.id, job.id, "server", "boot", "http://127.0.0.1/x")
-        begun = self.do(self.record.attempts.begin(attempt))
+        begun = self.run(self.record.attempts.begin(attempt))
         assert begun is not None
         if model.status is Status.STARTING:
             model.events.append("start")
@@ -107,109 +107,109 @@ class RecordMachine(RuleBasedStateMachine):
         model.attempts += 1
         return attempt
 
-    def mine(self, attempt: Attempt) -> Model | None:
-        """The model of an attempt that may still write."""
+    def holder(self, attempt: Attempt) -> Model | None:
+        """Return the model of an attempt that may still write, else None."""
         model = self.models[attempt.id]
         return model if model.holder == attempt.job_id else None
 
     @rule(attempt=attempts, text=st.text("ab\n", max_size=5))
     def log(self, attempt: Attempt, text: str) -> None:
-        model = self.mine(attempt)
-        assert self.do(self.record.attempts.log(attempt, text)) == (model is not None)
+        model = self.holder(attempt)
+        assert self.run(self.record.attempts.log(attempt, text)) == (model is not None)
         if model:
             model.logs = text if len(text) > len(model.logs) else model.logs
-            self.settle_logs(model)
+            self.expect_logs_event(model)
 
-    def settle_logs(self, model: Model) -> None:
-        """Of `logs` at most one delivery waits."""
+    def expect_logs_event(self, model: Model) -> None:
+        """Expect at most one queued delivery of `logs`."""
         if "logs" not in model.events:
             model.events.append("logs")
 
     @rule(attempt=attempts)
     def beat(self, attempt: Attempt) -> None:
-        assert self.do(self.record.attempts.beat(attempt)) == (self.mine(attempt) is not None)
+        assert self.run(self.record.attempts.beat(attempt)) == (self.holder(attempt) is not None)
 
     @rule(attempt=attempts, status=ENDS)
     def end(self, attempt: Attempt, status: Status) -> None:
-        model = self.mine(attempt)
+        model = self.holder(attempt)
         output = "done" if status is Status.SUCCEEDED else None
-        ended = self.do(self.record.attempts.end(attempt, Outcome(status, output=output, error="no")))
+        ended = self.run(self.record.attempts.end(attempt, Outcome(status, output=output, error="no")))
         assert (ended is not None) == (model is not None)
         if model:
             model.end(status, output is not None)
 
     @rule(attempt=attempts)
     def give_back(self, attempt: Attempt) -> None:
-        model = self.mine(attempt)
-        assert self.do(self.record.attempts.give_back(attempt)) == (model is not None)
+        model = self.holder(attempt)
+        assert self.run(self.record.attempts.give_back(attempt)) == (model is not None)
         if model:
             model.queued, model.holder = True, None
             model.attempts -= 1
-            if model.cancel_asked:  # it can't begin again; the sweep would end it
-                self.do(self.record.predictions.cancel(model.id))
+            if model.cancel_requested:  # it can't begin again, so the sweep would end it
+                self.run(self.record.predictions.cancel(model.id))
                 model.end(Status.CANCELED)
 
     @rule(attempt=attempts)
     def give_up(self, attempt: Attempt) -> None:
-        model = self.mine(attempt)
-        assert self.do(self.record.sweep.give_up(attempt.id, attempt.job_id)) == (model is not None)
+        model = self.holder(attempt)
+        assert self.run(self.record.sweep.give_up(attempt.id, attempt.job_id)) == (model is not None)
         if model:
             model.lose()
 
     @rule(prediction_id=predictions)
     def cancel(self, prediction_id: str) -> None:
         model = self.models[prediction_id]
-        row = self.do(self.record.predictions.cancel(prediction_id, self.owner))
+        row = self.run(self.record.predictions.cancel(prediction_id, self.owner))
         if model.queued:
             model.end(Status.CANCELED)
         elif not model.status.ended:
-            model.cancel_asked = True
+            model.cancel_requested = True
         assert row is not None
         assert row.status is model.status
 
     @rule()
     def sweep(self) -> None:
-        """Nothing is lost while everybody beats."""
-        assert not self.do(self.record.sweep.once())
+        """No attempt is lost as long as its worker sends heartbeats."""
+        assert not self.run(self.record.sweep.once())
 
     @rule()
     def sweep_after_silence(self) -> None:
-        self.do(self.ground.sweeper.sweep.once())
+        self.run(self.environment.sweeper.sweep.once())
         for model in self.models.values():
             if model.holder is not None:
                 model.lose()
 
     @invariant()
-    def the_same(self) -> None:
-        rows = {row.id: row for row in self.do(self.record.predictions.page(self.owner, limit=1000)).rows}
-        told = self.told()
+    def the_record_agrees_with_the_model(self) -> None:
+        rows = {row.id: row for row in self.run(self.record.predictions.page(self.owner, limit=1000)).rows}
+        events = self.queued_events()
         assert rows.keys() == self.models.keys()
         for model in self.models.values():
             row = rows[model.id]
             assert (row.status, row.attempts, row.logs) == (model.status, model.attempts, model.logs)
-            assert told[model.id] == model.events
+            assert events[model.id] == model.events
             assert model.events.count("completed") == model.status.ended
             assert row.completed_at is None or row.created_at <= (row.started_at or row.created_at) <= row.completed_at
-            if row.status.ended:  # for good
+            if row.status.ended:  # an end is final
                 assert self.ended.setdefault(row.id, row) == row
 
-    def told(self) -> dict[str, list[str]]:
-        """The deliveries that are queued; and each queued prediction has one waiting job, and nothing else has."""
-        jobs = self.ground.plain.execute(
+    def queued_events(self) -> dict[str, list[str]]:
+        """Return the queued deliveries; check that each queued prediction has one job, and no other has any."""
+        jobs = self.environment.plain.execute(
             "select args->>'id', task_name, args->>'event' from procrastinate_jobs where status = 'todo' order by id"
         ).fetchall()
         queued = sorted(model.id for model in self.models.values() if model.queued)
         assert sorted(id_ for id_, task, _ in jobs if task == "attempt") == queued
-        told: dict[str, list[str]] = {id_: [] for id_ in self.models}
+        events: dict[str, list[str]] = {id_: [] for id_ in self.models}
         for id_, task, event in jobs:
             if task == "webhook":
-                told[id_].append(event)
-        return told
+                events[id_].append(event)
+        return events
 
 
-def test_the_record_is_its_model(database_url: str, tmp_path: Path) -> None:
-    RecordMachine.ground = Ground(database_url, tmp_path)
-    chosen = settings(
+def test_the_record_behaves_like_its_model(database_url: str, tmp_path: Path) -> None:
+    RecordMachine.environment = Environment(database_url, tmp_path)
+    machine_settings = settings(
         max_examples=15,
         stateful_step_count=40,
         deadline=None,
@@ -218,6 +218,6 @@ def test_the_record_is_its_model(database_url: str, tmp_path: Path) -> None:
         suppress_health_check=list(HealthCheck),
     )
     try:
-        run_state_machine_as_test(RecordMachine, settings=chosen)
+        run_state_machine_as_test(RecordMachine, settings=machine_settings)
     finally:
-        RecordMachine.ground.close()
+        RecordMachine.environment.close()

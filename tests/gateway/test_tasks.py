@@ -1,4 +1,4 @@
-"""Tasks end, whatever becomes of a cancellation."""
+"""Tasks end, whatever becomes of their cancellation."""
 
 import asyncio
 
@@ -6,13 +6,15 @@ import pytest
 
 from gateway.tasks import end, first
 
-SOON_S = 30.0
+pytestmark = pytest.mark.anyio
+
+TIMEOUT_S = 120.0
 
 
-async def deaf(cancellations: int, ended: asyncio.Event) -> str:
-    """Wait for ever, losing so many cancellations, as what waits by Python 3.11's wait_for may."""
+async def ignore_cancellations(count: int, ended: asyncio.Event) -> str:
+    """Wait forever and lose `count` cancellations, as code that waits in Python 3.11's `wait_for` may."""
     try:
-        for _ in range(cancellations):
+        for _ in range(count):
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
@@ -23,41 +25,33 @@ async def deaf(cancellations: int, ended: asyncio.Event) -> str:
     return "never"
 
 
-async def at_once() -> str:
+async def succeed() -> str:
     return "first"
 
 
-async def failing() -> str:
-    raise ValueError("a fault")
+async def fail() -> str:
+    raise ValueError("failed")
 
 
 @pytest.mark.parametrize("cancellations", [0, 1, 2])
-def test_the_first_is_returned_and_the_others_have_ended(cancellations: int) -> None:
-    async def run() -> None:
-        ended = asyncio.Event()
-        assert await asyncio.wait_for(first(at_once(), deaf(cancellations, ended)), SOON_S) == "first"
-        assert ended.is_set()
-
-    asyncio.run(run())
+async def test_first_returns_the_first_result_and_ends_the_other_tasks(cancellations: int) -> None:
+    ended = asyncio.Event()
+    result = await asyncio.wait_for(first(succeed(), ignore_cancellations(cancellations, ended)), TIMEOUT_S)
+    assert result == "first"
+    assert ended.is_set()
 
 
-def test_what_the_first_raises_is_raised() -> None:
-    async def run() -> None:
-        ended = asyncio.Event()
-        with pytest.raises(ValueError, match="a fault"):
-            await first(failing(), deaf(1, ended))
-        assert ended.is_set()
-
-    asyncio.run(run())
+async def test_first_raises_what_the_first_task_raises() -> None:
+    ended = asyncio.Event()
+    with pytest.raises(ValueError, match="failed"):
+        await first(fail(), ignore_cancellations(1, ended))
+    assert ended.is_set()
 
 
-def test_the_end_of_a_task_is_its_end_however_it_ended() -> None:
-    async def run() -> None:
-        ended = asyncio.Event()
-        tasks = [asyncio.create_task(call) for call in (deaf(1, ended), failing(), at_once())]
-        await asyncio.sleep(0)
-        await asyncio.wait_for(end(*tasks), SOON_S)
-        assert ended.is_set()
-        assert all(task.done() for task in tasks)
-
-    asyncio.run(run())
+async def test_end_waits_for_all_tasks_whatever_their_results() -> None:
+    ended = asyncio.Event()
+    tasks = [asyncio.create_task(call) for call in (ignore_cancellations(1, ended), fail(), succeed())]
+    await asyncio.sleep(0)
+    await asyncio.wait_for(end(*tasks), TIMEOUT_S)
+    assert ended.is_set()
+    assert all(task.done() for task in tasks)

@@ -1,5 +1,6 @@
 """/v1/files: uploads as Replicate takes them, with a limit, a quota and a retention."""
 
+import asyncio
 import hashlib
 import json
 import re
@@ -16,12 +17,12 @@ import psycopg
 import pytest
 
 from gateway.prediction import File, InputFile
-from gateway.record import Record
+from gateway.record import Record, open_record
 from gateway.record.uploads import Limits, QuotaError
 from gateway.serve.supervisor import Supervisor
 from tests.gateway.conftest import Databases
 from tests.gateway.processes import System, Token
-from tests.gateway.recording import new, owner, with_record
+from tests.gateway.recording import new
 
 CONTENT = bytes(range(256)) * 10
 FILE_BYTES = 100_000
@@ -284,8 +285,9 @@ def test_an_upload_whose_client_leaves_is_discarded(tight: System) -> None:
     tight.until(lambda: rows(tight, token) == [])
 
 
-async def _sweep(it: Record) -> None:
-    await it.uploads.sweep()
+async def _sweep(system: System) -> None:
+    async with open_record(system.database_url, (system.folder / "files").as_uri()) as record:
+        await record.uploads.sweep()
 
 
 def test_expired_files_are_gone(tight: System) -> None:
@@ -294,7 +296,7 @@ def test_expired_files_are_gone(tight: System) -> None:
     tight.until(lambda: token.http.get(f"/files/{file['id']}").status_code == 404)
     assert token.http.get("/files").json()["results"] == []
     assert httpx.get(file["urls"]["download"], trust_env=False).status_code == 404
-    with_record(tight.database_url, tight.folder / "files", _sweep)  # as retention does each minute
+    asyncio.run(_sweep(tight))  # as retention does each minute
     assert rows(tight, token) == []
     assert not (tight.folder / "files" / "uploads" / file["id"]).exists()
 
@@ -302,69 +304,62 @@ def test_expired_files_are_gone(tight: System) -> None:
 LIMITS = Limits(file_bytes=1000, quota_bytes=1000)
 
 
-async def _received(it: Record, owner_id: int, content: bytes) -> tuple[str, File]:
-    async with it.uploads.receiving(owner_id, "a.png", "image/png", 1000, LIMITS) as arriving:
+async def _received(record: Record, owner_id: int, content: bytes) -> tuple[str, File]:
+    async with record.uploads.receiving(owner_id, "a.png", "image/png", 1000, LIMITS) as arriving:
         await arriving.write(content)
     return arriving.id, arriving.file
 
 
-def test_what_a_gateway_that_died_was_receiving_is_swept(database_url: str, tmp_path: Path) -> None:
-    async def test(it: Record) -> None:
-        owner_id = await owner(it)
-        with pytest.raises(QuotaError):  # the whole quota is taken while the file arrives
-            async with it.uploads.receiving(owner_id, "a.png", "image/png", 1000, LIMITS):
-                await _received(it, owner_id, b"x")
-        file_id, file = await _received(it, owner_id, b"whole, but not kept")
-        half = tmp_path / f"{file.key}#1"
-        half.write_bytes(b"ha")
-        assert await it.uploads.get(file_id) is None
-        assert await it.uploads.sweep() == 0
-        with psycopg.connect(database_url) as connection:
-            connection.execute("update files set created_at = now() - interval '2 hours'")
-        assert await it.uploads.sweep() == 1
-        assert not half.exists()
-        assert not (tmp_path / file.key).exists()
-        await _received(it, owner_id, bytes(1000))  # the quota is free again
-
-    with_record(database_url, tmp_path, test)
-
-
-def test_an_expired_file_stays_while_a_prediction_needs_it(database_url: str, tmp_path: Path) -> None:
-    async def test(it: Record) -> None:
-        owner_id = await owner(it)
-        file_id, file = await _received(it, owner_id, b"data")
-        assert await it.uploads.keep(file_id, "a.png", "image/png", {}, 3600)
-        with psycopg.connect(database_url) as connection:
-            connection.execute("update files set expires_at = now()")
-        row = await it.predictions.create(new(owner_id, input_files=(InputFile(("image",), file),)))
-        assert row.input_files == (InputFile(("image",), file),)
-        assert await it.uploads.sweep() == 0
-        assert await it.files.size(file.key) == 4
-        await it.predictions.cancel(row.id)
-        assert await it.uploads.sweep() == 1
-        assert await it.files.size(file.key) is None
-
-    with_record(database_url, tmp_path, test)
+@pytest.mark.anyio
+async def test_what_a_gateway_that_died_was_receiving_is_swept(
+    record: Record, owner: int, database_url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(QuotaError):  # the whole quota is taken while the file arrives
+        async with record.uploads.receiving(owner, "a.png", "image/png", 1000, LIMITS):
+            await _received(record, owner, b"x")
+    file_id, file = await _received(record, owner, b"whole, but not kept")
+    half = tmp_path / "files" / f"{file.key}#1"
+    half.write_bytes(b"ha")
+    assert await record.uploads.get(file_id) is None
+    assert await record.uploads.sweep() == 0
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update files set created_at = now() - interval '2 hours'")
+    assert await record.uploads.sweep() == 1
+    assert not half.exists()
+    assert not (tmp_path / "files" / file.key).exists()
+    await _received(record, owner, bytes(1000))  # the quota is free again
 
 
-def test_the_files_in_a_predictions_inputs_live_as_long_as_its_data(database_url: str, tmp_path: Path) -> None:
-    async def test(it: Record) -> None:
-        owner_id = await owner(it)
-        file_id, file = await _received(it, owner_id, b"data")
-        inputs = {"input": {"image": file.reference}, "input_files": (InputFile(("image",), file),)}
-        row = await it.predictions.create(new(owner_id, uploads=(file_id,), webhook=None, **inputs))
-        await it.predictions.cancel(row.id)
-        assert await it.uploads.sweep() == 0
-        upload = await it.uploads.get(file_id)
-        assert upload is not None
-        assert (upload.prediction, upload.expires_at) == (row.id, None)
-        assert not await it.uploads.delete(file_id, owner_id)
-        assert await it.retention.remove(0) == 1
-        assert await it.uploads.get(file_id) is None
-        assert await it.uploads.sweep() == 1
-        assert await it.files.size(file.key) is None
-        old = await it.predictions.get(row.id)
-        assert old is not None
-        assert (old.input, old.input_files) == ({}, ())
+@pytest.mark.anyio
+async def test_an_expired_file_stays_while_a_prediction_needs_it(record: Record, owner: int, database_url: str) -> None:
+    file_id, file = await _received(record, owner, b"data")
+    assert await record.uploads.keep(file_id, "a.png", "image/png", {}, 3600)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update files set expires_at = now()")
+    row = await record.predictions.create(new(owner, input_files=(InputFile(("image",), file),)))
+    assert row.input_files == (InputFile(("image",), file),)
+    assert await record.uploads.sweep() == 0
+    assert await record.files.size(file.key) == 4
+    await record.predictions.cancel(row.id)
+    assert await record.uploads.sweep() == 1
+    assert await record.files.size(file.key) is None
 
-    with_record(database_url, tmp_path, test)
+
+@pytest.mark.anyio
+async def test_the_files_in_a_predictions_inputs_live_as_long_as_its_data(record: Record, owner: int) -> None:
+    file_id, file = await _received(record, owner, b"data")
+    inputs = {"input": {"image": file.reference}, "input_files": (InputFile(("image",), file),)}
+    row = await record.predictions.create(new(owner, uploads=(file_id,), webhook=None, **inputs))
+    await record.predictions.cancel(row.id)
+    assert await record.uploads.sweep() == 0
+    upload = await record.uploads.get(file_id)
+    assert upload is not None
+    assert (upload.prediction, upload.expires_at) == (row.id, None)
+    assert not await record.uploads.delete(file_id, owner)
+    assert await record.retention.remove(0) == 1
+    assert await record.uploads.get(file_id) is None
+    assert await record.uploads.sweep() == 1
+    assert await record.files.size(file.key) is None
+    old = await record.predictions.get(row.id)
+    assert old is not None
+    assert (old.input, old.input_files) == ({}, ())

@@ -1,4 +1,4 @@
-"""Two versions of a model side by side: each has a queue, and a Cog server that runs it."""
+"""Two versions of a model at the same time, each with a queue and a Cog server of its own."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ NEW_QUEUE = "test/fake-2"
 
 
 def two_versions(folder: Path, **more: str) -> Path:
-    """Write a catalog in which the fake model has a second, newer version; `more` is said of it too."""
+    """Write a catalog in which the fake model has a second, newer version, with the fields `more`."""
     file = json.loads(CATALOG.read_text(encoding="utf-8"))
     model = next(model for model in file["models"] if model["name"] == "fake")
     model["versions"][0]["schema"] = str(CATALOG.with_name("fake.openapi.json"))
@@ -25,7 +25,7 @@ def two_versions(folder: Path, **more: str) -> Path:
     return path
 
 
-def test_each_version_has_its_own_server_and_the_name_means_the_newest(
+def test_each_version_runs_on_its_own_server_and_the_models_name_means_the_newest(
     system: System, token: Token, tmp_path: Path
 ) -> None:
     settings = {"GATEWAY_CATALOG": str(two_versions(tmp_path, queue=NEW_QUEUE))}
@@ -44,17 +44,17 @@ def test_each_version_has_its_own_server_and_the_name_means_the_newest(
             create(NEW_VERSION),
             create(f"{FAKE}:{NEW_VERSION}"),
             create(FAKE),
-            updated.ended(updated.create()["id"]),
+            updated.run(),
         ]
-        ran_old = [create(FAKE_VERSION), token.ended(token.create()["id"])]  # the other gateway is not updated yet
+        ran_old = [create(FAKE_VERSION), token.run()]  # the other gateway still has the old catalog
         assert [one["version"] for one in ran_new] == [NEW_VERSION] * 4
         assert [one["version"] for one in ran_old] == [FAKE_VERSION] * 2
-        assert [token.get(one["id"])["status"] for one in ran_new] == ["succeeded"] * 4  # nor does it mind
+        assert [token.get(one["id"])["status"] for one in ran_new] == ["succeeded"] * 4  # which doesn't disturb it
         taken = [line["path"] for line in map(json.loads, journal.read_text().splitlines()) if line["method"] == "PUT"]
     assert [path.split("/")[2].split("-")[0] for path in taken] == [one["id"] for one in ran_new]
 
 
-def test_two_versions_of_one_queue_are_refused(tmp_path: Path) -> None:
+def test_two_versions_with_the_same_queue_are_rejected(tmp_path: Path) -> None:
     path = two_versions(tmp_path)
     with pytest.raises(CatalogError, match=f"the queue {FAKE} for two versions, {NEW_VERSION} and {FAKE_VERSION}"):
         CatalogFiles(path).load()

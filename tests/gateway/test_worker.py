@@ -1,77 +1,60 @@
-from pathlib import Path
-
 import pytest
 
 from gateway.prediction import Status
 from gateway.work.coglet import plain_error
 from gateway.work.outcome import storable
-from tests.gateway.recording import QUEUE
-from tests.gateway.staging import LIMIT_S, Stage, play, working
+from tests.gateway.recording import QUEUE, reload
+from tests.gateway.staging import ENDLESS_S, Harness
+
+pytestmark = pytest.mark.anyio
 
 
-def test_predictions_run_in_order_one_at_a_time(database_url: str, tmp_path: Path) -> None:
-    async def test(stage: Stage) -> None:
-        await stage.faults(busy_s=0.2)  # a PUT right after an end is refused
-        rows = [await stage.create(text=str(number), seconds=0.05) for number in range(8)]
-        async with working(stage):
-            ended = [await stage.ended(row) for row in rows]
-        assert [row.output for row in ended] == [str(number) for number in range(8)]
-        starts = [row.started_at for row in ended if row.started_at]
-        assert starts == sorted(starts)
-        assert len(starts) == 8
-        assert {row.attempts for row in ended} == {1}
-        taken = stage.cog.asked("PUT", 202)  # each once: a second PUT of what has ended would run it again
-        assert taken == [f"/predictions/{row.id}-{row.job_id}" for row in rows]
-        assert list(await stage.record.procrastinate.job_manager.list_jobs_async(queue=QUEUE)) == []
-
-    play(database_url, tmp_path, test)
+async def test_predictions_run_one_at_a_time_in_order(harness: Harness) -> None:
+    await harness.inject(busy_s=0.2)  # the server refuses a PUT right after an end
+    rows = [await harness.create(text=str(number), seconds=0.05) for number in range(8)]
+    async with harness.worker():
+        ended = [await harness.ended(row) for row in rows]
+    assert [row.output for row in ended] == [str(number) for number in range(8)]
+    starts = [row.started_at for row in ended if row.started_at]
+    assert starts == sorted(starts)
+    assert len(starts) == 8
+    assert {row.attempts for row in ended} == {1}
+    # Each once, because a second PUT of an attempt that has ended would run it again.
+    assert harness.cog.requests("PUT", 202) == [f"/predictions/{row.id}-{row.job_id}" for row in rows]
+    assert list(await harness.record.procrastinate.job_manager.list_jobs_async(queue=QUEUE)) == []
 
 
-def test_files_and_logs_are_stored(database_url: str, tmp_path: Path) -> None:
-    async def test(stage: Stage) -> None:
-        row = await stage.create(files=2, bytes=100_000, logs=["one", "two\0", "three"], seconds=1.8)
-        async with working(stage):
-            early = await stage.until(row, lambda now: now.logs)
-            done = await stage.ended(row)
-        assert done.logs == "one\ntwo\ufffd\nthree\n"
-        assert done.logs.startswith(early.logs)
-        assert [(file.name, file.media_type, file.size) for file in done.files] == [
-            ("audio.wav", "audio/wav", 100_000),
-            ("spectrogram.jpg", "image/jpeg", 100_000),
-        ]
-        assert done.output == {"audio": done.files[0].reference, "spectrogram": done.files[1].reference}
-        data = b"".join([chunk async for chunk in stage.record.files.read(done.files[1].key)])
-        assert data == b"j" * 100_000
-        assert done.metrics["predict_time"] == 0.1
-
-    play(database_url, tmp_path, test)
+async def test_files_and_logs_are_stored(harness: Harness) -> None:
+    row = await harness.create(files=2, bytes=100_000, logs=["one", "two\0", "three"], seconds=1.8)
+    async with harness.worker():
+        early = await harness.until(row, lambda now: now.logs)
+        done = await harness.ended(row)
+    assert done.logs == "one\ntwo\ufffd\nthree\n"
+    assert done.logs.startswith(early.logs)
+    assert [(file.name, file.media_type, file.size) for file in done.files] == [
+        ("audio.wav", "audio/wav", 100_000),
+        ("spectrogram.jpg", "image/jpeg", 100_000),
+    ]
+    assert done.output == {"audio": done.files[0].reference, "spectrogram": done.files[1].reference}
+    data = b"".join([chunk async for chunk in harness.record.files.read(done.files[1].key)])
+    assert data == b"j" * 100_000
+    assert done.metrics["predict_time"] == 0.1
 
 
-def test_an_output_beyond_the_limit_fails_and_is_not_sent_for_ever(database_url: str, tmp_path: Path) -> None:
-    async def test(stage: Stage) -> None:
-        row = await stage.create(files=1, bytes=2 << 20)
-        async with working(stage):
-            done = await stage.ended(row)
-            after = await stage.ended(await stage.create())
-        assert done.error == "The output is larger than 1 MB, the limit of this gateway"
-        assert after.status is Status.SUCCEEDED
-
-    play(database_url, tmp_path, test)
-
-
-def test_errors_are_the_models_own_words(database_url: str, tmp_path: Path) -> None:
-    async def test(stage: Stage) -> None:
-        async with working(stage):
-            failed = await stage.ended(await stage.create(fail="zoom is 0, but must be above 0"))
-            refused = await stage.ended(await stage.create(text=None))
-        assert (failed.status, failed.error) == (Status.FAILED, "zoom is 0, but must be above 0")
-        assert (refused.status, refused.error) == (Status.FAILED, "input.text: null is not of type")
-
-    play(database_url, tmp_path, test)
+async def test_errors_are_in_the_models_own_words(harness: Harness) -> None:
+    async with harness.worker():
+        failed = await harness.run(fail="zoom is 0, but must be above 0")
+        invalid = await harness.run(text=None)
+        too_large = await harness.run(files=1, bytes=2 << 20)
+        assert (await harness.run()).status is Status.SUCCEEDED  # the server has stopped sending the large webhook
+    assert {row.status for row in (failed, invalid, too_large)} == {Status.FAILED}
+    assert failed.error == "zoom is 0, but must be above 0"
+    assert invalid.error == "input.text: null is not of type"
+    assert too_large.error == "The output is larger than 1 MB, the limit of this gateway"
 
 
 @pytest.mark.parametrize(
-    ("told", "plain"),
+    ("error", "plain"),
     [
         ("Prediction failed: Prediction failed: ValueError: a: b", "a: b"),
         ("Prediction failed: lib.errors.UserError: a\nb", "a\nb"),
@@ -80,39 +63,31 @@ def test_errors_are_the_models_own_words(database_url: str, tmp_path: Path) -> N
         ("Prediction failed: Prediction failed: MemoryError: ", "MemoryError: "),
     ],
 )
-def test_prefixes_are_stripped(told: str, plain: str) -> None:
-    assert plain_error(told) == plain
+def test_coglets_prefixes_are_stripped_from_errors(error: str, plain: str) -> None:
+    assert plain_error(error) == plain
 
 
-def test_text_that_postgres_refuses_is_replaced() -> None:
+def test_characters_that_postgres_rejects_are_replaced() -> None:
     assert storable("a\0b\udc00c\U0001f600") == "a\ufffdb\ufffdc\U0001f600"
 
 
-def test_a_running_one_is_cancelled(database_url: str, tmp_path: Path) -> None:
-    async def test(stage: Stage) -> None:
-        async with working(stage):
-            row = await stage.running(await stage.create(seconds=LIMIT_S, tidy_s=0.7))
-            await stage.record.predictions.cancel(row.id)
-            done = await stage.ended(row)
-            assert done.status is Status.CANCELED
-            assert len(stage.cog.asked("POST")) == 1  # a second would raise in the model's clean-up
-            assert (await stage.ended(await stage.create())).status is Status.SUCCEEDED
-
-    play(database_url, tmp_path, test)
+async def test_cancel_of_a_running_prediction_is_sent_once(harness: Harness) -> None:
+    async with harness.worker():
+        row = await harness.started(await harness.create(seconds=ENDLESS_S, tidy_s=0.7))
+        await harness.record.predictions.cancel(row.id)
+        assert (await harness.ended(row)).status is Status.CANCELED
+        assert len(harness.cog.requests("POST")) == 1  # a second would raise in the model's clean-up
+        assert (await harness.run()).status is Status.SUCCEEDED
 
 
-def test_a_drained_worker_ends_its_run_and_beats_meanwhile(database_url: str, tmp_path: Path) -> None:
-    """The run takes longer than an attempt without a heartbeat would live."""
-
-    async def test(stage: Stage) -> None:
-        async with working(stage) as worker:
-            row = await stage.running(await stage.create(seconds=5))
-            later = await stage.create()
-            worker.stop()
-            worker.stop()
-        done, waiting = await stage.ended(row), await stage.record.predictions.get(later.id)
-        assert (done.status, done.attempts) == (Status.SUCCEEDED, 1)
-        assert waiting is not None
-        assert waiting.status is Status.STARTING
-
-    play(database_url, tmp_path, test, stalled_s=2)
+@pytest.mark.parametrize("record_options", [{"stalled_s": 2, "delivery_s": 3600}])
+async def test_a_stopped_worker_finishes_its_prediction_with_heartbeats(harness: Harness) -> None:
+    """The prediction takes longer than an attempt without a heartbeat would survive."""
+    async with harness.worker() as worker:
+        row = await harness.started(await harness.create(seconds=3))
+        later = await harness.create()
+        worker.stop()
+        worker.stop()
+    done = await harness.ended(row)
+    assert (done.status, done.attempts) == (Status.SUCCEEDED, 1)
+    assert (await reload(harness.record, later)).status is Status.STARTING

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
-from tests.gateway.processes import PATIENCE_S, System, Token
+from tests.gateway.processes import TIMEOUT_S, System, Token
 
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]  # CI runs as root, in a container
 EVIL = "<img src=x onerror=\"document.title='markup'\">"
@@ -46,7 +46,7 @@ def opened(
 
     view: ViewportSize = {"width": width, "height": height}
     with browser.new_context(viewport=view, color_scheme="dark" if dark else "light") as context:
-        context.set_default_timeout(PATIENCE_S * 500)
+        context.set_default_timeout(TIMEOUT_S * 500)
         page = context.new_page()
         page.on("console", note)
         page.on("pageerror", lambda error: errors.append(str(error)))

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.gateway.conftest import cluster, databases, system, template  # noqa: F401 (the fixtures behind `system`)
+from tests.gateway.conftest import cluster, databases, system  # noqa: F401 (the fixtures behind `system`)
 from tests.gateway.processes import System, Token
 from tests.web import browsing
 

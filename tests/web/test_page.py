@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.gateway.processes import CLIENTS, FAKE, PATIENCE_S, System, Token, node
+from tests.gateway.processes import CLIENTS, FAKE, TIMEOUT_S, System, Token, node
 from tests.web.browsing import EVIL, flaws, opened
 
-expect.set_options(timeout=PATIENCE_S * 500)
+expect.set_options(timeout=TIMEOUT_S * 500)
 
 
 def link(token: Token, model: str = FAKE) -> str:
@@ -226,7 +226,7 @@ def test_the_code_of_a_request_runs_unchanged(browser: Browser, visitor: Token, 
         env={**environment, "PYTHONUTF8": "1"},
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
     )
     assert ended.returncode == 0, shlex.join(commands[language]) + ended.stderr
     output = json.loads(ended.stdout)["output"] if language == "curl" else ended.stdout.removesuffix("\n")

@@ -11,11 +11,11 @@ from playwright.sync_api import Browser, Page, expect
 
 from gateway.serve import postgres
 from local import system
-from tests.gateway.processes import PATIENCE_S
+from tests.gateway.processes import TIMEOUT_S
 from tests.local.test_system import QUICK_DEFORUM
 from tests.web.browsing import flaws, opened
 
-expect.set_options(timeout=PATIENCE_S * 500)
+expect.set_options(timeout=TIMEOUT_S * 500)
 
 CLIP_S = 511 * 441 / 44_100
 QUICK_STEPS = "1"
@@ -49,7 +49,7 @@ def position_s(page: Page) -> float:
 
 def until(page: Page, condition: str) -> None:
     """Wait until an expression in the page is true. The page's policy forbids Playwright's own wait."""
-    give_up = time.monotonic() + PATIENCE_S / 2
+    give_up = time.monotonic() + TIMEOUT_S / 2
     while not page.evaluate(condition):
         assert time.monotonic() < give_up, f"still not {condition}"
         page.wait_for_timeout(50)

@@ -1,11 +1,11 @@
-// Drive npm's replicate: reads {"do": NAME, ...arguments} from stdin, prints what comes of it as JSON.
+// Call replicate from npm: read {"do": NAME, ...arguments} from stdin, and print the result as JSON.
 import { readFile } from "node:fs/promises";
 import { json } from "node:stream/consumers";
 import Replicate, { validateWebhook } from "replicate";
 
 const client = new Replicate({ baseUrl: process.env.REPLICATE_BASE_URL });
 
-// Return an output with each file as its first bytes and its length.
+// Replace each file in an output by its first bytes and its length.
 async function plain(value) {
   if (Array.isArray(value)) return Promise.all(value.map(plain));
   if (value !== null && typeof value === "object") {
@@ -85,7 +85,7 @@ const actions = {
     return { status: response.status, bytes: (await response.arrayBuffer()).byteLength };
   },
 
-  // Abort a run once it is under way: the client cancels the prediction.
+  // Abort a run once it is processing; the client then cancels the prediction.
   async abort({ ref, inputs }) {
     const controller = new AbortController();
     const statuses = [];

@@ -1,4 +1,4 @@
-"""Drive PyPI's replicate 1: reads {"do": NAME, ...arguments} from stdin, prints what comes of it as JSON."""
+"""Call replicate 1 from PyPI: read {"do": NAME, ...arguments} from stdin, and print the result as JSON."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from replicate.webhook import Webhooks, WebhookSigningSecret, WebhookValidationE
 
 
 def plain(value):
-    """Return an output with each file as its first bytes and its length."""
+    """Replace each file in an output by its first bytes and its length."""
     if isinstance(value, FileOutput):
         content = value.read()
         return {"file": content[:16].hex(), "bytes": len(content), "url": value.url[:6]}
@@ -55,7 +55,7 @@ def files(path):
 
 
 def parse(ids, model):
-    """Read everything there is to read: pydantic refuses what does not fit the client's classes."""
+    """Read every kind of object. The client's pydantic models reject what doesn't fit them."""
     predictions = [replicate.predictions.get(prediction_id) for prediction_id in ids]
     listed = replicate.predictions.list()
     owner_model = replicate.models.get(model)
@@ -76,7 +76,7 @@ def parse(ids, model):
 
 
 def validate(deliveries):
-    """Tell of each [headers, body] whether its signature holds, by the secret that the API gives."""
+    """Return for each [headers, body] whether its signature is valid. The API provides the secret."""
     secret = replicate.webhooks.default.secret()
     assert isinstance(secret, WebhookSigningSecret)
     verdicts = []

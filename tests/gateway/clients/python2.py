@@ -1,4 +1,4 @@
-"""Drive PyPI's replicate 2: reads {"do": NAME, ...arguments} from stdin, prints what comes of it as JSON."""
+"""Call replicate 2 from PyPI: read {"do": NAME, ...arguments} from stdin, and print the result as JSON."""
 
 import json
 import pathlib
@@ -13,7 +13,7 @@ client = Replicate()
 
 
 def plain(value):
-    """Return an output with each file as its first bytes and its length."""
+    """Replace each file in an output by its first bytes and its length."""
     if isinstance(value, FileOutput):
         content = value.read()
         return {"file": content[:16].hex(), "bytes": len(content), "url": value.url[:6]}
@@ -93,12 +93,20 @@ def cancel(ref, inputs):
 
 
 def call(ref, inputs):
-    """Call the model as a function: its schema comes with it."""
+    """Call the model as a function, and read its schema."""
     model = use(Replicate, ref)
     schema = model.openapi_schema()["components"]["schemas"]["Input"]
     return {"output": plain(model(**inputs)), "inputs": list(schema["properties"])}
 
 
+def each(calls):
+    """Run several actions in this process, since the client takes half a second to load."""
+    return [act(**arguments) for arguments in calls]
+
+
+def act(do, **arguments):
+    return globals()[do](**arguments)
+
+
 if __name__ == "__main__":
-    arguments = json.load(sys.stdin)
-    print(json.dumps(globals()[arguments.pop("do")](**arguments)))
+    print(json.dumps(act(**json.load(sys.stdin))))

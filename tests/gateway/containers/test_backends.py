@@ -24,7 +24,7 @@ from gateway.serve import postgres
 from gateway.serve.processes import free_port
 from gateway.serve.supervisor import Supervisor, python
 from tests.gateway.containers.conftest import CALLBACK_TOKEN, catalog, cog_server, worker
-from tests.gateway.processes import PATIENCE_S, ROOT, System, Token
+from tests.gateway.processes import ROOT, TIMEOUT_S, System, Token
 from tests.gateway.receiver import Receiver, receiving
 
 MODELS = ("tokens", "lines", "slots")
@@ -46,7 +46,7 @@ class Client:
     problems: list[str] = field(default_factory=list)
 
     def run(self, stop: threading.Event) -> None:
-        with httpx.Client(headers=self.token.http.headers, timeout=PATIENCE_S, trust_env=False) as http:
+        with httpx.Client(headers=self.token.http.headers, timeout=TIMEOUT_S, trust_env=False) as http:
             while not stop.is_set():
                 model = self.chance.choice(MODELS)
                 answer = self._post(http, model)
@@ -72,7 +72,7 @@ class Client:
         )
 
     def _ended(self, http: httpx.Client, prediction_id: str) -> dict[str, Any]:
-        give_up = time.monotonic() + PATIENCE_S
+        give_up = time.monotonic() + TIMEOUT_S
         while time.monotonic() < give_up:
             prediction: dict[str, Any] = _get(http, f"{self.token.url}/predictions/{prediction_id}").json()
             if prediction["completed_at"]:
@@ -84,7 +84,7 @@ class Client:
         """Return a stream's output; as a browser, reconnect if it breaks off."""
         outputs: list[str] = []
         last = ""
-        give_up = time.monotonic() + PATIENCE_S
+        give_up = time.monotonic() + TIMEOUT_S
         while time.monotonic() < give_up:
             with suppress(httpx.TransportError), http.stream("GET", url, headers={"Last-Event-ID": last}) as answer:
                 event: dict[str, str] = {}
@@ -117,7 +117,7 @@ OUTPUTS: dict[str, object] = {
 
 def _get(http: httpx.Client, url: str) -> httpx.Response:
     """Get something that exists, once the database answers."""
-    give_up = time.monotonic() + PATIENCE_S
+    give_up = time.monotonic() + TIMEOUT_S
     while (answer := http.get(url)).status_code == 503 and time.monotonic() < give_up:
         time.sleep(0.1)
     return answer
