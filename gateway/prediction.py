@@ -91,6 +91,7 @@ class NewPrediction:
     input_files: tuple[InputFile, ...] = ()
     uploads: tuple[str, ...] = ()  # the ids of the files that its inputs contained; they live as long as it does
     secret_inputs: bytes | None = field(default=None, repr=False)  # encrypted
+    logs: str = ""  # its first lines
 
 
 @dataclass(frozen=True)

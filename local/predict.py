@@ -16,26 +16,28 @@ from pathlib import Path
 
 from gateway import version
 from lib.errors import UserError
-from lib.inputs import MAX_SEED, check_integer
+from lib.inputs import MAX_SEED, RANDOM_SEED, check_integer
 from lib.outputs import whole
 from local.inputs import MODELS, Value, inputs_of, parsed
 from local.processes import scratch
 
 COLUMNS, INDENT = 110, " " * 6
+ENDINGS = {"riffusion": (".wav", ".png"), "deforum": (".mp4",)}  # of the files that a model makes
 
 
 def main() -> None:
     """Parse the command line, run the model, and save its files in the output folder."""
     arguments = _command_line().parse_args()
-    model, folder = arguments.model, arguments.output or Path("out") / arguments.model
+    model, output = arguments.model, arguments.output or Path("out") / arguments.model
     try:
+        check_ending(model, output)
         inputs = parsed(arguments.input, inputs_of(model))
         seed = verified_seed(model, inputs, chosen_seed(model, inputs, arguments.seed))
         fix_seed(model, inputs, seed)
-        make(folder)
+        make(output.parent if is_file(output) else output)
         with scratch("predict") as own_folder:
             tempfile.tempdir = str(own_folder)  # also for the folder that PyTorch leaves behind
-            for path in save(run(model, inputs), folder, seed):
+            for path in save(run(model, inputs), output, seed):
                 print(f"Wrote {path}")
     except UserError as error:
         sys.exit(f"script/predict: {error}")
@@ -54,7 +56,13 @@ def _command_line() -> argparse.ArgumentParser:
             model, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f"inputs:\n{listed(model)}"
         )
         one.add_argument("-i", "--input", action="append", default=[], metavar="NAME=VALUE", help="an input; see below")
-        one.add_argument("-o", "--output", type=Path, metavar="DIR", help=f"where the files go (default: out/{model})")
+        one.add_argument(
+            "-o",
+            "--output",
+            type=Path,
+            metavar="DIR",
+            help=f"a folder, or a file such as out{ENDINGS[model][0]} (default: out/{model})",
+        )
         one.add_argument(
             "--seed", type=int, metavar="N", help="the same seed gives the same files (default: a random one)"
         )
@@ -82,7 +90,7 @@ def chosen_seed(model: str, inputs: dict[str, Value], option: int | None) -> Val
         raise UserError("both --seed and -i seed are given; use one of them")
     if option is not None:
         return check_integer("--seed", option, 0, MAX_SEED)
-    if inputs.get("seed") is not None:
+    if inputs.get("seed") not in (None, RANDOM_SEED):
         return inputs["seed"]
     fixed = "" if "seed" in inputs else os.environ.get(_variable(model), "")
     if fixed:
@@ -112,6 +120,21 @@ def _variable(model: str) -> str:
     return f"{model.upper()}_SEED"
 
 
+def is_file(output: Path) -> bool:
+    """Return whether -o names a file: it has an ending, and no folder has its name."""
+    return bool(output.suffix) and not output.is_dir()
+
+
+def check_ending(model: str, output: Path) -> None:
+    """Check the ending of -o, before there is a result that doesn't fit.
+
+    Raises:
+        UserError: The model makes no such file.
+    """
+    if is_file(output) and output.suffix not in ENDINGS[model]:
+        raise UserError(f"-o is {output}, but {model} makes {' and '.join(ENDINGS[model])} files")
+
+
 def make(folder: Path) -> None:
     """Create the output folder, before there is a result that could not be saved."""
     try:
@@ -139,18 +162,16 @@ def run(model: str, inputs: dict[str, Value]) -> list[Path]:
     return [getattr(output, name) for name in type(output).__annotations__]
 
 
-def save(files: Sequence[Path], folder: Path, seed: int) -> list[Path]:
-    """Copy files to `folder` with the seed in their names, and return their paths; no existing file is overwritten.
+def save(files: Sequence[Path], output: Path, seed: int) -> list[Path]:
+    """Copy files to a folder with the seed in their names, and return their paths; no existing file is overwritten.
 
-    For seed 7 they are audio-7.wav and spectrogram-7.png; if one of these exists, audio-7-2.wav and so on.
+    For seed 7 they are audio-7.wav and spectrogram-7.png; if one of these exists, audio-7-2.wav and so on. If `output`
+    is a file such as clip.wav, they are clip.wav and clip.png, and replace what was there.
 
     Raises:
         UserError: there is no room for all of them. Then none is left.
     """
-    for ending in itertools.chain([f"-{seed}"], (f"-{seed}-{n}" for n in itertools.count(2))):
-        targets = [folder / f"{file.stem}{ending}{file.suffix}" for file in files]
-        if not any(target.exists() for target in targets):
-            break
+    targets = [output.with_suffix(file.suffix) for file in files] if is_file(output) else _numbered(files, output, seed)
     try:
         for file, target in zip(files, targets, strict=True):
             with whole(target) as unfinished:
@@ -162,6 +183,15 @@ def save(files: Sequence[Path], folder: Path, seed: int) -> list[Path]:
             f"Can't write {target}: {error.strerror}. Free some space, or choose another folder with -o."
         ) from error
     return targets
+
+
+def _numbered(files: Sequence[Path], folder: Path, seed: int) -> list[Path]:
+    """Return names in a folder that are not taken."""
+    for ending in itertools.chain([f"-{seed}"], (f"-{seed}-{n}" for n in itertools.count(2))):
+        targets = [folder / f"{file.stem}{ending}{file.suffix}" for file in files]
+        if not any(target.exists() for target in targets):
+            return targets
+    raise AssertionError("the numbers have no end")
 
 
 if __name__ == "__main__":

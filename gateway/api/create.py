@@ -13,7 +13,7 @@ from gateway.api.create_body import CreateBody, discard, read_create_body
 from gateway.api.dependencies import Caller, Services, json_response
 from gateway.api.files import data_urls
 from gateway.api.input_files import prepared, restored
-from gateway.api.inputs import parse_json, shown, verified
+from gateway.api.inputs import ignored, parse_json, shown, verified
 from gateway.api.wait import wait_for_end
 from gateway.catalog import Catalog, Version
 from gateway.prediction import Json, JsonObject, NewPrediction, Prediction, Status
@@ -136,6 +136,7 @@ async def read(
         input_files=inputs.files,
         uploads=inputs.uploads,
         secret_inputs=services.record.secret_inputs.encrypt(inputs.secrets) if inputs.secrets else None,
+        logs=ignored(version, asked.input),
     )
     return Create(new, parse_wait(headers.get("prefer", ""), settings.wait_s))
 

@@ -26,9 +26,9 @@ RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 # Types that a browser displays without running scripts. Everything else is downloaded: a model may write HTML or SVG,
 # whose scripts would run with the gateway's origin.
 INLINE = re.compile(r"(audio|video)/[\w.+-]+|image/(png|jpeg|gif|webp|avif|bmp)|text/plain|application/json")
-# The official clients wrap an output in a file object only if it begins with https: or data:. They pass any
-# other string through: docs/clients.md#file-outputs
-OFFICIAL_CLIENTS = re.compile(r"replicate-(python|javascript)/|(Async)?Replicate/Python ")
+# From version 1 on, the official clients wrap an output in a file object only if it begins with https: or data:. They
+# pass any other string through, as versions before pass all strings: docs/clients.md#file-outputs
+OFFICIAL_CLIENTS = re.compile(r"replicate-(python|javascript)/(?!0\.)|(Async)?Replicate/Python ")
 
 
 @dataclass(frozen=True)

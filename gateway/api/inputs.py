@@ -50,6 +50,12 @@ def parse_json(body: bytes) -> Json:
     return value
 
 
+def ignored(version: Version, given: JsonObject) -> str:
+    """Return a log line that names the unknown inputs, which are dropped; nothing if there are none."""
+    unknown = [name for name in given if name not in version.inputs]
+    return f"Unknown inputs are ignored: {', '.join(shown(name) for name in unknown[:10])}\n" if unknown else ""
+
+
 def verified(version: Version, given: JsonObject, references: Container[str] = ()) -> JsonObject:
     """Return the inputs to store: the known ones, without nulls for optional ones, whole numbers as integers.
 

@@ -184,9 +184,9 @@ class Predictions:
         async with connection.cursor(row_factory=prediction_row) as cursor:
             await cursor.execute(
                 f"""insert into predictions
-                    (id, owner, model, version, deployment, queue, base_url, input, input_files, webhook,
-                    webhook_events, job_id, deadline)
-                    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s) returning {COLUMNS}""",
+                    (id, owner, model, version, deployment, queue, base_url, input, input_files, logs,
+                    webhook, webhook_events, job_id, deadline)
+                    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s) returning {COLUMNS}""",
                 (
                     prediction_id,
                     new.owner,
@@ -197,6 +197,7 @@ class Predictions:
                     new.base_url,
                     AsJson(new.input, dumps=json.dumps),
                     AsJson([input_file_entry(named) for named in new.input_files]),
+                    new.logs,
                     new.webhook,
                     list(new.webhook_events),
                     job_id,

@@ -80,6 +80,12 @@ def test_clients_that_accept_no_http_urls_get_data_urls(token: Token, done: dict
     assert token.http.get(f"/predictions/{done['id']}", headers=behind_tls).json()["output"].startswith("data:")
 
 
+@pytest.mark.parametrize("agent", ["replicate-python/0.25.2", "replicate-javascript/0.29.4", "python-requests/2.32"])
+def test_clients_that_hand_urls_to_the_user_get_urls(token: Token, done: dict[str, Any], agent: str) -> None:
+    output = token.http.get(f"/predictions/{done['id']}", headers={"User-Agent": agent}).json()["output"]
+    assert output.startswith("http://")
+
+
 def events(url: str, **options: Any) -> list[dict[str, str]]:
     """Return the events of a stream up to its end."""
     response = fetch(url, **options)

@@ -231,6 +231,12 @@ def test_health_and_metrics(token: Token, system: System, http: httpx.Client) ->
     assert re.search(r'gateway_requests_total\{method="POST",route="/models/\{owner\}/\{name\}/predictions"', text)
 
 
+def test_unknown_inputs_are_named_in_the_logs(token: Token) -> None:
+    created = token.create(input={"prompt": "x", "webhook": "y", "logs": ["one"]})
+    assert created["logs"] == 'Unknown inputs are ignored: "prompt", "webhook"\n'
+    assert token.ended(created["id"])["logs"] == 'Unknown inputs are ignored: "prompt", "webhook"\none\n'
+
+
 def metrics(system: System, http: httpx.Client) -> str:
     """Return the metrics, which need the operator's token."""
     response = http.get(f"{system.url}/metrics", headers={"Authorization": f"Bearer {OPERATOR}"})

@@ -18,7 +18,7 @@ from PIL import Image
 from lib.errors import UserError
 from local import ROOT
 from local.inputs import MODELS, inputs_of
-from local.predict import make, save
+from local.predict import check_ending, chosen_seed, make, save
 from tests.waiting import HANG_S
 
 QUICK = ("-i", "num_inference_steps=2")
@@ -144,6 +144,24 @@ def test_output_files_are_written_completely_or_not_at_all_and_overwrite_none(tm
         f"Can't write {full}/spectrogram-7.png: {reason}. Free some space, or choose another folder with -o."
     )
     assert (names(full), names(output)) == ([], before)
+
+
+def test_output_files_take_the_name_that_o_gives(tmp_path: Path) -> None:
+    files = [tmp_path / "audio.wav", tmp_path / "spectrogram.png"]
+    for file in files:
+        file.write_bytes(b"new")
+    (tmp_path / "clip.wav").write_bytes(b"old")
+    assert save(files, tmp_path / "clip.wav", 7) == [tmp_path / "clip.wav", tmp_path / "clip.png"]
+    assert (tmp_path / "clip.wav").read_bytes() == b"new"
+    with pytest.raises(UserError, match=r"-o is clip\.mp3, but riffusion makes \.wav and \.png files"):
+        check_ending("riffusion", Path("clip.mp3"))
+    folder = tmp_path / "v1.0"
+    folder.mkdir()
+    assert save(files, folder, 7)[0] == folder / "audio-7.wav"
+
+
+def test_a_seed_of_minus_one_is_random() -> None:
+    assert chosen_seed("deforum", {"seed": -1}, None) != chosen_seed("deforum", {"seed": -1}, None)
 
 
 @pytest.mark.parametrize("model", MODELS)
