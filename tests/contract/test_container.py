@@ -134,8 +134,8 @@ def test_requirements_are_flat_pinned_and_without_cog() -> None:
 
 
 def test_development_requires_what_the_container_requires_and_more() -> None:
-    of_others, own = lines("requirements-dev.txt")[:2], lines("requirements-dev.txt")[2:]
-    assert of_others == ["-r requirements-gateway.txt", "-r requirements.txt"]
+    of_others, own = lines("requirements-dev.txt")[:3], lines("requirements-dev.txt")[3:]
+    assert of_others == ["-r requirements-gateway.txt", "-r requirements-postgres.txt", "-r requirements.txt"]
     assert [line for line in own if not PINNED.fullmatch(line)] == []
 
 

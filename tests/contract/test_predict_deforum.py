@@ -163,7 +163,7 @@ def test_the_metrics_describe_the_run(clip: Clip) -> None:
         ("color_coherence", "LAB"),
         ("sampler", "k_euler"),
         ("fps", 61),
-        ("seed", -1),
+        ("seed", -2),
     ],
 )
 def test_an_invalid_input_is_rejected_before_any_work(

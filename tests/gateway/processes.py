@@ -187,6 +187,20 @@ class System:
             yield url
 
     @contextmanager
+    def another_process(self, settings: Mapping[str, str]) -> Iterator[str]:
+        """Run one more gateway like `another_gateway`, but in a process of its own, and give its URL."""
+        port = free_port("127.0.0.1", 0)
+        environment = {**self.environment, **settings, "GATEWAY_PORT": str(port)}
+        command = Command("another", python("-m", "gateway"), environment)
+        with (self.folder / "another.log").open("wb") as log:
+            process = command.start(log)
+        try:
+            self.until(lambda: answers(f"http://127.0.0.1:{port}"))
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            command.stop(process)
+
+    @contextmanager
     def another_model(self, queue: str, journal: Path) -> Iterator[str]:
         """Run one more fake Cog server with a worker that takes another queue, and a journal of its own.
 

@@ -64,7 +64,7 @@ def test_idle_connections_keep_nobody_out(limited: System, limited_token: Token)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(5000, hard), hard))
     try:
-        with limited.another_gateway({"GATEWAY_CONNECTIONS": "2000", "GATEWAY_CONNECTIONS_PER_ADDRESS": "1000"}) as url:
+        with limited.another_process({"GATEWAY_CONNECTIONS": "2000", "GATEWAY_CONNECTIONS_PER_ADDRESS": "1000"}) as url:
             port = int(url.rpartition(":")[2])
             with ExitStack() as stack:
                 for number in range(3000):

@@ -37,7 +37,7 @@ def as_downloaded(tiny_folder: Path, name: str, target: Path, files: Sequence[st
         if filename.endswith(".bin"):
             torch.save(as_in_2022(load_file(source)), target / file)
         else:
-            shutil.copy(source, target / file)
+            shutil.copyfile(source, target / file)  # not its mode: safetensors writes files for their owner only
 
 
 def as_in_2022(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

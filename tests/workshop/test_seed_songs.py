@@ -4,15 +4,22 @@ from functools import cache
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
-from lib.audio.seed_images import MUSICAL_SEEDS, load
+from lib.audio.seed_images import MUSICAL_SEEDS
 from lib.audio.spectrogram import SAMPLE_RATE_HZ
 from workshop.music.soundfont import CLIP_SAMPLES, Wave
 from workshop.seeds import songs
-from workshop.seeds.make import picture
+from workshop.seeds.make import RENDERED, picture
 
 sound = cache(songs.render)
 HAS_BASS = MUSICAL_SEEDS
+
+
+def load(name: str) -> NDArray[np.uint8]:
+    with Image.open(RENDERED / f"{name}.png") as image:
+        return np.array(image, np.uint8)
 
 
 def power_share(wave: Wave, low_hz: float, high_hz: float) -> float:

@@ -43,6 +43,7 @@ def test_t13_the_models_process_dies(fragile: System, owner: Token) -> None:
 def test_t14_the_cog_server_dies(fragile: System, owner: Token) -> None:
     interrupted = owner.create(input={"seconds": 2, "text": "again"})["id"]
     owner.until(interrupted, "processing")
+    fragile.until(lambda: starts(fragile, interrupted))  # the Cog server has it
     fragile.kill("coglet")
     assert owner.ended(interrupted)["output"] == "again"
     attempts = starts(fragile, interrupted)
