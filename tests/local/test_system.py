@@ -135,7 +135,7 @@ def test_t15_a_clip_survives_a_killed_gateway_and_database(whole: Running) -> No
 
 
 def test_a_second_system_on_the_same_data_folder_is_refused(whole: Running, data: Path) -> None:
-    refused = pytest.raises(StartError, match="is in use by another script/serve")
+    refused = pytest.raises(StartError, match="is in use by another system")
     with refused, system.running(system.Options(port=0, data=data)):
         pass
 
