@@ -35,7 +35,7 @@ LIVENESS = ("ok", "running while it ran, ended after its end, ended if never sta
 
 def test_slots_are_counted(containers: System) -> None:
     status, rows = table(containers, "slots")
-    assert status == 0
+    assert status == 0, rows
     assert rows["slots"] == ("ok", "4: add it with --slots 4")
     assert rows["liveness probe"] == LIVENESS
     assert rows["cancel"][1].startswith("canceled after")
