@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+import stat
 import subprocess
 import time
 import urllib.error
@@ -80,17 +81,23 @@ class System:
 def supervised(data: Path, say: Callable[[str], None]) -> Iterator[Supervisor]:
     """Hold a data folder for this process alone, and run a supervisor whose logs are in it, for the block.
 
+    No other user can enter the folder, or read a file that is made within the block.
+
     Raises:
-        StartError: another process holds the folder.
+        StartError: another process holds the folder, or it is shared with other users.
     """
-    data.mkdir(parents=True, exist_ok=True)
-    with (data / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StartError(f"{data} is in use by another system; choose another folder with --data") from error
-        with Supervisor(data / "logs", say) as supervisor:
-            yield supervisor
+    _close(data)
+    umask = os.umask(0o077)
+    try:
+        with (data / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StartError(f"{data} is in use by another system; choose another folder with --data") from error
+            with Supervisor(data / "logs", say) as supervisor:
+                yield supervisor
+    finally:
+        os.umask(umask)
 
 
 def start(options: Options, supervisor: Supervisor, say: Callable[[str], None]) -> System:
@@ -119,6 +126,16 @@ def start(options: Options, supervisor: Supervisor, say: Callable[[str], None]) 
     url = f"http://{_reachable(options.host)}:{port}"
     _wait_until_answered(url, supervisor)
     return System(url, token, supervisor, workers, environment)
+
+
+def _close(data: Path) -> None:
+    """Create the data folder, or change it, so that no other user can enter it."""
+    try:
+        if data.is_dir() and data.stat().st_mode & stat.S_ISVTX:  # such as /tmp
+            raise StartError(f"{data} is a folder that all users share; choose another one with --data")
+        postgres.close(data)
+    except OSError as error:
+        raise StartError(f"can't keep {data} from other users: {error}; choose another folder with --data") from error
 
 
 def _database(data: Path, supervisor: Supervisor) -> str:
