@@ -123,7 +123,7 @@ class ContainerCheck:
         with ExitStack() as stack:
             runs: list[Run] = []
             while len(runs) < MAX_SLOTS:
-                run = await self._start(stack, min(1.0, lasted_s / 4))
+                run = await self._start(stack, min(1.0, lasted_s / 4) if runs else FREE_S)
                 if run.start is not Start.TAKEN:
                     break
                 runs.append(run)

@@ -82,7 +82,7 @@ def serving(data: Path, container: str) -> Iterator[Serving]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, umask=0o022) as process:
         try:
             assert process.stdout
-            lines = []
+            lines: list[str] = []
             while not lines or not lines[-1].startswith("ready on "):
                 lines.append(process.stdout.readline().rstrip("\n"))
                 assert lines[-1], lines
