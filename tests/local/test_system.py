@@ -18,7 +18,7 @@ from gateway.serve.processes import StartError
 from gateway.work.coglet import FOLDER
 from local import system
 from tests.gateway.processes import RIFFUSION_VERSION, ROOT, Token, answers
-from tests.waiting import HANG_S, eventually, is_alive
+from tests.waiting import HANG_S, eventually
 
 T = TypeVar("T")
 RIFFUSION = "riffusion/riffusion"
@@ -181,6 +181,8 @@ def test_script_serve_continues_with_the_data_of_an_earlier_run(whole: Running, 
                 assert lines[-1], lines
             url = re.fullmatch(r"ready on (http://127\.0\.0\.1:\d+)\n", lines[-1])
             assert url
+            hint = f"the token is in {data}/token. To create another: script/token create NAME --data {data}\n"
+            assert [lines[-3], lines[-2]] == [hint, f"open {url[1]}\n"]
             assert whole.token.text not in "".join(lines)
             assert (data / "token").read_text() == f"{whole.token.text}\n"
             assert (data / "token").stat().st_mode & 0o777 == 0o600
@@ -190,7 +192,7 @@ def test_script_serve_continues_with_the_data_of_an_earlier_run(whole: Running, 
             family = psutil.Process(process.pid).children(recursive=True)
             folders = [Path(one.cwd()) for one in family if "cog.server.http" in one.cmdline()]
             process.send_signal(signal.SIGINT)
-            eventually(lambda: not all(map(is_alive, family)))  # the worker first, which would finish its prediction
+            eventually(lambda: "draining" in (data / "logs" / "riffusion-worker.log").read_text())
         finally:
             process.send_signal(signal.SIGINT)
     assert process.returncode == 128 + signal.SIGINT
