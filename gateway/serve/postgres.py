@@ -77,10 +77,7 @@ class Account:
         )
 
     def close(self, folder: Path) -> None:
-        """Create a folder, or change one, so that the current user owns it and nobody else but this one can enter it.
-
-        This user can't list it, or change what is in it.
-        """
+        """Create a folder, or change one, so that besides the current user only the account can pass through it."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.group is not None:
             os.chown(folder, os.geteuid(), self.group)
@@ -305,5 +302,6 @@ def _programs(home: Path, account: Account) -> Path:
             if folder.exists():
                 skipped = shutil.ignore_patterns("include", "*.a", "*.py", "__pycache__")
                 shutil.copytree(folder, unfinished / folder.name, ignore=skipped)
+        unfinished.chmod(0o755)  # whatever the umask is
         unfinished.rename(copy)
     return copy / package.name / bin_folder

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+import shlex
 import stat
 import subprocess
 import time
@@ -76,7 +77,8 @@ class System:
             say(f"token {self.token} (stored in {stored})")
             say(f"open {self.page}")
         else:
-            say(f"the token is in {stored}. To create another: {token_command} create NAME --data {data}")
+            create = f"{token_command} create NAME --data {shlex.quote(str(data))}"
+            say(f"the token is in {stored}. To create another: {create}")
             say(f"open {self.url}")
         say(f"ready on {self.url}")
 
