@@ -46,9 +46,7 @@ def serve(words: Sequence[str], program: str) -> None:
     try:
         with system.supervised(options.data, say) as supervisor:
             running = system.start(options, supervisor, say)
-            say(f"token {running.token} (stored in {options.data / 'token'})")
-            say(f"open {running.page}")
-            say(f"ready on {running.url}")
+            running.introduce(options.data, "cog-gateway token", say)
             _run(running, additions, CatalogFiles(None, AddedModels(options.data / "models")))
     except StartError as error:
         sys.exit(f"{program}: {error}")

@@ -32,9 +32,7 @@ def serve_all() -> None:
     _say(f"starting {', '.join(options.models)} with data in {options.data} and logs in {options.data / 'logs'}")
     try:
         with system.running(options, _say) as running:
-            _say(f"token {running.token} (stored in {options.data / 'token'})")
-            _say(f"open {running.page}")
-            _say(f"ready on {running.url}")
+            running.introduce(options.data, "script/token", _say)
             while True:
                 running.tend()
                 time.sleep(TEND_S)

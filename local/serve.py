@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +23,7 @@ from local.inputs import MODELS, SCHEMA_SUFFIX
 from local.processes import guarded, scratch
 
 COGLET_FOLDER = Path("/tmp/coglet")  # noqa: S108 - Cog 0.23.1 has it there, whatever TMPDIR is
+LEFT_S = 86400  # a folder in it of this age is left over: no prediction takes as long
 POLL_S = 0.1
 ANSWER_S = 10  # the health check answers at once, even while a prediction runs
 
@@ -92,7 +93,7 @@ def started(
         port: The port to listen on; 0 chooses a free one.
         upload_url: Where the server uploads output files.
         predictor: A file with another Predictor than the model's own, for tests and benches.
-        environment: More variables, for tests and benches.
+        environment: More variables.
         log: Where the server's output goes; by default to our own.
 
     Raises:
@@ -100,6 +101,7 @@ def started(
         UserError: there is no room for its temporary folder.
     """
     share(COGLET_FOLDER)
+    remove_leftovers(COGLET_FOLDER / "predictions")
     port = free_port(host, port)
     with scratch(f"serve-{model}") as folder:
         (folder / "tmp").mkdir()
@@ -118,7 +120,15 @@ def started(
         if upload_url:
             command += ["--upload-url", upload_url]
         # In a session of its own, it and its worker are stopped by us and not by a Ctrl-C in the terminal.
-        process = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=variables,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            umask=0o077,  # it also writes to COGLET_FOLDER, where others can look
+        )
         with guarded(process.pid, folder):
             try:
                 yield Server(f"http://{host}:{port}", folder, process)
@@ -147,6 +157,18 @@ def share(folder: Path) -> None:
                 f"Cog's server can't write to {path} ({error}). Its owner can open it with `chmod 1777 {path}`, or "
                 "delete it while no server runs."
             ) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete our old folders from the folder of all predictions on this machine.
+
+    Cog's server leaves one for each prediction. The gateway's workers delete those of theirs, unless they are killed.
+    """
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # a worker deletes it
+            found = path.lstat()
+            if found.st_uid == os.geteuid() and found.st_mtime < time.time() - LEFT_S:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def main() -> None:

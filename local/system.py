@@ -1,6 +1,7 @@
 """Run the whole system on one machine: the gateway with its database, and a Cog server and worker for each model."""
 
 import json
+import secrets
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,6 +36,7 @@ class CogServer:
     port: int
     predictor: Path | None = None
     name: str = ""
+    token: str = field(default_factory=lambda: secrets.token_hex(24))  # by which its worker knows its webhooks
     _stack: ExitStack = field(default_factory=ExitStack)  # closing it stops the server
 
     def __post_init__(self) -> None:
@@ -47,7 +49,8 @@ class CogServer:
 
     def start(self, log: IO[bytes]) -> "subprocess.Popen[bytes]":
         """Start it with a folder of its own."""
-        server = serve.started(self.model, port=self.port, predictor=self.predictor, log=log)
+        environment = {"WEBHOOK_AUTH_TOKEN": self.token}
+        server = serve.started(self.model, port=self.port, predictor=self.predictor, environment=environment, log=log)
         try:
             return self._stack.enter_context(server).process
         except UserError as error:
@@ -60,7 +63,8 @@ class CogServer:
     def worker(self, environment: Mapping[str, str]) -> Command:
         """Return the worker that runs predictions on it; by its constant name it finds what it ran before a restart."""
         arguments = ["--queue", NAMES[self.model], "--cog-url", self.url, "--name", self.name]
-        return Command(f"{self.name}-worker", python("-m", "gateway.work", *arguments), environment)
+        settings = {**environment, "GATEWAY_CALLBACK_TOKEN": self.token}
+        return Command(f"{self.name}-worker", python("-m", "gateway.work", *arguments), settings)
 
 
 @dataclass(frozen=True)

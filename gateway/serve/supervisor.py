@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -101,8 +100,7 @@ class Supervisor:
 
     def __exit__(self, *_error: object) -> None:
         for running in [*self._retired, *reversed(self._running.values())]:
-            with suppress(SystemExit):  # a second signal skips the wait for one service, not the stop of the others
-                running.service.stop(running.process)
+            running.service.stop(running.process)
 
     def start(self, service: Service) -> None:
         """Start a service with a new log, NAME.log; an earlier one becomes NAME.old.log."""

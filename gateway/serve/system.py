@@ -3,6 +3,8 @@
 import fcntl
 import os
 import secrets
+import shlex
+import stat
 import subprocess
 import time
 import urllib.error
@@ -58,6 +60,7 @@ class System:
 
     url: str
     token: str
+    token_is_new: bool  # created by this start
     supervisor: Supervisor
     workers: ModelWorkers
     environment: Mapping[str, str]  # the settings of the gateway and the workers
@@ -66,6 +69,18 @@ class System:
     def page(self) -> str:
         """The link to the page. It carries the token in its fragment, which browsers never send to a server."""
         return f"{self.url}/#token={self.token}"
+
+    def introduce(self, data: Path, token_command: str, say: Callable[[str], None]) -> None:
+        """Print how to reach the system. Only the start that creates the token prints it: output ends up in logs."""
+        stored = data / "token"
+        if self.token_is_new:
+            say(f"token {self.token} (stored in {stored})")
+            say(f"open {self.page}")
+        else:
+            create = f"{token_command} create NAME --data {shlex.quote(str(data))}"
+            say(f"the token is in {stored}. To create another: {create}")
+            say(f"open {self.url}")
+        say(f"ready on {self.url}")
 
     def tend(self) -> None:
         """Restart what has exited, and start and stop the workers of models that were added or removed.
@@ -80,17 +95,23 @@ class System:
 def supervised(data: Path, say: Callable[[str], None]) -> Iterator[Supervisor]:
     """Hold a data folder for this process alone, and run a supervisor whose logs are in it, for the block.
 
+    No other user can enter the folder, or read a file that is made within the block.
+
     Raises:
-        StartError: another process holds the folder.
+        StartError: another process holds the folder, or it is shared with other users.
     """
-    data.mkdir(parents=True, exist_ok=True)
-    with (data / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StartError(f"{data} is in use by another system; choose another folder with --data") from error
-        with Supervisor(data / "logs", say) as supervisor:
-            yield supervisor
+    _close(data)
+    umask = os.umask(0o077)
+    try:
+        with (data / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StartError(f"{data} is in use by another system; choose another folder with --data") from error
+            with Supervisor(data / "logs", say) as supervisor:
+                yield supervisor
+    finally:
+        os.umask(umask)
 
 
 def start(options: Options, supervisor: Supervisor, say: Callable[[str], None]) -> System:
@@ -115,10 +136,20 @@ def start(options: Options, supervisor: Supervisor, say: Callable[[str], None]) 
     supervisor.start(Command("gateway", python("-m", "gateway"), environment))
     workers = ModelWorkers(supervisor, models, environment, say)
     workers.refresh()
-    token = _token(data / "token", environment)
+    token, token_is_new = _token(data / "token", environment)
     url = f"http://{_reachable(options.host)}:{port}"
     _wait_until_answered(url, supervisor)
-    return System(url, token, supervisor, workers, environment)
+    return System(url, token, token_is_new, supervisor, workers, environment)
+
+
+def _close(data: Path) -> None:
+    """Create the data folder, or change it, so that no other user can enter it."""
+    try:
+        if data.is_dir() and data.stat().st_mode & stat.S_ISVTX:  # such as /tmp
+            raise StartError(f"{data} is a folder that all users share; choose another one with --data")
+        postgres.close(data)
+    except OSError as error:
+        raise StartError(f"can't keep {data} from other users: {error}; choose another folder with --data") from error
 
 
 def _database(data: Path, supervisor: Supervisor) -> str:
@@ -128,16 +159,16 @@ def _database(data: Path, supervisor: Supervisor) -> str:
     return cluster.url
 
 
-def _token(path: Path, environment: Mapping[str, str]) -> str:
-    """Return the token in `path`, or a new one if the file or the database doesn't have it."""
+def _token(path: Path, environment: Mapping[str, str]) -> tuple[str, bool]:
+    """Return the token in `path`, or a new one if the file or the database doesn't have it, and whether it is new."""
     if path.exists():
         token = path.read_text(encoding="ascii").strip()
         if _run(python("-m", "gateway.tokens", "check"), environment, given=token, check=False).returncode == 0:
-            return token
+            return token, False
     name = f"local-{secrets.token_hex(3)}"  # an earlier token, if it was lost, keeps its own name
     made = _run(python("-m", "gateway.tokens", "create", name), environment).stdout.strip()
     _write(path, made + "\n")
-    return made
+    return made, True
 
 
 def _write(path: Path, text: str) -> None:

@@ -20,6 +20,8 @@ MAX_BYTES = 300 << 20  # of an output
 MAX_SLOTS = 64  # the most predictions that are started at once
 SHORT_S = 0.5  # a prediction of less can end before it is probed or cancelled
 CANCEL_S = 30.0
+FREE_S = 5.0  # after it has sent the terminal webhook, a server forgets the prediction, and then frees its slot
+POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class ContainerCheck:
         with ExitStack() as stack:
             runs: list[Run] = []
             while len(runs) < MAX_SLOTS:
-                run = await self._start(stack)
+                run = await self._start(stack, min(1.0, lasted_s / 4) if runs else FREE_S)
                 if run.start is not Start.TAKEN:
                     break
                 runs.append(run)
@@ -137,7 +139,7 @@ class ContainerCheck:
     async def _predict(self, *, cancel: bool = False) -> tuple[Run, Report | None]:
         """Run a prediction to its end. The report is None if it can't be started or no webhook came."""
         with ExitStack() as stack:
-            run = await self._start(stack)
+            run = await self._start(stack, FREE_S)
             if run.start is not Start.TAKEN:
                 return run, None
             async with self._counting(run):
@@ -149,18 +151,23 @@ class ContainerCheck:
                 await self._coglet.cancel(run.cog_id)
             return run, report
 
-    async def _start(self, stack: ExitStack) -> Run:
-        """Start a prediction whose webhooks are received until the stack is closed."""
+    async def _start(self, stack: ExitStack, busy_s: float) -> Run:
+        """Start a prediction whose webhooks are received until the stack is closed; retry a busy server this long."""
         cog_id, url = f"check-{secrets.token_hex(8)}", self._callbacks.new_url()
         webhooks = stack.enter_context(self._callbacks.receiving(url))
         run = Run(cog_id, Start.TAKEN, webhooks, _now())
-        try:
-            run.start = await self._coglet.start(
-                cog_id, self._input, url, outputs=self._streaming is Streaming.WEBHOOKS
-            )
-        except RefusedError as error:
-            run.start, run.refusal = Start.NOT_READY, str(error)
-        return run
+        until = _now() + busy_s
+        while True:
+            run.started_s = _now()
+            try:
+                run.start = await self._coglet.start(
+                    cog_id, self._input, url, outputs=self._streaming is Streaming.WEBHOOKS
+                )
+            except RefusedError as error:
+                run.start, run.refusal = Start.NOT_READY, str(error)
+            if run.start is not Start.BUSY or _now() > until:
+                return run
+            await asyncio.sleep(POLL_S)
 
     @asynccontextmanager
     async def _counting(self, run: Run) -> AsyncIterator[None]:
@@ -189,6 +196,10 @@ class ContainerCheck:
             return None
         run.lasted_s = _now() - run.started_s
         run.webhooks.settle(True)
+        until = _now() + FREE_S
+        while (await self._coglet.probe(run.cog_id)).liveness is Liveness.RUNNING and _now() < until:
+            await asyncio.sleep(POLL_S)
+        await self._coglet.clean_up(run.cog_id)
         return report
 
     def _problem(self, run: Run) -> str:

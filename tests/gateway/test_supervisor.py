@@ -1,7 +1,9 @@
 """Services are restarted when they exit, and stopped in order."""
 
+import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,10 @@ from pathlib import Path
 import psutil
 
 from gateway.serve.supervisor import Command, Supervisor
-from tests.waiting import HANG_S, eventually
+from tests.gateway.processes import ROOT
+from tests.waiting import HANG_S, eventually, is_alive
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def until(supervisor: Supervisor, there: Callable[[], bool]) -> None:
@@ -76,3 +81,31 @@ def test_a_service_that_ignores_two_requests_to_exit_is_killed(tmp_path: Path) -
         process = supervisor.process("deaf")
     assert process.returncode == -signal.SIGKILL
     assert len(re.findall("asked", (tmp_path / "deaf.log").read_text())) == 2
+
+
+def test_a_second_signal_shortens_the_wait(tmp_path: Path) -> None:
+    script = """
+import signal, sys
+from pathlib import Path
+from gateway.serve.processes import exit_on_signals
+from gateway.serve.supervisor import Command, Supervisor
+deaf = "import signal\\nsignal.signal(signal.SIGTERM, lambda *_: print('asked'))\\n"
+deaf += "print('up')\\nwhile True: signal.pause()"
+exit_on_signals()
+with Supervisor(Path(sys.argv[1]), print) as supervisor:
+    supervisor.start(Command("deaf", [sys.executable, "-uc", deaf], grace_s=3600))
+    print(supervisor.process("deaf").pid, flush=True)
+    signal.pause()
+"""
+    log = tmp_path / "deaf.log"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        assert process.stdout
+        deaf = psutil.Process(int(process.stdout.readline()))
+        eventually(lambda: "up" in log.read_text())
+        process.send_signal(signal.SIGTERM)
+        eventually(lambda: "asked" in log.read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(HANG_S) == 128 + signal.SIGTERM
+    assert not is_alive(deaf)

@@ -15,6 +15,7 @@ import pytest
 
 from gateway.serve import postgres
 from gateway.serve.processes import StartError
+from gateway.work.coglet import FOLDER
 from local import system
 from tests.gateway.processes import RIFFUSION_VERSION, ROOT, Token, answers
 from tests.waiting import HANG_S, eventually
@@ -25,6 +26,12 @@ DEFORUM = "deforum/deforum_stable_diffusion"
 QUICK_DEFORUM = Path(__file__).with_name("serving") / "quick_deforum.py"
 QUICK = {"num_inference_steps": 2}
 LONG = {"num_inference_steps": 1000}
+
+
+class Patient:
+    """Waits."""
+
+    until = staticmethod(eventually)
 
 
 class Running:
@@ -134,6 +141,26 @@ def test_t15_a_clip_survives_a_killed_gateway_and_database(whole: Running) -> No
     assert whole.token.ended(clip)["status"] == "succeeded"
 
 
+def test_each_cog_server_has_a_token_for_its_webhooks(whole: Running) -> None:
+    sent, wanted = [], []
+    for model in system.NAMES:
+        sent.append(whole.process(model).environ()["WEBHOOK_AUTH_TOKEN"])
+        wanted.append(whole.process(f"{model}-worker").environ()["GATEWAY_CALLBACK_TOKEN"])
+    assert sent == wanted
+    assert len(set(sent)) == len(system.NAMES)
+
+
+def test_no_folder_of_a_prediction_is_left(whole: Running) -> None:
+    """Not even of the earlier ones, whose server or database was killed."""
+    whole.token.ended(whole.token.create(RIFFUSION, input=QUICK)["id"])
+    ids = {prediction["id"] for prediction in whole.token.http.get("/predictions").json()["results"]}
+
+    def left() -> list[str]:
+        return [path.name for path in FOLDER.iterdir() if path.name.partition("-")[0] in ids]
+
+    whole.until(lambda: not left())
+
+
 def test_a_second_system_on_the_same_data_folder_is_refused(whole: Running, data: Path) -> None:
     refused = pytest.raises(StartError, match="is in use by another system")
     with refused, system.running(system.Options(port=0, data=data)):
@@ -154,13 +181,21 @@ def test_script_serve_continues_with_the_data_of_an_earlier_run(whole: Running, 
                 assert lines[-1], lines
             url = re.fullmatch(r"ready on (http://127\.0\.0\.1:\d+)\n", lines[-1])
             assert url
-            assert whole.token.text in "".join(lines)
+            hint = f"the token is in {data}/token. To create another: script/token create NAME --data {data}\n"
+            assert [lines[-3], lines[-2]] == [hint, f"open {url[1]}\n"]
+            assert whole.token.text not in "".join(lines)
             assert (data / "token").read_text() == f"{whole.token.text}\n"
             assert (data / "token").stat().st_mode & 0o777 == 0o600
-            with Token(url[1], whole.token.text, whole) as token:
+            with Token(url[1], whole.token.text, Patient()) as token:
                 assert [one["id"] for one in token.http.get("/predictions").json()["results"]] == listed
+                token.until(token.create(RIFFUSION, input=LONG)["id"], "processing")
             family = psutil.Process(process.pid).children(recursive=True)
+            folders = [Path(one.cwd()) for one in family if "cog.server.http" in one.cmdline()]
+            process.send_signal(signal.SIGINT)
+            eventually(lambda: "draining" in (data / "logs" / "riffusion-worker.log").read_text())
         finally:
             process.send_signal(signal.SIGINT)
     assert process.returncode == 128 + signal.SIGINT
     assert psutil.wait_procs(family, timeout=HANG_S)[1] == []
+    assert len(folders) == 1
+    assert not folders[0].exists()

@@ -203,7 +203,7 @@ def running(folder: Path, logs: Path, models: int) -> Iterator[Site]:
     """Run a site with this many model hosts within a block."""
     with ExitStack() as stack:
         cluster = postgres.prepare(folder / "pg", listen_addresses="*", max_connections="200")
-        with (cluster.data / "pg_hba.conf").open("a") as rules:
+        with (cluster.home / "pg_hba.conf").open("a") as rules:
             rules.write(f"host all all {PREFIX}.0/24 trust\n")
         url = f"postgresql://{postgres.USER}@{PREFIX}.2/postgres"
         site = Site(folder, logs, Network(), url, cluster.url, stack)

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from gateway.serve.processes import StartError
 from lib.weights import SMALL
 from local import ROOT
 from local.processes import guarded
-from local.serve import Server, noteworthy, share, started, wait_until_ready
+from local.serve import COGLET_FOLDER, Server, noteworthy, remove_leftovers, share, started, wait_until_ready
 from tests.gateway.receiver import Receiver
 from tests.local.serving.client import Client, webhooks
 from tests.waiting import HANG_S, eventually, is_alive
@@ -205,6 +206,33 @@ def test_a_folder_that_a_server_made_is_opened_to_others(open_folder: Path) -> N
     (open_folder / "predictions").mkdir(mode=0o755)
     share(open_folder)
     assert stat.filemode((open_folder / "predictions").stat().st_mode) == "drwxrwxrwt"
+
+
+def test_old_folders_of_ours_are_deleted(open_folder: Path) -> None:
+    two_days_ago = time.time() - 2 * 86400
+    for name in ("old", "new", "foreign"):
+        (open_folder / name / "outputs").mkdir(parents=True)
+        if name != "new":
+            os.utime(open_folder / name, (two_days_ago, two_days_ago))
+    if os.geteuid() == 0:
+        os.chown(open_folder / "foreign", 12345, 12345)
+    else:  # only root can make another user's
+        shutil.rmtree(open_folder / "foreign")
+    remove_leftovers(open_folder)
+    assert {path.name for path in open_folder.iterdir()} - {"foreign"} == {"new"}
+    assert (open_folder / "foreign").exists() is (os.geteuid() == 0)
+
+
+def test_what_cogs_server_leaves_is_closed_and_deleted_later() -> None:
+    with started("deforum", predictor=PLAIN_PREDICTOR) as server:
+        wait_until_ready(server.url, server.process)
+        prediction = Client("deforum", server, Path(os.devnull)).predict(fps=24)
+    folder = COGLET_FOLDER / "predictions" / prediction["id"]
+    assert [path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())] == [0o700] * 3
+    two_days_ago = time.time() - 2 * 86400
+    os.utime(folder, (two_days_ago, two_days_ago))
+    with started("deforum", predictor=PLAIN_PREDICTOR):
+        assert not folder.exists()
 
 
 def test_a_folder_that_is_not_writable_is_named(open_folder: Path) -> None:
