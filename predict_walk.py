@@ -81,7 +81,10 @@ class Predictor(BaseRunner):
             default=None,
         ),
         seed_drift: float = Input(
-            description="How far the noise wanders every two bars. At 0 the music repeats itself most.", default=0, ge=0, le=1
+            description="How far the noise wanders every two bars. At 0 the music repeats itself most.",
+            default=0,
+            ge=0,
+            le=1,
         ),
         loop: bool = Input(description="Let the end lead into the beginning. bars must be even.", default=False),
         output_format: str = Input(description="Format of the sound", default="wav", choices=["wav", "flac", "mp3"]),

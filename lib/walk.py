@@ -250,8 +250,8 @@ def _blended(
 
 
 def sample_of(bar: int) -> int:
-    """Return the sample at which a bar begins, where bar 0 begins at sample 0."""
-    return round(bar * CLIP_SAMPLES / CLIP_BARS)
+    """Return the sample at which a bar begins, counted from bar 0 or from another even one."""
+    return bar * CLIP_SAMPLES // CLIP_BARS
 
 
 def timeline(request: Request, gain: float) -> dict[str, object]:

@@ -7,7 +7,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.errors import UserError, first_line
+from lib.errors import UserError
 
 # FFmpeg also knows playlists, which would make it open other files and addresses. These formats contain the sound.
 FORMATS = "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,gsm,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav,wv"
@@ -32,7 +32,7 @@ def read_beginning(name: str, value: object, samples: int, rate_hz: int) -> NDAr
     try:
         sound = _decoded(name, Path(str(value)), samples, rate_hz)
     except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{name} is not a sound file that can be read: {first_line(error)}") from error
+        raise UserError(f"{name} is not a sound file that can be read: {error.strerror}") from error
     if len(sound) < min(MIN_S * rate_hz, samples):
         raise UserError(f"{name} has {len(sound) / rate_hz:.3f} s of sound, but must have at least {MIN_S} s")
     if np.abs(sound).max() < SILENT:
@@ -42,12 +42,12 @@ def read_beginning(name: str, value: object, samples: int, rate_hz: int) -> NDAr
 
 def _decoded(name: str, path: Path, samples: int, rate_hz: int) -> NDArray[np.float32]:
     sound = np.zeros(0, np.float32)
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
+    resampler = av.AudioResampler(format="fltp", rate=rate_hz)  # FFmpeg's own mix to mono would be louder
     with av.open(str(path), options={"protocol_whitelist": "file", "format_whitelist": FORMATS}) as container:
         if not container.streams.audio:
             raise UserError(f"{name} has no sound: the file contains no audio stream")
         for frame in itertools.chain(container.decode(audio=0), [None]):  # None: what the resampler still holds
-            blocks = [block.to_ndarray().reshape(-1) for block in resampler.resample(frame)]
+            blocks = [block.to_ndarray().mean(axis=0) for block in resampler.resample(frame)]
             sound = np.concatenate([sound, *blocks], dtype=np.float32)
             if len(sound) >= samples:
                 break
