@@ -51,7 +51,7 @@ def walk(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Clip
 
 def test_a_walk_is_a_sound_its_spectrogram_and_its_timeline(walk: Clip) -> None:
     sound, spectrogram, timeline = walk.files
-    with av.open(io.BytesIO(sound)) as file:
+    with av.open(io.BytesIO(sound), "r") as file:
         heard = np.concatenate([frame.to_ndarray() for frame in file.decode(audio=0)], axis=1)
         assert json.loads(file.metadata["comment"])["prompts"] == DEFAULTS["prompts"]
     assert heard.shape == (1, CLIP_SAMPLES)
