@@ -96,7 +96,7 @@ def test_each_worker_serves_a_queue_of_the_catalog_beside_its_own_server() -> No
 
 
 def test_the_images_are_named_as_cog_builds_them() -> None:
-    for config in ("cog.yaml", "cog.deforum.yaml"):
+    for config in ("cog.yaml", "cog.walk.yaml", "cog.deforum.yaml"):
         image = yaml.safe_load((ROOT / config).read_text(encoding="utf-8"))["image"]
         assert {server["image"] for name, server in SERVERS.items() if name.startswith(image)} == {image}
 
