@@ -14,6 +14,7 @@ import yaml
 
 from gateway.catalog_files import CatalogFiles
 from gateway.settings import Settings, unknown
+from local.system import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "deploy" / "compose.yaml"
@@ -60,7 +61,7 @@ def test_a_service_has_limits_a_check_and_time_to_end(name: str) -> None:
 
 
 def test_only_its_worker_reaches_a_cog_server() -> None:
-    assert SERVERS.keys() == {"riffusion", "riffusion-small", "deforum", "deforum-small"}
+    assert SERVERS.keys() == {f"{model}{size}" for model in NAMES for size in ("", "-small")}
     for name, server in SERVERS.items():
         (network,) = server["networks"]
         assert COMPOSED["networks"][network] == {"internal": True}

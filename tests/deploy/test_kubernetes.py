@@ -147,7 +147,7 @@ def test_a_models_pod_ends_its_worker_before_its_cog_server(overlay: str) -> Non
         small = {"name": "WEIGHTS", "value": "small"} in cog.get("env", [])
         assert small != ("nvidia.com/gpu" in cog["resources"]["limits"])
     assert set(queues.values()) == {v.queue for v in CatalogFiles(ROOT / "gateway" / "catalog.json").load().versions()}
-    assert all(queue.startswith(model) for model, queue in queues.items())
+    assert queues == NAMES
 
 
 @builds
