@@ -10,7 +10,7 @@ from typing import Optional
 from cog import BaseModel, BaseRunner, Input, Path
 
 from lib import weights
-from lib.audio.encode import write_png, write_wav
+from lib.audio.encode import write_png, write_sound
 from lib.device import computing, draw_seed, is_alive, limit_threads, release_threads
 from lib.diffusion.models import load
 from lib.errors import logged
@@ -95,7 +95,7 @@ class Predictor(BaseRunner):
                 clip = self.riffusion.generate(request, stages)
                 output = Output(audio=Path(folder / "audio.wav"), spectrogram=Path(folder / "spectrogram.png"))
                 with stages.measure("sound"):
-                    write_wav(output.audio, clip.waveform, request.described())
+                    write_sound(output.audio, [clip.waveform], request.described())
                     write_png(output.spectrogram, clip.image, request.described())
         report(self.record_metric, stages, seed=seed, steps=request.steps, model=self.weights_kind)
         return output

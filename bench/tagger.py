@@ -140,6 +140,17 @@ def tags(waveform: NDArray[np.floating[Any]], rate_hz: int) -> list[str]:
 @torch.inference_mode()
 def likelihoods(waveform: NDArray[np.floating[Any]], rate_hz: int) -> Tensor:
     """Return the likelihood of each of `labels`, the mean of windows of 3 s that overlap by half."""
+    return likelihood(hidden(windows_of(waveform, rate_hz))).mean(dim=0)
+
+
+@torch.inference_mode()
+def embedding(waveform: NDArray[np.floating[Any]], rate_hz: int) -> Tensor:
+    """Return the tagger's last hidden layer (200,) for a sound, the mean of windows of 3 s that overlap by half."""
+    return hidden(windows_of(waveform, rate_hz)).mean(dim=0)
+
+
+def windows_of(waveform: NDArray[np.floating[Any]], rate_hz: int) -> Tensor:
+    """Return the mels (window, 1, time, frequency) of a sound (samples,)."""
     sound = resample(torch.from_numpy(np.ascontiguousarray(waveform)).float(), rate_hz, TAGGER_RATE_HZ)
     spectrum = torch.stft(
         sound, FFT_LENGTH, HOP_LENGTH, window=torch.hann_window(FFT_LENGTH), pad_mode="constant", return_complex=True
@@ -149,12 +160,11 @@ def likelihoods(waveform: NDArray[np.floating[Any]], rate_hz: int) -> Tensor:
     )
     mel = torch.log10(10000 * spectrum.abs().square().T @ filters + 1)
     mel = F.pad(mel, (0, 0, 0, max(0, WINDOW - len(mel))))
-    windows = mel.unfold(0, WINDOW, WINDOW // 2).transpose(1, 2)[:, None]  # (window, 1, time, frequency)
-    return likelihood(windows).mean(dim=0)
+    return mel.unfold(0, WINDOW, WINDOW // 2).transpose(1, 2)[:, None]
 
 
-def likelihood(windows: Tensor) -> Tensor:
-    """Run the network: timbral and temporal filters, three convolutions over time, pooling, two dense layers."""
+def hidden(windows: Tensor) -> Tensor:
+    """Run the network to its last hidden layer: timbral and temporal filters, convolutions over time, pooling."""
     windows = normed(windows, 0)
     timbral = F.pad(windows, (0, 0, 3, 3))
     front = [convolved(timbral, number, number + 1).amax(dim=3) for number in (0, 1)]
@@ -169,8 +179,12 @@ def likelihood(windows: Tensor) -> Tensor:
         layers.append(before)
     everything = torch.cat(layers, dim=1)
     pooled = torch.stack([everything.amax(dim=2), everything.mean(dim=2)], dim=2).flatten(1)
-    hidden = torch.relu(normed(pooled, 9) @ weights()["dense/kernel"] + weights()["dense/bias"])
-    return torch.sigmoid(normed(hidden, 10) @ weights()["dense_1/kernel"] + weights()["dense_1/bias"])
+    return torch.relu(normed(pooled, 9) @ weights()["dense/kernel"] + weights()["dense/bias"])
+
+
+def likelihood(layer: Tensor) -> Tensor:
+    """Return the tags' likelihoods (window, 50) from the last hidden layer."""
+    return torch.sigmoid(normed(layer, 10) @ weights()["dense_1/kernel"] + weights()["dense_1/bias"])
 
 
 def middle(x: Tensor, number: int) -> Tensor:

@@ -7,13 +7,14 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from lib.animation import keyframes, prompts
+from lib import prompts
+from lib.animation import keyframes
 from lib.animation.color import COLOR_COHERENCE
 from lib.animation.operations import Values
-from lib.animation.prompts import Prompts
 from lib.errors import UserError
 from lib.inputs import MAX_SEED, check_choice, check_integer
 from lib.prompt_weights import Prompt
+from lib.prompts import Prompts
 
 P = ParamSpec("P")
 T = TypeVar("T")

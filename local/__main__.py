@@ -60,7 +60,7 @@ def _options() -> system.Options:
         "--data", type=Path, metavar="DIR", default=defaults.data, help="database and files (default: out/gateway)"
     )
     parser.add_argument(
-        "--models", type=_models, default=defaults.models, metavar="NAMES", help="default: riffusion,deforum"
+        "--models", type=_models, default=defaults.models, metavar="NAMES", help=f"default: {','.join(defaults.models)}"
     )
     parser.add_argument("--database-url", metavar="URL", help="your own PostgreSQL server (default: run one in DIR)")
     return system.Options(**vars(parser.parse_args()))

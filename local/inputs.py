@@ -9,12 +9,16 @@ from lib.errors import UserError
 from local import ROOT
 
 SCHEMA_SUFFIX = ".openapi.json"
-MODELS = tuple(
-    sorted((p.name.removesuffix(SCHEMA_SUFFIX) for p in (ROOT / "schema").glob(f"*{SCHEMA_SUFFIX}")), reverse=True)
-)
-KINDS = {"integer": "a whole number", "number": "a number", "string": "text"}
+MODELS = ("riffusion", "walk", "deforum")
+KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "file": "a file",
+}
 
-Value = str | float | None
+Value = str | float | bool | None
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Input:
     """An input of a model."""
 
     name: str
-    kind: str  # JSON Schema's type: integer, number or string
+    kind: str  # JSON Schema's type: integer, number, string or boolean; or file
     default: Value
     description: str
     choices: tuple[str, ...]
@@ -34,7 +38,7 @@ class Input:
         """Read one property of a schema; `schemas` has its choices, under the input's name."""
         return cls(
             name=name,
-            kind=about.get("type", "string"),
+            kind="file" if about.get("format") == "uri" else about.get("type", "string"),
             default=about.get("default"),
             description=about.get("description", ""),
             choices=tuple(schemas.get(name, {}).get("enum", ())),
@@ -54,10 +58,21 @@ class Input:
         }
         return KINDS[self.kind] + bounds.get((self.minimum is not None, self.maximum is not None), "")
 
+    @property
+    def default_text(self) -> str:
+        """The default as one writes it; empty if there is none."""
+        return (
+            "" if self.default is None else str(self.default).lower() if self.kind == "boolean" else str(self.default)
+        )
+
     def typed(self, text: str) -> Value:
-        """Return `text` as a number if that is the input's type; blank text is the default. lib verifies the value."""
+        """Return `text` as the input's type where it can be; blank text is the default. lib verifies the value."""
         if self.kind == "string":
             return text
+        if self.kind == "boolean" and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        if self.kind in ("boolean", "file"):
+            return text or self.default
         for number in (int, float):
             try:
                 return number(text)

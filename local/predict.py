@@ -22,7 +22,8 @@ from local.inputs import MODELS, Value, inputs_of, parsed
 from local.processes import scratch
 
 COLUMNS, INDENT = 110, " " * 6
-ENDINGS = {"riffusion": (".wav", ".png"), "deforum": (".mp4",)}  # of the files that a model makes
+# Of the files that a model makes; an input may choose another one for the first.
+ENDINGS = {"riffusion": (".wav", ".png"), "walk": (".wav", ".png", ".json"), "deforum": (".mp4",)}
 
 
 def main() -> None:
@@ -30,8 +31,8 @@ def main() -> None:
     arguments = _command_line().parse_args()
     model, output = arguments.model, arguments.output or Path("out") / arguments.model
     try:
-        check_ending(model, output)
         inputs = parsed(arguments.input, inputs_of(model))
+        check_ending(model, output, inputs)
         seed = verified_seed(model, inputs, chosen_seed(model, inputs, arguments.seed))
         fix_seed(model, inputs, seed)
         make(output.parent if is_file(output) else output)
@@ -73,7 +74,7 @@ def listed(model: str) -> str:
     """Return the inputs of a model, each with its accepted values, default and description."""
     lines = []
     for one in inputs_of(model).values():
-        default = "" if one.default is None else f"; default: {one.default}"
+        default = one.default_text and f"; default: {one.default_text}"
         lines.append(f"  {one.name}")
         for text in (one.allowed + default, one.description):
             lines += textwrap.wrap(text, COLUMNS, initial_indent=INDENT, subsequent_indent=INDENT)
@@ -125,14 +126,17 @@ def is_file(output: Path) -> bool:
     return bool(output.suffix) and not output.is_dir()
 
 
-def check_ending(model: str, output: Path) -> None:
+def check_ending(model: str, output: Path, inputs: dict[str, Value]) -> None:
     """Check the ending of -o, before there is a result that doesn't fit.
 
     Raises:
         UserError: The model makes no such file.
     """
-    if is_file(output) and output.suffix not in ENDINGS[model]:
-        raise UserError(f"-o is {output}, but {model} makes {' and '.join(ENDINGS[model])} files")
+    first, *others = ENDINGS[model]
+    endings = [f".{inputs['output_format']}" if "output_format" in inputs else first, *others]
+    if is_file(output) and output.suffix not in endings:
+        hint = "; -i output_format chooses another" if "output_format" in inputs else ""
+        raise UserError(f"-o is {output}, but {model} makes {' and '.join(endings)} files{hint}")
 
 
 def make(folder: Path) -> None:

@@ -16,7 +16,11 @@ from gateway.serve.system import start, supervised
 from lib.errors import UserError
 from local import ROOT, serve
 
-NAMES = {"riffusion": "riffusion/riffusion", "deforum": "deforum/deforum_stable_diffusion"}  # in the catalog
+NAMES = {  # in the catalog
+    "riffusion": "riffusion/riffusion",
+    "walk": "riffusion/walk",
+    "deforum": "deforum/deforum_stable_diffusion",
+}
 PREVIEWED = "deforum"  # its camera motion is drawn by the page, with values from local.preview
 
 

@@ -1,5 +1,6 @@
-"""Make the README's examples: spectrograms with their sounds, and an animation as a strip of frames and as a GIF."""
+"""Make the examples of README and docs: spectrograms with their sounds, and an animation as a strip and as a GIF."""
 
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -18,6 +19,8 @@ CLIPS = {  # name -> inputs
     "drums-and-bass": ("prompt_a=drums and bass", "seed_image_id=og_beat", "denoising=0.9"),
 }
 CLIP_SIDE_PX = 256
+WALK = ("prompts=0: church bells | 8: drums and bass | 16: synth lead | 24: synth lead", "bars=24", "output_format=mp3")
+WALK_PX = (960, 192)
 ANIMATION = (
     "animation_prompts=0: a sunset over the sea | 34: snowy mountains | 67: a night sky with stars",
     "zoom=0:(1.02)",
@@ -39,6 +42,10 @@ def main() -> None:
             write_mp3(folder / clip / f"audio-{SEED}.wav", PICTURES / f"{clip}.mp3")
             spectrograms.append(Image.open(folder / clip / f"spectrogram-{SEED}.png").convert("RGB"))
         row(spectrograms, CLIP_SIDE_PX).save(PICTURES / "riffusion.png", optimize=True)
+        predict("walk", folder, *WALK)
+        shutil.copy(folder / f"audio-{SEED}.mp3", PICTURES / "walk.mp3")
+        walk = Image.open(folder / f"spectrogram-{SEED}.png").convert("RGB")
+        walk.resize(WALK_PX, Image.Resampling.LANCZOS).save(PICTURES / "walk.png", optimize=True)
         predict("deforum", folder, *ANIMATION)
         with av.open(folder / f"animation-{SEED}.mp4") as container:
             frames = [frame.to_image() for frame in container.decode(video=0)]  # type: ignore[no-untyped-call]

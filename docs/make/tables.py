@@ -43,7 +43,7 @@ def table(model: str) -> str:
 def row(one: Input) -> str:
     """Return the row of one input."""
     takes = ", ".join(f"`{choice}`" for choice in one.choices) or one.allowed
-    default = "" if one.default is None else f"`{one.default}`"
+    default = one.default_text and f"`{one.default_text}`"
     # Cog's description of a list of choices that has none of its own.
     description = "" if one.description == "An enumeration." else one.description.replace("|", "\\|")
     return f"| `{one.name}` | {takes} | {default} | {description} |"

@@ -14,9 +14,10 @@ Sources:
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -94,12 +95,24 @@ class Synthesis:
         samples = (mel.shape[2] - 1) * HOP_LENGTH
         peak = mel.amax()
         target = close_loop(mel / peak.clamp(min=1e-20) * SCALE + FLOOR)
+        fade = partial(fade_seam, seam=FIRST_COLUMN * INNER_HOP, rate_hz=INNER_RATE_HZ)
+        spectrum, circle = self.estimate(target, generator, fade)
+        waveform = circle.full_sound(spectrum)[:, :samples].contiguous()
+        return fade_seam(waveform, 0, SAMPLE_RATE_HZ) * (peak / SCALE)
+
+    def estimate(
+        self, target: Tensor, generator: torch.Generator, constrain: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Circle]:
+        """Return the spectrum of a loop's mel amplitudes (1, column, 512) up to SCALE, and the circle it lies on.
+
+        `constrain` changes the sound (1, columns * 210) before every iteration, in place.
+        """
         columns = target.shape[1]
         transient = transience(target, self.average)
         circle = Circle(self.coarse, columns, step=2)
         held = Target(circle, target, transient)
         spectrum = torch.polar(held.smooth, start_phases(held.mel, circle.step, circle.grid, generator))
-        spectrum = refine(spectrum, circle, circle, held, self.quality.halved, MOMENTUM)
+        spectrum = refine(spectrum, circle, circle, held, self.quality.halved, MOMENTUM, constrain)
         for grid, iterations, momentum in (
             (self.coarse, self.quality.coarse, MOMENTUM),
             (self.fine, self.quality.fine, FINE_MOMENTUM),
@@ -107,10 +120,9 @@ class Synthesis:
             if iterations:
                 finer = Circle(grid, columns, step=1)
                 held = Target(finer, target, transient)
-                spectrum = refine(spectrum, circle, finer, held, iterations, momentum)
+                spectrum = refine(spectrum, circle, finer, held, iterations, momentum, constrain)
                 circle = finer
-        waveform = circle.full_sound(spectrum)[:, :samples].contiguous()
-        return fade_seam(waveform, 0, SAMPLE_RATE_HZ) * (peak / SCALE)
+        return spectrum, circle
 
 
 class Target:
@@ -139,7 +151,15 @@ class Target:
         return spectrum * gain.mul_(wanted).div_(magnitude.add_(MIN_MAGNITUDE))
 
 
-def refine(spectrum: Tensor, circle: Circle, finer: Circle, target: Target, iterations: int, momentum: float) -> Tensor:
+def refine(
+    spectrum: Tensor,
+    circle: Circle,
+    finer: Circle,
+    target: Target,
+    iterations: int,
+    momentum: float,
+    constrain: Callable[[Tensor], Tensor],
+) -> Tensor:
     """Iterate from a spectrum on one circle to a spectrum on a finer circle.
 
     The momentum is applied to the sound, which is smaller than the spectrum; the transform is linear, so the result is
@@ -147,7 +167,7 @@ def refine(spectrum: Tensor, circle: Circle, finer: Circle, target: Target, iter
     """
     previous = None
     for _ in range(iterations):
-        sound = fade_seam(circle.sound(spectrum), FIRST_COLUMN * INNER_HOP, INNER_RATE_HZ)
+        sound = constrain(circle.sound(spectrum))
         moved = sound if previous is None else torch.lerp(previous, sound, 1 + momentum)
         spectrum = target.hold(finer.spectrum(moved))
         previous, circle = sound, finer

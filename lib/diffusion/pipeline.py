@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.diffusion.models import VELOCITY, Models
-from lib.diffusion.samplers import Sampler
+from lib.diffusion.samplers import Model, Sampler
+from lib.diffusion.schedule import Schedule
 
 GUIDANCE_SCALE = 7.0
 
@@ -65,22 +66,39 @@ def denoise(
         generator: A CPU generator for the ancestral samplers' noise.
         on_step: Called after each step.
     """
-    context = torch.cat([unconditional, embedding]).to(models.device, models.dtype)
+    model = guided(models, sampler.schedule, embedding, unconditional, guidance_scale)
+    return sampler.run(model, latents, generator, on_step)
 
-    def guided_epsilon(noisy: Tensor, sigma: float) -> Tensor:
+
+def guided(
+    models: Models, schedule: Schedule, embeddings: Tensor, unconditional: Tensor, guidance_scale: float
+) -> Model:
+    """Return the model that predicts noise with classifier-free guidance, for a batch of latents.
+
+    Args:
+        models: The UNet evaluates both halves of the guidance in one batch.
+        schedule: The schedule on which the model is called.
+        embeddings: The prompts' (batch, tokens, channels), one for each of the latents.
+        unconditional: The empty or the negative prompt's, (1, tokens, channels).
+        guidance_scale: As in `denoise`.
+    """
+    batch = len(embeddings)
+    context = torch.cat([unconditional.expand(batch, -1, -1), embeddings]).to(models.device, models.dtype)
+
+    def epsilon(noisy: Tensor, sigma: float) -> Tensor:
         alpha = (1 + sigma**2) ** -0.5
         scaled = noisy * alpha  # as the UNet was trained
-        pair = scaled.to(models.dtype).expand(2, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        pairs = scaled.to(models.dtype).repeat(2, 1, 1, 1).contiguous(memory_format=torch.channels_last)
         # Filled on the device: a copy from the CPU would make the host wait for a GPU.
-        timestep = torch.full((), sampler.schedule.timestep(sigma), device=noisy.device)
-        predictions = models.unet(pair, timestep, encoder_hidden_states=context, return_dict=False)[0].float()
+        timestep = torch.full((), schedule.timestep(sigma), device=noisy.device)
+        predictions = models.unet(pairs, timestep, encoder_hidden_states=context, return_dict=False)[0].float()
         without, with_prompt = predictions.chunk(2)
-        guided = torch.lerp(without, with_prompt, guidance_scale)
+        mixed = torch.lerp(without, with_prompt, guidance_scale)
         if models.prediction_type == VELOCITY:
-            guided = (guided + sigma * scaled) * alpha
-        return guided
+            mixed = (mixed + sigma * scaled) * alpha
+        return mixed
 
-    return sampler.run(guided_epsilon, latents, generator, on_step)
+    return epsilon
 
 
 @torch.inference_mode()

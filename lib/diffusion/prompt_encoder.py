@@ -44,7 +44,7 @@ class PromptEncoder:
 
     def unconditional(self, embedding: Tensor) -> Tensor:
         """Return the empty prompt's embedding, repeated to the length of `embedding`."""
-        return _repeated(self._empty, embedding.shape[1])
+        return fitted(self._empty, embedding)
 
     def _chunks(self, prompt: Prompt) -> Iterator[list[Token]]:
         """Yield the tokens of each chunk, at most 75. Each part of the prompt starts a chunk, even an empty one."""
@@ -76,6 +76,11 @@ class PromptEncoder:
             return embedding
         weighted = embedding * weights.reshape(1, -1, 1)
         return weighted * _mean_ratio(embedding, weighted)
+
+
+def fitted(embedding: Tensor, other: Tensor) -> Tensor:
+    """Return an embedding that is repeated to the length of another."""
+    return _repeated(embedding, other.shape[1])
 
 
 def _repeated(embedding: Tensor, length: int) -> Tensor:

@@ -4,7 +4,14 @@ import ast
 from pathlib import Path
 from typing import Any
 
-JSON_TYPES = {"str": "string", "int": "integer", "float": "number"}
+FILE = {"type": "string", "format": "uri"}
+JSON_TYPES = {
+    "str": {"type": "string"},
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "bool": {"type": "boolean"},
+    "Path": FILE,
+}
 
 
 def input_schemas(path: Path) -> dict[str, Any]:
@@ -31,10 +38,10 @@ def input_schemas(path: Path) -> dict[str, Any]:
                 "description": "An enumeration.",
                 "enum": choices,
                 "title": argument.arg,
-                "type": JSON_TYPES[type_name],
+                **JSON_TYPES[type_name],
             }
         else:
-            about |= {"title": argument.arg.replace("_", " ").title(), "type": JSON_TYPES[type_name]}
+            about |= {"title": argument.arg.replace("_", " ").title(), **JSON_TYPES[type_name]}
         properties[argument.arg] = about
     return schemas
 
@@ -43,16 +50,15 @@ def output_schema(path: Path) -> dict[str, Any]:
     """Return the schema that Cog generates from the return type of run()."""
     tree = _parse(path)
     returned = ast.unparse(_run_method(tree).returns or ast.Constant(None))
-    file = {"format": "uri", "type": "string"}
     if returned == "Path":
-        return {**file, "title": "Output"}
+        return {**FILE, "title": "Output"}
     output = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == returned)
     assert [ast.unparse(base) for base in output.bases] == ["BaseModel"]
     fields = [node for node in output.body if isinstance(node, ast.AnnAssign)]
     assert all(ast.unparse(field.annotation) == "Path" for field in fields)
     names = [ast.unparse(field.target) for field in fields]
     return {
-        "properties": {name: {**file, "title": name.title()} for name in names},
+        "properties": {name: {**FILE, "title": name.title()} for name in names},
         "required": names,
         "title": "Output",
         "type": "object",

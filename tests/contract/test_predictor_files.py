@@ -79,7 +79,7 @@ def test_every_annotation_is_plain_or_optional_if_the_default_is_none(path: Path
     properties = input_schemas(path)["Input"]["properties"]
     for name, (annotation, _) in inputs(path).items():
         plain = annotation.removeprefix("Optional[").removesuffix("]")
-        assert plain in {"str", "int", "float"}, name
+        assert plain in {"str", "int", "float", "bool", "Path"}, name
         assert (annotation != plain) == (properties[name]["default"] is None), name
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from gateway.catalog_files import CatalogFiles
 from gateway.settings import Settings, unknown
+from local.system import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "deploy" / "compose.yaml"
@@ -60,7 +61,7 @@ def test_a_service_has_limits_a_check_and_time_to_end(name: str) -> None:
 
 
 def test_only_its_worker_reaches_a_cog_server() -> None:
-    assert SERVERS.keys() == {"riffusion", "riffusion-small", "deforum", "deforum-small"}
+    assert SERVERS.keys() == {f"{model}{size}" for model in NAMES for size in ("", "-small")}
     for name, server in SERVERS.items():
         (network,) = server["networks"]
         assert COMPOSED["networks"][network] == {"internal": True}
@@ -96,7 +97,7 @@ def test_each_worker_serves_a_queue_of_the_catalog_beside_its_own_server() -> No
 
 
 def test_the_images_are_named_as_cog_builds_them() -> None:
-    for config in ("cog.yaml", "cog.deforum.yaml"):
+    for config in ("cog.yaml", "cog.walk.yaml", "cog.deforum.yaml"):
         image = yaml.safe_load((ROOT / config).read_text(encoding="utf-8"))["image"]
         assert {server["image"] for name, server in SERVERS.items() if name.startswith(image)} == {image}
 

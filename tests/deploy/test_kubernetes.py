@@ -16,6 +16,7 @@ from psycopg.rows import scalar_row
 
 from gateway.catalog_files import CatalogFiles
 from gateway.settings import unknown
+from local.system import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -146,7 +147,7 @@ def test_a_models_pod_ends_its_worker_before_its_cog_server(overlay: str) -> Non
         small = {"name": "WEIGHTS", "value": "small"} in cog.get("env", [])
         assert small != ("nvidia.com/gpu" in cog["resources"]["limits"])
     assert set(queues.values()) == {v.queue for v in CatalogFiles(ROOT / "gateway" / "catalog.json").load().versions()}
-    assert all(queue.startswith(model) for model, queue in queues.items())
+    assert queues == NAMES
 
 
 @builds
@@ -206,7 +207,7 @@ def test_keda_scales_each_model_and_prometheus_finds_the_gateway() -> None:
 def test_the_queries_that_scale_count_what_waits_and_runs(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True, row_factory=scalar_row) as connection:
         connection.execute("insert into tokens (name, hash) values ('a', 'x')")
-        for model, queue in (("riffusion", "riffusion/riffusion"), ("deforum", "deforum/deforum_stable_diffusion")):
+        for model, queue in NAMES.items():
             document = WRITTEN[f"autoscaling/{model}.yaml:0"]
             length, age = [trigger["metadata"] for trigger in document["spec"]["triggers"]]
             assert "--" not in length["query"] + age["query"]

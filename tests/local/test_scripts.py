@@ -154,7 +154,7 @@ def test_output_files_take_the_name_that_o_gives(tmp_path: Path) -> None:
     assert save(files, tmp_path / "clip.wav", 7) == [tmp_path / "clip.wav", tmp_path / "clip.png"]
     assert (tmp_path / "clip.wav").read_bytes() == b"new"
     with pytest.raises(UserError, match=r"-o is clip\.mp3, but riffusion makes \.wav and \.png files"):
-        check_ending("riffusion", Path("clip.mp3"))
+        check_ending("riffusion", Path("clip.mp3"), {})
     folder = tmp_path / "v1.0"
     folder.mkdir()
     assert save(files, folder, 7)[0] == folder / "audio-7.wav"

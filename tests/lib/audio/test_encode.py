@@ -1,6 +1,6 @@
 import json
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from lib.audio.encode import PARAMETERS, write_png, write_wav
+from lib.audio.encode import MAX_WIDTH_PX, PARAMETERS, write_png, write_sound
 
 
 def clip() -> torch.Tensor:
@@ -45,7 +45,7 @@ def names(folder: Path) -> list[str]:
 def test_a_wav_is_44_1_khz_mono_16_bit_and_can_be_read_back(tmp_path: Path) -> None:
     waveform = clip()
     settings = {"prompt_a": "café 音楽, (funky:1.3)\nand more", "seed": "42"}
-    write_wav(tmp_path / "clip.wav", waveform, settings)
+    write_sound(tmp_path / "clip.wav", [waveform], settings)
     info = soundfile.info(tmp_path / "clip.wav")
     assert (info.format, info.subtype, info.samplerate, info.channels) == ("WAV", "PCM_16", 44100, 1)
     samples, _ = soundfile.read(tmp_path / "clip.wav", dtype="int16")
@@ -59,14 +59,14 @@ def test_a_wav_is_44_1_khz_mono_16_bit_and_can_be_read_back(tmp_path: Path) -> N
 
 def test_ffmpeg_can_read_settings_of_any_length(tmp_path: Path) -> None:
     settings = {"prompt_a": "音" * 4000}
-    write_wav(tmp_path / "clip.wav", torch.zeros(1, 101), settings)
+    write_sound(tmp_path / "clip.wav", [torch.zeros(1, 101)], settings)
     with av.open(tmp_path / "clip.wav") as container:
         assert json.loads(container.metadata["comment"]) == settings
     assert soundfile.info(tmp_path / "clip.wav").frames == 101
 
 
 def test_an_empty_clip_is_a_wav_too(tmp_path: Path) -> None:
-    write_wav(tmp_path / "clip.wav", torch.zeros(1, 0), {})
+    write_sound(tmp_path / "clip.wav", [torch.zeros(1, 0)], {})
     assert soundfile.info(tmp_path / "clip.wav").frames == 0
 
 
@@ -75,7 +75,7 @@ def test_an_empty_clip_is_a_wav_too(tmp_path: Path) -> None:
 )
 def test_a_waveform_that_a_wav_can_not_hold_is_an_error(tmp_path: Path, waveform: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="waveform"):
-        write_wav(tmp_path / "clip.wav", waveform, {})
+        write_sound(tmp_path / "clip.wav", [waveform], {})
     assert names(tmp_path) == []
 
 
@@ -108,47 +108,72 @@ def test_three_channels_are_written_as_their_mean(tmp_path: Path) -> None:
         assert np.all(np.asarray(png) == 21)
 
 
+def test_an_image_that_browsers_could_not_draw_is_averaged_along_time(tmp_path: Path) -> None:
+    image = np.tile(np.array([10, 30], np.uint8), (512, MAX_WIDTH_PX))
+    write_png(tmp_path / "spectrogram.png", image, {})
+    with Image.open(tmp_path / "spectrogram.png") as png:
+        assert png.size == (MAX_WIDTH_PX, 512)
+        assert np.all(np.asarray(png) == 20)
+        assert png.info["columns_per_pixel"] == "2"
+
+
+# FLAC and MP3
+
+
+@pytest.mark.parametrize("kind", ["flac", "mp3"])
+def test_pieces_become_one_file_of_exactly_their_length(tmp_path: Path, kind: str) -> None:
+    waveform, path = torch.sin(torch.arange(100_000) * 0.05)[None] / 2, tmp_path / f"clip.{kind}"
+    write_sound(path, waveform.tensor_split([1000, 50_000], dim=1), {"prompts": "0: é"})
+    with av.open(path) as container:
+        assert json.loads(container.metadata["comment"]) == {"prompts": "0: é"}
+        heard = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
+    assert heard.shape == waveform.shape
+    if kind == "flac":
+        np.testing.assert_allclose(heard / 32767, waveform, atol=1 / 65000)
+    else:
+        assert np.corrcoef(heard[0], waveform[0])[0, 1] > 0.98
+
+
 # Failures
 
 
-def write_some_wav(path: Path) -> None:
-    write_wav(path, clip(), {})
+def write_some(path: Path) -> None:
+    if path.suffix == ".png":
+        write_png(path, np.random.default_rng(0).integers(0, 256, (512, 64)).astype(np.uint8), {})
+    else:
+        write_sound(path, [clip()], {})
 
 
-def write_some_png(path: Path) -> None:
-    write_png(path, np.random.default_rng(0).integers(0, 256, (512, 64)).astype(np.uint8), {})
+names_of_files = pytest.mark.parametrize("name", ["file.wav", "file.flac", "file.mp3", "file.png"])
 
 
-writers = pytest.mark.parametrize("write", [write_some_wav, write_some_png], ids=["wav", "png"])
-
-
-@writers
-def test_a_full_disk_leaves_no_file(tmp_path: Path, write: Callable[[Path], None]) -> None:
+@names_of_files
+def test_a_full_disk_leaves_no_file(tmp_path: Path, name: str) -> None:
     with files_of_at_most(4096), pytest.raises(OSError, match="too large"):
-        write(tmp_path / "file")
+        write_some(tmp_path / name)
     assert names(tmp_path) == []
 
 
-@writers
-def test_a_failed_write_keeps_the_earlier_file(tmp_path: Path, write: Callable[[Path], None]) -> None:
-    (tmp_path / "file").write_bytes(b"earlier")
+@names_of_files
+def test_a_failed_write_keeps_the_earlier_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"earlier")
     with files_of_at_most(4096), pytest.raises(OSError, match="too large"):
-        write(tmp_path / "file")
-    assert names(tmp_path) == ["file"]
-    assert (tmp_path / "file").read_bytes() == b"earlier"
+        write_some(tmp_path / name)
+    assert names(tmp_path) == [name]
+    assert (tmp_path / name).read_bytes() == b"earlier"
 
 
-@writers
-def test_a_folder_of_the_same_name_is_an_error(tmp_path: Path, write: Callable[[Path], None]) -> None:
-    (tmp_path / "file").mkdir()
+@names_of_files
+def test_a_folder_of_the_same_name_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
     with pytest.raises(IsADirectoryError):
-        write(tmp_path / "file")
-    assert names(tmp_path) == ["file"]
-    assert names(tmp_path / "file") == []
+        write_some(tmp_path / name)
+    assert names(tmp_path) == [name]
+    assert names(tmp_path / name) == []
 
 
-@writers
-def test_a_missing_folder_is_an_error(tmp_path: Path, write: Callable[[Path], None]) -> None:
+@names_of_files
+def test_a_missing_folder_is_an_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileNotFoundError):
-        write(tmp_path / "missing" / "file")
+        write_some(tmp_path / "missing" / name)
     assert names(tmp_path) == []

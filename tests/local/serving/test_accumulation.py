@@ -13,9 +13,10 @@ INPUTS: dict[str, list[dict[str, object]]] = {  # used in turn
         {"denoising": 0},
         {"denoising": 0, "seed_image_id": "agile"},
     ],
+    "walk": [{"bars": 2, "denoising": 0}, {"bars": 4, "denoising": 0, "output_format": "mp3"}],
     "deforum": [{}],
 }
-OUTPUT_FILES = {"riffusion": 2, "deforum": 1}
+OUTPUT_FILES = {"riffusion": 2, "walk": 3, "deforum": 1}
 GROWTH_BYTES = 100e6  # within 80 predictions the allocator grows by 70 MB and stays there; one spectrum takes 36 MB
 GROWTH = 5  # handles and threads come and go; a leak of one per prediction would add 8
 

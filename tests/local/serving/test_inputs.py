@@ -15,6 +15,7 @@ ROW = re.compile(r"^\| (\w+) \| `(\w+)` \| `(.+?)` \| (\d+|failed) \| .+ \|$", r
 FAILED = "Prediction failed: Prediction failed: UserError: "
 BEYOND_REACH: dict[str, dict[str, object]] = {  # rejected by the predictor alone
     "riffusion": {"num_inference_steps": 1001},
+    "walk": {"prompts": "", "bars": 240},
     "deforum": {"zoom": "0:(0)"},
 }
 BODIES = ["", "prompt_a=bells", '{"input": {"alpha": 1e400}}', '{"input": {}', "[]", "7", '{"input": []}']

@@ -51,6 +51,17 @@ def check_metrics(prediction: dict[str, Any], stages: set[str]) -> None:
     assert sum(metrics["seconds"].values()) <= metrics["predict_time"]
 
 
+def test_walk_returns_sound_picture_and_beats(clients: dict[str, Client]) -> None:
+    prediction = clients["walk"].predict(bars=2, num_inference_steps=2, output_format="mp3", seed=3)
+    output = prediction["output"]
+    assert output.keys() == {"audio", "spectrogram", "timeline"}
+    with av.open(decoded(output["audio"], "audio/mpeg"), "r") as sound:
+        assert sum(frame.samples for frame in sound.decode(audio=0)) == 225_351
+    assert [bar["bar"] for bar in json.load(decoded(output["timeline"], "application/json"))["bars"]] == [0, 1]
+    check_progress(prediction["logs"])
+    check_metrics(prediction, RIFFUSION_STAGES)
+
+
 def test_riffusion_without_inputs_uses_the_documented_defaults(riffusion: Client) -> None:
     prediction = riffusion.predict()
     assert prediction["status"] == "succeeded"

@@ -15,9 +15,14 @@ from tests.waiting import eventually
 
 LONG: dict[str, dict[str, object]] = {  # 15 s and more
     "riffusion": {"num_inference_steps": 1000, "denoising": 1},
+    "walk": {"bars": 240},
     "deforum": {"max_frames": 1000, "sampler": "heun"},
 }
-SHORT: dict[str, dict[str, object]] = {"riffusion": {"num_inference_steps": 2}, "deforum": {}}
+SHORT: dict[str, dict[str, object]] = {
+    "riffusion": {"num_inference_steps": 2},
+    "walk": {"bars": 2, "denoising": 0},
+    "deforum": {},
+}
 CANCEL_LIMIT_S = 1
 
 

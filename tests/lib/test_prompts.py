@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.animation import prompts
+from lib import prompts
 from lib.errors import UserError
 
 NAME = "animation_prompts"

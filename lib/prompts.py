@@ -1,4 +1,4 @@
-"""Animation prompts: "0: a red circle | 50: a blue square" -> the prompt of each frame."""
+"""Keyframed prompts: "0: a red circle | 50: a blue square" -> the prompt of each frame, or of each bar of a walk."""
 
 import json
 import re
@@ -17,8 +17,20 @@ NEGATIVE = re.compile(r"--neg\b")  # how other Deforums separate a negative prom
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What a model counts its keyframes in, and how an error explains it."""
+
+    name: str = "frame"
+    limit: str = "max_frames"  # what the highest keyframe is called
+    negative: str = "this model has no negative prompt; leave out --neg and what follows"
+
+
+FRAMES = Unit()
+
+
+@dataclass(frozen=True)
 class Prompts:
-    """Prompts by frame: `keyframes`, at least one, are sorted pairs of a frame and the prompt from there on."""
+    """Prompts by frame or bar: `keyframes`, at least one, are sorted pairs of a frame and the prompt from there on."""
 
     keyframes: tuple[tuple[int, Prompt], ...]
 
@@ -28,30 +40,30 @@ class Prompts:
         return self.keyframes[max(after - 1, 0)][1]
 
 
-def parse(name: str, value: object, max_frames: int) -> Prompts:
+def parse(name: str, value: object, last: int, unit: Unit = FRAMES) -> Prompts:
     """Parse the value of the input `name`: parts separated by `|`, each `frame: prompt`, or a prompt for frame 0.
 
     JSON such as {"0": "a cat", "50": "a dog"}, and one `frame: prompt` per line, are accepted too.
 
     The frame is the digits before the first colon, so a prompt that starts with digits and a colon needs a frame:
-    "0: 16:9 photo". Spaces around a prompt are removed. A frame may equal max_frames, although that is one past the
-    last.
+    "0: 16:9 photo". Spaces around a prompt are removed. `last` is the highest frame that is accepted: the length of the
+    video, although that is one past its last frame.
 
     Raises:
         UserError: A part is invalid; the error has the problems of all parts.
     """
     text = check_text(name, value, MAX_CHARS)
     parts = _parts(text)
-    if len(parts) > max_frames + 1:  # one for each of the frames 0 to max_frames
-        raise UserError(f"{name} has {len(parts)} parts, but must have at most {max_frames + 1}")
+    if len(parts) > last + 1:  # one for each frame from 0 on
+        raise UserError(f"{name} has {len(parts)} parts, but must have at most {last + 1}")
     problems = Problems()
     found: dict[int, tuple[int, Prompt]] = {}  # frame: the number of its part, and its prompt
     for number, part in enumerate(parts, start=1):
         label = f"{name}, part {number} ({shown(part.strip())})"
-        keyframe = problems.check(_keyframe, label, part, max_frames)
+        keyframe = problems.check(_keyframe, label, part, last, unit)
         if keyframe and keyframe[0] in found:
             frame = keyframe[0]
-            problems.found.append(f"{label}: frame {frame} already has a prompt, in part {found[frame][0]}")
+            problems.found.append(f"{label}: {unit.name} {frame} already has a prompt, in part {found[frame][0]}")
         elif keyframe:
             found[keyframe[0]] = number, keyframe[1]
     problems.raise_any()
@@ -76,19 +88,19 @@ def _parts(text: str) -> list[str]:
     return text.split("|")
 
 
-def _keyframe(label: str, part: str, max_frames: int) -> tuple[int, Prompt]:
+def _keyframe(label: str, part: str, last: int, unit: Unit) -> tuple[int, Prompt]:
     """Parse one part into its frame and its prompt."""
     match = FRAME.match(part)
     digits = match["digits"] if match else "0"
     text = (part[match.end() :] if match else part).strip()
     frame = float(digits)  # int() rejects thousands of digits
-    if frame > max_frames:
-        hint = "a prompt that starts with a number and a colon needs a frame too, as in 0: 16:9 photo"
-        raise UserError(f"{label}: frame {shown(digits)} is above max_frames, {max_frames} ({hint})")
+    if frame > last:
+        hint = f"a prompt that starts with a number and a colon needs a {unit.name} too, as in 0: 16:9 photo"
+        raise UserError(f"{label}: {unit.name} {shown(digits)} is above {unit.limit}, {last} ({hint})")
     if not text:
         raise UserError(f"{label}: the prompt is empty")
     if NEGATIVE.search(text):
-        raise UserError(f"{label}: this model has no negative prompt; leave out --neg and what follows")
+        raise UserError(f"{label}: {unit.negative}")
     if len(text) > MAX_PROMPT_CHARS:
         raise UserError(f"{label}: the prompt has {len(text)} characters, but must have at most {MAX_PROMPT_CHARS}")
     return int(frame), prompt_weights.parse(label, text)
