@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import predict_deforum
 from bench import report
-from bench.inputs import ANIMATION
 from lib.animation.color import COLOR_COHERENCE, ColorMatcher
 from lib.animation.video import write_mp4
 from lib.animation.warp import warp
@@ -83,7 +84,7 @@ def video_ms(frames: Sequence[Frame]) -> float:
 
 def model_ms() -> dict[str, float]:
     """Return the milliseconds that the small model takes for a frame after the first, by stage."""
-    request = Inputs(**ANIMATION).request()
+    request = Inputs(**report.ANIMATION).request()
     models = load(SMALL / "deforum")
     stages = Stages(models.device)
     with contextlib.redirect_stdout(io.StringIO()):  # its progress
@@ -98,9 +99,27 @@ def model_ms() -> dict[str, float]:
     }
 
 
+class ShortPredictor(predict_deforum.Predictor):
+    """Run two steps, later frames one: the small model's full schedule would take a quarter of an hour."""
+
+    recipe = Recipe(steps=2, strength=0.5)
+
+
+def run_once(max_frames: int) -> None:
+    """Run the whole of deforum, and print how many frames its mp4 has and the peak memory of this process."""
+    predictor = ShortPredictor()
+    predictor.setup()
+    video = predictor.run(**report.ANIMATION | {"max_frames": max_frames})
+    peak_mb = report.memory_mb()["peak"]
+    with av.open(video) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    predictor.outputs.clear()
+    print(json.dumps({"frames": frames, "peak_mb": peak_mb}))
+
+
 def memory(max_frames: int) -> dict[str, float]:
     """Run deforum in a process of its own and return its peak memory, and how many frames came out."""
-    command = [sys.executable, "-m", "bench.deforum_memory", str(max_frames)]
+    command = [sys.executable, "-m", "bench.deforum", "--run-once", str(max_frames)]
     printed = subprocess.check_output(command, env={**os.environ, "WEIGHTS": "small"}, text=True)
     measured: dict[str, float] = json.loads(printed.splitlines()[-1])
     assert measured["frames"] == max_frames
@@ -109,9 +128,12 @@ def memory(max_frames: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print, and on request write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
-    write = parser.parse_args().write
+    parser = report.parser(__doc__)
+    parser.add_argument("--run-once", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run_once:
+        run_once(options.run_once)
+        return
 
     short, long = memory(100), memory(1000)
 
@@ -157,20 +179,14 @@ Whole runs of the small model, with a schedule of 2 steps instead of 50:
         )
     }
 """
-    print(text)
-    if write:
-        report.write_section("deforum", text)
-    print(
-        report.key_values(
-            {
-                "non_model_ms_per_frame": non_model_ms,
-                "color_ms": color_ms[slowest],
-                "frames": long["frames"],
-                "peak_mb_100": short["peak_mb"],
-                "peak_mb_1000": long["peak_mb"],
-            }
-        )
-    )
+    values = {
+        "non_model_ms_per_frame": non_model_ms,
+        "color_ms": color_ms[slowest],
+        "frames": long["frames"],
+        "peak_mb_100": short["peak_mb"],
+        "peak_mb_1000": long["peak_mb"],
+    }
+    report.publish("deforum", text, values, options.write)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Run: script/bench gateway [--write]. It takes some two minutes. The Cog server is real; its predictor has no model.
 """
 
-import argparse
 import asyncio
 import datetime
 import math
@@ -202,17 +201,13 @@ def percentile(values: Sequence[float], part: int) -> float:
 
 def main() -> None:
     """Measure, print, and on request write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--count", type=int, default=100, help="of each measurement (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=10, help="of parallel creates (default: %(default)s)")
-    parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
     options = parser.parse_args()
     with running() as started:
         text, values = asyncio.run(measure(started, options.count, options.seconds))
-    print(text)
-    if options.write:
-        report.write_section("gateway", text)
-    print(report.key_values(values))
+    report.publish("gateway", text, values, options.write)
 
 
 if __name__ == "__main__":
