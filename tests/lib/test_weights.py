@@ -61,8 +61,8 @@ def test_without_full_weights_the_small_model_is_used_which_is_logged(
     assert load(path, CPU, torch.float32).unet
 
 
-def test_full_weights_are_used_when_they_exist(
-    folder: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+def test_full_weights_are_used_when_they_exist_unless_the_small_model_is_selected(
+    folder: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_downloaded(tiny_folder, "deforum", folder / "deforum")
     path = weights.ensure("deforum")
@@ -70,17 +70,8 @@ def test_full_weights_are_used_when_they_exist(
     assert weights.kind(path) == "full"
     assert "Using the full weights of CompVis/stable-diffusion-v1-4 in " in capsys.readouterr().out
     assert load(path, CPU, torch.float32).unet
-
-
-def test_the_small_model_can_be_selected_when_full_weights_exist(
-    folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    as_downloaded(tiny_folder, "deforum", folder / "deforum")
     monkeypatch.setenv("WEIGHTS", "small")
     assert weights.kind(weights.ensure("deforum")) == "small"
-
-
-def test_an_unknown_value_of_weights_is_a_user_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEIGHTS", "big")
     with pytest.raises(UserError, match="WEIGHTS is 'big', but must be full, small or unset"):
         weights.ensure("riffusion")

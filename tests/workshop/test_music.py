@@ -87,7 +87,6 @@ def test_a_band_names_its_genre() -> None:
     ("more", "less", "name", "measure"),
     [
         ("fast", "slow", "piano", "onsets_per_s"),
-        ("busy", "sparse", "drums", "onsets_per_s"),
         ("high", "low", "flute", "pitch_semitones"),
         ("bright", "warm", "synth lead", "band_6"),
     ],

@@ -86,19 +86,6 @@ def test_shapes_differ_in_roundness_and_corners(rendered: Rendered) -> None:
     assert max(one["solidity"] for one in shapes["star"]) < 0.75
 
 
-def test_big_is_bigger_than_small(rendered: Rendered) -> None:
-    big, small = (captioned(rendered, word, "circle", 3) for word in ("big", "small"))
-    areas = [[picture_measures(one)["area"] for one in some] for some in (big, small)]
-    assert min(areas[0]) > 1.3 * max(areas[1])
-
-
-def test_night_is_dark_and_snow_is_light(rendered: Rendered) -> None:
-    night = [light(one.picture) for one in rendered.painted("night sky")]
-    snow = [light(one.picture) for one in rendered.painted("snow")]
-    assert max(night) < 25
-    assert min(snow) > 60
-
-
 def test_a_portrait_has_the_hair_and_ground_of_its_caption(rendered: Rendered) -> None:
     for words, blue in (("blue background", True), ("yellow background", False)):
         for picture in captioned(rendered, words, "face"):
