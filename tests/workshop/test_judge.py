@@ -94,11 +94,11 @@ def test_held_out_pictures_are_nearest_to_their_own_class(
 
 @pytest.fixture(scope="module")
 def pictures_judged() -> Judge:
-    return judge_of("pictures", each=10)
+    return judge_of("pictures", each=6)
 
 
 def test_held_out_clips_are_nearest_to_their_own_instrument(rendered: Rendered) -> None:
-    names = ("drums", "bass", "piano", "violin", "flute", "synth lead", "church bells", "choir")
+    names = ("drums", "bass", "piano", "flute", "choir")
     fitted = [rendered.clip(seed, name) for name in names for seed in range(4)]
     judge = Judge(music_measures, fitted)
     held_out = [rendered.clip(seed, name) for name in names for seed in (4, 5)]
