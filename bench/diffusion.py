@@ -1,7 +1,8 @@
 """Compare whole runs with the calls of UNet and VAE alone, and with diffusers' own pipeline.
 
 Run: script/bench diffusion [--small | --write] [--plain] [--samplers plms,euler] [--repeats N]. At full size, with
-random weights, it takes half an hour on two CPU cores. Each kind of device has its own section in RESULTS.md.
+random weights, it takes half an hour on two CPU cores. Each kind of device has its own section in RESULTS.md. It
+has not run on a GPU yet.
 """
 
 import contextlib

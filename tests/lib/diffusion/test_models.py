@@ -92,6 +92,12 @@ def test_damaged_weights_are_a_user_error_of_one_line(folder: Path, part: str, d
     assert "\n" not in str(error.value)
 
 
+def test_a_damaged_tokenizer_is_a_user_error(folder: Path) -> None:
+    (folder / "tokenizer" / "vocab.json").write_text("{")
+    with pytest.raises(UserError, match="Can't load the weights"):
+        load(folder, CPU, torch.float32)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("{}", EPSILON), *((json.dumps({"prediction_type": p}), p) for p in (EPSILON, VELOCITY))]
 )
