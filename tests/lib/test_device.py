@@ -125,7 +125,7 @@ def test_the_selected_device_works() -> None:
 @pytest.mark.parametrize(
     ("device", "has", "dtype", "fast_attention", "packed"),
     [
-        (CPU, {}, torch.float32, True, []),
+        (CPU, set(), torch.float32, True, []),
         (CPU, {"avx512_bf16"}, torch.bfloat16, False, ["unet"]),
         (CPU, {"avx512_bf16", "amx_bf16"}, torch.bfloat16, True, ["unet", "vae"]),
         (CUDA, {"amx_bf16"}, torch.float16, True, []),
