@@ -183,6 +183,14 @@ def test_later_frames_start_with_noise_at_the_17th_step_from_the_end(
     torch.testing.assert_close(heard.evaluations[50].latents, expected)
 
 
+def test_with_a_strength_of_1_a_frame_is_the_previous_one_with_noise_and_not_diffused(tiny: Models) -> None:
+    first = np.full((64, 64, 3), 128, dtype=np.uint8)
+    still = request(zoom="0:(1)", color_coherence="None")
+    _, second = itertools.islice(Deforum(tiny, replace(SHORT, strength=1)).frames(still, Stages(CPU), first), 2)
+    noised = add_noise(first, 0.02, torch.Generator().manual_seed(7 + 1))
+    assert np.abs(second - (noised + 1) * 127.5).max() <= 0.51
+
+
 def test_a_prompt_applies_from_its_frame_on(generate: Generate, heard: Heard, tiny: Models) -> None:
     generate(5, animation_prompts="2: red | 3: blue", sampler="ddim")
     encoder = PromptEncoder(tiny.tokenizer, tiny.text_encoder)
