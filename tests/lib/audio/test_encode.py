@@ -63,6 +63,7 @@ def test_a_png_is_lossless_rgb_with_equal_channels_and_its_text(tmp_path: Path) 
         assert (png.format, png.mode, png.size) == ("PNG", "RGB", (512, 512))
         assert all(np.array_equal(np.asarray(channel), image) for channel in png.split())
         assert png.info == metadata | PARAMETERS
+    assert (PARAMETERS["sample_rate_hz"], PARAMETERS["hop_length"]) == ("44100", "441")
 
 
 def test_an_image_that_browsers_could_not_draw_is_averaged_along_time(tmp_path: Path) -> None:
