@@ -4,7 +4,6 @@ Run: script/bench cold_start [--write] [--weights DIR] [--repeats N]. It creates
 in DIR, or in a temporary folder.
 """
 
-import argparse
 import contextlib
 import os
 import statistics
@@ -54,8 +53,7 @@ def put_in_memory(folder: Path, wanted: bool) -> None:
 
 def main() -> None:
     """Measure, print, and on request write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
+    parser = report.parser(__doc__)
     parser.add_argument("--weights", type=Path, help="a folder for the full-size weights (default: temporary)")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
@@ -89,10 +87,8 @@ can reclaim, and its own memory when it is ready.
 
 {report.markdown_table(header, rows)}
 """
-    print(text)
-    if arguments.write:
-        report.write_section("cold-start", text)
-    print(report.key_values({"full_ready_s": medians[FULL]["ready_s"], "small_ready_s": medians[SMALL]["ready_s"]}))
+    values = {"full_ready_s": medians[FULL]["ready_s"], "small_ready_s": medians[SMALL]["ready_s"]}
+    report.publish("cold-start", text, values, arguments.write)
 
 
 if __name__ == "__main__":

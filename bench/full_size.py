@@ -24,13 +24,6 @@ def build(device: torch.device, dtype: torch.dtype, *, packed: bool | None = Non
     return assemble(tokenizer, parts, device, dtype, packed=packed)
 
 
-def unet(device: torch.device, dtype: torch.dtype) -> Any:
-    """Return the UNet alone, plain and contiguous, with the same weights as in `build`."""
-    with torch.device("meta"):
-        part = _unet()
-    return _filled(part, device, dtype).requires_grad_(False).eval()
-
-
 def cast(part: Any, dtype: torch.dtype, memory_format: torch.memory_format | None = None) -> Any:
     """Change the type of a part in place, without the warning of diffusers' own `to`."""
     return torch.nn.Module.to(part, dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]

@@ -3,20 +3,18 @@
 Run: script/bench gateway [--write]. It takes some two minutes. The Cog server is real; its predictor has no model.
 """
 
-import argparse
 import asyncio
 import datetime
-import math
 import os
-import re
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 import psycopg
 
@@ -74,10 +72,7 @@ async def create(client: httpx.AsyncClient, model: str, wait_s: int = 0) -> Any:
 
 def pss_mb(pid: int) -> float:
     """Return the proportional set size of a process: its own memory, and its share of what it shares."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    found = re.search(r"^Pss:\s*(\d+) kB$", text, re.MULTILINE)
-    assert found
-    return int(found[1]) * 1024 / 1e6
+    return float(psutil.Process(pid).memory_full_info().pss) / 1e6
 
 
 def cpu_ms(started: System) -> float:
@@ -170,7 +165,7 @@ async def measure(started: System, count: int, seconds: float) -> tuple[str, dic
         "the same through the gateway": through_ms,
         f"list of 100, {STORED:,} stored": list_ms,
     }
-    rows = [[name, f"{statistics.median(ms):.1f} ms", f"{percentile(ms, 95):.1f} ms"] for name, ms in times.items()]
+    rows = [[name, *(f"{ms:.1f} ms" for ms in np.percentile(its_ms, (50, 95)))] for name, its_ms in times.items()]
     sizes = [[name, f"{size:.0f} MB"] for name, size in (idle_mb | {"together": sum(idle_mb.values())}).items()]
     text = f"""## Gateway
 
@@ -195,24 +190,15 @@ Memory while idle (proportional set size: shared pages count in parts):
     }
 
 
-def percentile(values: Sequence[float], part: int) -> float:
-    """Return the value that `part` percent of the values don't exceed."""
-    return sorted(values)[math.ceil(part / 100 * len(values)) - 1]
-
-
 def main() -> None:
     """Measure, print, and on request write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--count", type=int, default=100, help="of each measurement (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=10, help="of parallel creates (default: %(default)s)")
-    parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
     options = parser.parse_args()
     with running() as started:
         text, values = asyncio.run(measure(started, options.count, options.seconds))
-    print(text)
-    if options.write:
-        report.write_section("gateway", text)
-    print(report.key_values(values))
+    report.publish("gateway", text, values, options.write)
 
 
 if __name__ == "__main__":

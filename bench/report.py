@@ -1,5 +1,6 @@
 """What every bench needs: medians, the machine, tables, its section of RESULTS.md, and a line for scripts."""
 
+import argparse
 import datetime
 import os
 import re
@@ -8,12 +9,40 @@ import textwrap
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 CPU_INFO = Path("/proc/cpuinfo")
+# The inputs of deforum: every motion, the slowest colours, and frames enough for both prompts.
+ANIMATION: dict[str, Any] = {
+    "max_frames": 100,
+    "animation_prompts": "0: a red circle | 50: a blue square",
+    "angle": "0:(2*sin(2*pi*t/30))",
+    "zoom": "0: (1.04)",
+    "translation_x": "0: (3)",
+    "translation_y": "0: (-2)",
+    "color_coherence": "Match Frame 0 LAB",
+    "sampler": "plms",
+    "fps": 15,
+    "seed": 0,
+}
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the command line with the option that every bench has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
+    return parser
+
+
+def publish(name: str, text: str, values: Mapping[str, float], write: bool) -> None:
+    """Print a bench's section and its figures for scripts, and on request write the section."""
+    print(f"\n{text}")
+    if write:
+        write_section(name, text)
+    print(key_values(values))
 
 
 def median_seconds(calls: Sequence[Callable[[T], object]], inputs: Iterable[T]) -> list[float]:
@@ -33,6 +62,11 @@ def machine() -> str:
     model = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
     today = datetime.datetime.now(tz=datetime.UTC).date()
     return f"{model[1] if model else 'unknown CPU'}, {os.cpu_count()} cores, {today.isoformat()}"
+
+
+def name_of(dtype: object) -> str:
+    """Return the name of a type of PyTorch without "torch."."""
+    return str(dtype).rpartition(".")[2]
 
 
 def memory_mb(process: int | str = "self") -> dict[str, float]:

@@ -4,7 +4,6 @@ Run: script/bench scale [--predictions N] [--workers N] [--write]. It takes some
 little on what else the machine does. The Cog servers are real; their predictor has no model.
 """
 
-import argparse
 import asyncio
 import os
 import time
@@ -164,17 +163,13 @@ in the database, including indexes and the rows of the queue.
 
 def main() -> None:
     """Measure, print, and on request write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     parser.add_argument("--predictions", type=int, default=500)
     parser.add_argument("--workers", type=int, default=5, help="at most, and at least 2 (default: %(default)s)")
-    parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
     options = parser.parse_args()
     with running() as system:
         text, values = measure(Site(system), options.predictions, options.workers)
-    print(text)
-    if options.write:
-        report.write_section("scale", text)
-    print(report.key_values(values))
+    report.publish("scale", text, values, options.write)
 
 
 if __name__ == "__main__":

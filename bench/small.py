@@ -19,7 +19,6 @@ from dataclasses import replace
 import torch
 
 from bench import report
-from bench.inputs import ANIMATION
 from lib import deforum, deforum_request, riffusion, riffusion_request
 from lib.device import computing, pick_dtype
 from lib.diffusion.models import load
@@ -58,29 +57,19 @@ def predict(environment: Mapping[str, str]) -> tuple[float, float]:
     return first_line_s, whole_s
 
 
-def median_s(run: Callable[[], object], repeats: int) -> float:
-    """Return the median seconds of a run, after one that warms up."""
-    times = []
-    for _ in range(repeats + 1):
-        start_s = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start_s)
-    return statistics.median(times[1:])
-
-
 def measure_models(repeats: int) -> dict[str, float]:
     """Return the seconds of a default clip and of a frame after the first, and the threads they had."""
     musician = riffusion.Riffusion(load(SMALL / "riffusion", CPU))
     painter = deforum.Deforum(load(SMALL / "deforum", CPU))
     clip = replace(riffusion_request.Inputs(), seed=0).request()
-    frames = painter.frames(deforum_request.Inputs(**ANIMATION).request(), Stages(CPU))
+    frames = painter.frames(deforum_request.Inputs(**report.ANIMATION).request(), Stages(CPU))
     with contextlib.redirect_stdout(io.StringIO()), computing():
         next(frames)
-        return {
-            "threads": torch.get_num_threads(),
-            "clip_s": median_s(lambda: musician.generate(clip, Stages(CPU)), repeats),
-            "frame_s": median_s(lambda: next(frames), repeats),
-        }
+        runs: list[Callable[[int], object]] = [lambda _: musician.generate(clip, Stages(CPU)), lambda _: next(frames)]
+        for warm_up in runs:
+            warm_up(0)
+        (clip_s,), (frame_s,) = (report.median_seconds([run], range(repeats)) for run in runs)
+    return {"threads": torch.get_num_threads(), "clip_s": clip_s, "frame_s": frame_s}
 
 
 def measure_on(count: int, repeats: int, environment: Mapping[str, str]) -> dict[str, float]:
@@ -94,8 +83,7 @@ def measure_on(count: int, repeats: int, environment: Mapping[str, str]) -> dict
 
 def main() -> None:
     """Measure, print, and on request write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="replace this bench's section of RESULTS.md")
+    parser = report.parser(__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--models-only", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -107,13 +95,9 @@ def main() -> None:
         environment = {"WEIGHTS": "small", "PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}
         _, first_s = predict(environment)
         measured = {count: measure_on(count, arguments.repeats, environment) for count in CPUS}
-    text = section(arguments.repeats, first_s, measured)
-    print(text)
-    if arguments.write:
-        report.write_section("small", text)
     values = {f"{name}_s_{count}": its[f"{name}_s"] for count, its in measured.items() for name in ("clip", "frame")}
     values |= {"predict_s": measured[2]["whole_s"], "first_line_s": measured[2]["first_line_s"]}
-    print(report.key_values(values))
+    report.publish("small", section(arguments.repeats, first_s, measured), values, arguments.write)
 
 
 def section(repeats: int, first_s: float, measured: Mapping[int, Mapping[str, float]]) -> str:
@@ -130,11 +114,10 @@ def section(repeats: int, first_s: float, measured: Mapping[int, Mapping[str, fl
         for count, its in measured.items()
     ]
     header = ["CPUs", "threads", "`script/predict`: first line after", "done after", "a clip", "a frame"]
-    dtype = str(pick_dtype(CPU)).rpartition(".")[2]
-    about = f"""{dtype}; medians of {repeats}; {report.machine()}. A process with one CPU has one thread.
-    `script/predict riffusion` runs with default inputs, timed from its start, with its files in memory and its bytecode
-    compiled; the run that had to compile it took {first_s:.1f} s on all CPUs. A clip is the default one with its sound,
-    a frame one of deforum by `plms` after the first, both in a process that has loaded the models."""
+    about = f"""{report.name_of(pick_dtype(CPU))}; medians of {repeats}; {report.machine()}. A process with one CPU has
+    one thread. `script/predict riffusion` runs with default inputs, timed from its start, with its files in memory and
+    its bytecode compiled; the run that had to compile it took {first_s:.1f} s on all CPUs. A clip is the default one
+    with its sound, a frame one of deforum by `plms` after the first, both in a process that has loaded the models."""
     return f"""## Small models
 
 {report.paragraph(about)}

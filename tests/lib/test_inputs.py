@@ -4,29 +4,20 @@ from lib.errors import Problems, UserError, invalid, logged
 from lib.inputs import check_choice, check_integer, check_number, check_text
 
 
-@pytest.mark.parametrize("value", [3, 3.0])
-def test_whole_numbers_are_accepted_as_int_or_float(value: float) -> None:
-    assert check_integer("steps", value, 1, 1000) == 3
-    assert type(check_integer("steps", value, 1, 1000)) is int
+def test_numbers_are_accepted_as_int_or_float() -> None:
+    for value in (3, 3.0):
+        assert repr(check_integer("steps", value, 1, 1000)) == "3"
+    for value in (0, 1, 0.5, 1.0):
+        assert repr(check_number("alpha", value, 0, 1)) == repr(float(value))
 
 
-@pytest.mark.parametrize("value", [0, 1001, 2.5, 2**70, float(2**70), float("nan"), float("inf"), True, "3", None, [3]])
-def test_anything_but_a_whole_number_in_range_is_a_user_error(value: object) -> None:
+@pytest.mark.parametrize("value", [0, 1001, 2.5, 2**70, float("nan"), float("inf"), True, "3", None, [3]])
+def test_anything_but_a_number_in_range_is_a_user_error(value: object) -> None:
     with pytest.raises(UserError, match=r"^steps is .*, but must be a whole number from 1 to 1000$") as error:
         check_integer("steps", value, 1, 1000)
     assert repr(value) in str(error.value)
-
-
-@pytest.mark.parametrize("value", [0, 1, 0.5, 1.0])
-def test_numbers_are_accepted_as_float_or_int(value: float) -> None:
-    assert check_number("alpha", value, 0, 1) == value
-    assert type(check_number("alpha", value, 0, 1)) is float
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf"), False, "0.5", None])
-def test_anything_but_a_number_in_range_is_a_user_error(value: object) -> None:
-    with pytest.raises(UserError, match=r"^alpha is .*, but must be a number from 0 to 1$"):
-        check_number("alpha", value, 0, 1)
+    with pytest.raises(UserError, match=r"^alpha is .*, but must be a number from 0\.1 to 0\.9$"):
+        check_number("alpha", value, 0.1, 0.9)
 
 
 def test_a_choice_is_one_of_the_names() -> None:

@@ -1,6 +1,4 @@
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +7,7 @@ import pytest
 from lib.animation.video import write_mp4
 from lib.errors import UserError
 from lib.outputs import Outputs, whole
+from tests.lib.conftest import files_of_at_most
 
 
 @pytest.fixture
@@ -39,17 +38,6 @@ def test_a_failed_or_cancelled_run_leaves_no_files(
         (folder / "audio.wav").touch()
         raise error
     assert list(tmp_path.iterdir()) == []
-
-
-@contextmanager
-def files_of_at_most(size_bytes: int) -> Iterator[None]:
-    """Let writes fail midway, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def write_video(path: Path) -> None:

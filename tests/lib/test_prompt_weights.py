@@ -1,7 +1,5 @@
 """The syntax of prompts."""
 
-import time
-
 import pytest
 
 from lib.errors import UserError
@@ -74,21 +72,3 @@ def test_the_original_text_is_kept() -> None:
 def test_an_invalid_prompt_is_a_user_error_that_names_the_input(value: object) -> None:
     with pytest.raises(UserError, match=r"^prompt_a"):
         check_prompt("prompt_a", value)
-
-
-@pytest.mark.limits
-@pytest.mark.parametrize(
-    "unit", [":", "9", ":9", ": ", "(", "[", "(a", "[a", "(a)", "[a]", "(a:", "\\", "BREAK ", ":9 ", ")", "(:1"]
-)
-def test_no_prompt_takes_long_to_parse(unit: str) -> None:
-    prompts = [(unit * 4000)[:4000], (":" + unit * 4000)[:4000], ("(x:" + unit * 4000)[:4000]]
-    for prompt in prompts:
-        times_s = []
-        for _ in range(3):
-            started_s = time.thread_time()
-            try:
-                parse("prompt", prompt)
-            except UserError as error:
-                assert len(error.problems) == 1
-            times_s.append(time.thread_time() - started_s)
-        assert min(times_s) < 0.1

@@ -1,6 +1,4 @@
-import contextlib
 import re
-import time
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 
 from lib import prompts
 from lib.errors import UserError
+from tests.lib.conftest import assert_linear_time
 
 NAME = "animation_prompts"
 repeatable = settings(derandomize=True, deadline=None)
@@ -29,21 +28,16 @@ def problems(text: object, max_frames: int = 100) -> tuple[str, ...]:
     [
         ("0: a red circle | 50: a blue square", {0: "a red circle", 50: "a blue square"}),
         ("50: b | 0: a", {0: "a", 50: "b"}),
-        ("0:a|50:b", {0: "a", 50: "b"}),
         ("  0  :  a  \n|\n\t50 : b\n", {0: "a", 50: "b"}),
         ("a red circle", {0: "a red circle"}),
-        ("  a red circle \n", {0: "a red circle"}),
         ("a red circle | 50: a blue square", {0: "a red circle", 50: "a blue square"}),
         ("50: a blue square | a red circle", {0: "a red circle", 50: "a blue square"}),
         ("0: a 16:9 photo: wide", {0: "a 16:9 photo: wide"}),
         ("0: 16:9 photo", {0: "16:9 photo"}),
         ("a 16:9 photo", {0: "a 16:9 photo"}),
-        ("a (cat:1.2), [dog]", {0: "a (cat:1.2), [dog]"}),
         ("(cat:1.2) | 7: (dog:0.8)", {0: "(cat:1.2)", 7: "(dog:0.8)"}),
         ("0: : a", {0: ": a"}),
-        (": a", {0: ": a"}),
         ("-5: a", {0: "-5: a"}),
-        ("1.5: a", {0: "1.5: a"}),
         ("5 cats: one sleeps", {0: "5 cats: one sleeps"}),
         ("2001 | 5: a", {0: "2001", 5: "a"}),
         ("007: Bond", {7: "Bond"}),
@@ -54,7 +48,6 @@ def problems(text: object, max_frames: int = 100) -> tuple[str, ...]:
         ('{"0": "a cat", "50": "a dog | bird"}', {0: "a cat", 50: "a dog | bird"}),
         ('{"0": "a cat"', {0: '{"0": "a cat"'}),
         ('{"a": "b"}', {0: '{"a": "b"}'}),
-        ("{}", {0: "{}"}),
         ("0: a cat\n50: a dog\n", {0: "a cat", 50: "a dog"}),
         ("0: a cat\nand its tail", {0: "a cat\nand its tail"}),
         ("0: a\n50: b | 60: c", {0: "a\n50: b", 60: "c"}),
@@ -69,16 +62,12 @@ def test_prompts_that_people_write_are_parsed(text: str, expected: dict[int, str
     ("text", "said"),
     [
         ("", "animation_prompts, part 1 (''): the prompt is empty"),
-        (" \n ", "animation_prompts, part 1 (''): the prompt is empty"),
         ("0: a cat --neg blurry", "this model has no negative prompt; leave out --neg and what follows"),
         ('{"0": "a", "200": "b"}', "frame '200' is above max_frames, 100"),
-        ("0:", "animation_prompts, part 1 ('0:'): the prompt is empty"),
-        ("0: a |", "animation_prompts, part 2 (''): the prompt is empty"),
         ("0: a | | 5: b", "animation_prompts, part 2 (''): the prompt is empty"),
         ("0: a | 50: ", "animation_prompts, part 2 ('50:'): the prompt is empty"),
         ("5: a | 05: b", "animation_prompts, part 2 ('05: b'): frame 5 already has a prompt, in part 1"),
         ("a | b", "animation_prompts, part 2 ('b'): frame 0 already has a prompt, in part 1"),
-        ("0: a | b", "animation_prompts, part 2 ('b'): frame 0 already has a prompt, in part 1"),
         ("0: a | 101: b", "animation_prompts, part 2 ('101: b'): frame '101' is above max_frames, 100 ("),
         ("2001: a space odyssey", "needs a frame too, as in 0: 16:9 photo"),
         ("9" * 9999 + ": a", "is above max_frames, 100"),
@@ -112,31 +101,17 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "a weight of digits": lambda n: "(a:" + "1" * n,
     "a weight of digits and blanks": lambda n: "(a:" + "1" * (n // 2) + " " * (n // 2) + "x",
     "blanks": lambda n: "1" + " " * n + "x",
-    "colons": lambda n: ":" * n,
     "parts": lambda n: "|" * (n // 4),
     "brackets that open": lambda n: "(a" * (n // 2),
-    "brackets that close": lambda n: "a)" * (n // 2),
     "brackets in brackets": lambda n: "(a" * (n // 3) + ")" * (n // 3),
     "weights in weights": lambda n: "(a" * (n // 6) + ":1)" * (n // 6),
     "backslashes": lambda n: "\\" * n,
 }
 
 
-def cpu_s(text: str) -> float:
-    def once() -> float:
-        started_s = time.process_time()
-        with contextlib.suppress(UserError):
-            prompts.parse(NAME, text, 1000)
-        return time.process_time() - started_s
-
-    return min(once() for _ in range(5))
-
-
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_the_time_to_parse_is_linear_in_the_length(kind: str) -> None:
-    short, long = HOSTILE[kind](990), HOSTILE[kind](3960)
-    # Four times as long: quadratic time would be 16 times as much. The constant is for very short times.
-    assert cpu_s(long) < 9 * cpu_s(short) + 0.003
+    assert_linear_time(lambda text: prompts.parse(NAME, text, 1000), HOSTILE[kind](990), HOSTILE[kind](3960))
 
 
 TEXTS = st.text(st.characters(exclude_characters="|", exclude_categories=["Cs"]), min_size=1, max_size=40)

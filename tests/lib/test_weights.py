@@ -52,21 +52,17 @@ def test_without_full_weights_the_small_model_is_used_which_is_logged(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = weights.ensure("riffusion")
+    assert path == weights.SMALL / "riffusion"
     assert weights.kind(path) == "small"
+    assert list(folder.iterdir()) == []
     assert capsys.readouterr().out == (
         "Using the small model. To download the full weights, run script/weights riffusion.\n"
     )
     assert load(path, CPU, torch.float32).unet
 
 
-def test_each_model_has_its_own_small_weights_and_nothing_is_written(folder: Path) -> None:
-    small = {name: weights.ensure(name) for name in weights.SOURCES}
-    assert small == {name: weights.SMALL / name for name in weights.SOURCES}
-    assert not folder.exists() or list(folder.iterdir()) == []
-
-
-def test_full_weights_are_used_when_they_exist(
-    folder: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+def test_full_weights_are_used_when_they_exist_unless_the_small_model_is_selected(
+    folder: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_downloaded(tiny_folder, "deforum", folder / "deforum")
     path = weights.ensure("deforum")
@@ -74,17 +70,8 @@ def test_full_weights_are_used_when_they_exist(
     assert weights.kind(path) == "full"
     assert "Using the full weights of CompVis/stable-diffusion-v1-4 in " in capsys.readouterr().out
     assert load(path, CPU, torch.float32).unet
-
-
-def test_the_small_model_can_be_selected_when_full_weights_exist(
-    folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    as_downloaded(tiny_folder, "deforum", folder / "deforum")
     monkeypatch.setenv("WEIGHTS", "small")
     assert weights.kind(weights.ensure("deforum")) == "small"
-
-
-def test_an_unknown_value_of_weights_is_a_user_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEIGHTS", "big")
     with pytest.raises(UserError, match="WEIGHTS is 'big', but must be full, small or unset"):
         weights.ensure("riffusion")
@@ -235,6 +222,9 @@ def test_converted_weights_equal_those_of_the_old_files(
 ) -> None:
     as_downloaded(tiny_folder, "riffusion", folder / "old")
     old, new = load(folder / "old", CPU, dtype), load(weights.download("riffusion", hub), CPU, dtype)
+    for file in weights.CONVERTED.values():
+        stored = {value.dtype for value in load_file(folder / "riffusion" / file).values()}
+        assert stored == {torch.float32 if file.startswith("text_encoder") else torch.float16}
     for part, tolerance in {"text_encoder": 0.0, "vae": TOLERANCES[dtype], "unet": TOLERANCES[dtype]}.items():
         expected, state = getattr(old, part).state_dict(), getattr(new, part).state_dict()
         assert state.keys() == expected.keys()
@@ -242,16 +232,6 @@ def test_converted_weights_equal_those_of_the_old_files(
             assert value.dtype == expected[name].dtype
             smallest = 2**-24 if tolerance else 0.0
             torch.testing.assert_close(value, expected[name], rtol=tolerance, atol=smallest)
-
-
-def test_the_converted_unet_and_vae_are_in_float16(folder: Path, hub: Hub, tiny_folder: Path) -> None:
-    as_downloaded(tiny_folder, "riffusion", folder / "old")
-    weights.download("riffusion", hub)
-    for old, new in weights.CONVERTED.items():
-        state, expected = load_file(folder / "riffusion" / new), torch.load(folder / "old" / old)
-        wanted = torch.float32 if old.startswith("text_encoder") else torch.float16
-        assert {value.dtype for value in state.values()} == {wanted}
-        assert state.keys() == expected.keys()
 
 
 def test_a_vae_with_the_names_of_2022_is_converted_and_loaded(folder: Path, tiny_folder: Path) -> None:

@@ -15,9 +15,5 @@ def test_most_captions_stay_as_they_are_and_every_one_keeps_its_words() -> None:
     assert 0.65 < unchanged < 0.8  # 0.9 ** 3
     assert all(CAPTION in caption for caption in captions)
     assert drawn(30) == captions[:30]
-
-
-def test_invented_words_stand_on_either_side() -> None:
-    added = [caption for caption in drawn(400) if len(caption.split()) == 4]
-    assert any(caption.startswith(CAPTION) for caption in added)
-    assert any(caption.endswith(CAPTION) for caption in added)
+    invented = [caption for caption in captions if len(caption.split()) == 4]
+    assert {caption.startswith(CAPTION) for caption in invented} == {True, False}

@@ -6,11 +6,9 @@ from workshop.examples import Example
 from workshop.judging.evaluate import (
     EACH,
     HELD_OUT_SEED,
-    accuracy_table,
     colour_name,
     colours_met,
     held_out,
-    share,
 )
 from workshop.judging.judge import to_lab
 from workshop.pictures.canvas import COLOURS
@@ -31,12 +29,6 @@ def test_colours_count_where_the_caption_puts_them() -> None:
     right[128:384, 128:384] = flat("red")[0, 0]
     examples = [Example(right, "a red square on blue", "square")] * 2 + [Example(right, "a red square", "square")]
     assert colours_met(examples, [right, wrong, wrong]) == (2, 1, 2)
-
-
-def test_the_table_counts_what_a_class_was_mistaken_for() -> None:
-    named = [("drums", "drums"), ("drums", "bass"), ("bass", "bass"), ("bass", "bass")]
-    assert share(named) == 75
-    assert accuracy_table(named).splitlines()[2:] == ["| drums | 50 % | bass 1 |", "| bass | 100 % |  |"]
 
 
 def test_held_out_captions_are_distinct_and_the_unseen_ones_come_first() -> None:

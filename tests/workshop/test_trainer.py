@@ -66,6 +66,7 @@ def test_a_finished_training_is_not_begun_again(uninterrupted: Line, folder: Pat
     again = Line()
     train(again.module, again.loss, RECIPE, folder / "line.pt")
     assert again.steps == []
+    assert [path.name for path in folder.iterdir()] == ["line.pt"]
     assert torch.equal(again.weights, uninterrupted.weights)
 
 
@@ -73,10 +74,6 @@ def test_the_averaged_weights_are_kept_not_the_last_ones(uninterrupted: Line, fo
     state = torch.load(folder / "line.pt", weights_only=True)
     assert torch.equal(uninterrupted.module.weight, state["average"]["weight"])
     assert not torch.equal(uninterrupted.module.weight, state["module"]["weight"])
-
-
-def test_nothing_but_the_checkpoint_is_left(uninterrupted: Line, folder: Path) -> None:
-    assert [path.name for path in folder.iterdir()] == ["line.pt"]
 
 
 def test_generators_of_other_numbers_draw_other_numbers() -> None:

@@ -120,17 +120,13 @@ def colour_name(lab: NDArray[np.float32]) -> str:
     return min(COLOURS, key=lambda name: float(np.linalg.norm(shapes.lab(COLOURS[name]) - median)))
 
 
-def to_rgb(picture: Picture) -> Picture:
-    """Return a grey or RGB picture as RGB."""
-    return picture if picture.ndim == 3 else np.repeat(picture[:, :, np.newaxis], 3, axis=2)
-
-
 def sheet(domain: str, made: Sequence[Picture]) -> Image.Image:
     """Return the first pictures of each class, a column for each class."""
     side_px = SHEET_SIDE_PX[domain]
 
     def thumbnail(picture: Picture) -> Picture:
-        small = cv2.resize(to_rgb(picture), (side_px - 4, side_px - 4), interpolation=cv2.INTER_AREA)
+        rgb = picture if picture.ndim == 3 else np.repeat(picture[:, :, np.newaxis], 3, axis=2)
+        small = cv2.resize(rgb, (side_px - 4, side_px - 4), interpolation=cv2.INTER_AREA)
         return np.asarray(cv2.copyMakeBorder(small, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
 
     columns = [

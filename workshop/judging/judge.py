@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -69,7 +70,7 @@ def rhythm_measures(level: Array, mean: float) -> Measures:
     middle = flux[2:-2]
     peaks = (middle >= flux[1:-3]) & (middle > flux[3:-1]) & (middle >= flux[:-4]) & (middle > flux[4:])
     peaks &= middle > max(ONSET_SHARE * float(middle.max()), ONSET_FLOOR)
-    lines, strokes = median(level), median(level.T).T
+    lines, strokes = (median_filter(level, size, mode="nearest") for size in ((1, MEDIAN_WIDTH), (MEDIAN_WIDTH, 1)))
     share = strokes**2 / (strokes**2 + lines**2 + 1e-6)
     return {
         "onsets_per_s": float(peaks.sum()) / (level.shape[1] * COLUMN_S),
@@ -77,15 +78,6 @@ def rhythm_measures(level: Array, mean: float) -> Measures:
         "percussive_share": float((share * level).sum() / (level.sum() + 1e-6)),
         "noise": float(np.minimum(strokes, lines).mean()) / mean,
     }
-
-
-def median(level: Array) -> Array:
-    """Return the running median along the last axis."""
-    half = MEDIAN_WIDTH // 2
-    windows = np.lib.stride_tricks.sliding_window_view(
-        np.pad(level, ((0, 0), (half, half)), mode="edge"), MEDIAN_WIDTH, axis=1
-    )
-    return np.asarray(np.partition(windows, half, axis=2)[..., half])
 
 
 def harmonic_measures(level: Array) -> Measures:

@@ -1,6 +1,7 @@
 """Train a domain's autoencoder, to workshop/work: first the whole, then its decoder alone."""
 
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -90,24 +91,17 @@ def latent_scale(vae: AutoencoderKL, domain: str) -> float:
     return 1 / math.sqrt(sum(squares) / len(squares))
 
 
-def trained_vae(domain: str) -> AutoencoderKL:
-    """Return the trained autoencoder of a domain."""
-    vae = AutoencoderKL.from_pretrained(WORK / f"{domain}-vae", local_files_only=True)
+def trained_vae(domain: str, folder: Path | None = None) -> AutoencoderKL:
+    """Return the trained autoencoder of a domain, in float32."""
+    vae: AutoencoderKL = AutoencoderKL.from_pretrained(folder or WORK / f"{domain}-vae", local_files_only=True)
     vae.register_to_config(_name_or_path="")  # where it lay is nobody's concern
-    return vae.requires_grad_(False).eval()
-
-
-def shipped_vae(domain: str) -> AutoencoderKL:
-    """Return the autoencoder in lib/small, in float32."""
-    vae: AutoencoderKL = AutoencoderKL.from_pretrained(SMALL / MODELS[domain] / "vae", local_files_only=True)
-    vae.register_to_config(_name_or_path="")
-    return vae.float()
+    return vae.float().requires_grad_(False).eval()
 
 
 def main(domain: str, from_shipped: bool = False) -> None:
     """Train, and save with the scale of its latents; from the weights in lib/small, train only the decoder further."""
     torch.manual_seed(SEED)
-    vae = shipped_vae(domain) if from_shipped else architecture.vae()
+    vae = trained_vae(domain, SMALL / MODELS[domain] / "vae") if from_shipped else architecture.vae()
     vae.to(memory_format=torch.channels_last)
     if not from_shipped:
         init_as_thumbnail(vae, COLOURS[domain])

@@ -1,6 +1,4 @@
 import itertools
-import time
-from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -20,10 +18,6 @@ SPACES = {
 }
 
 
-def random_frame(seed: int, side: int = SIDE) -> Frame:
-    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-
-
 def natural_frame(seed: int, side: int = SIDE) -> Frame:
     """Draw smooth shapes with edges and a little grain, different in each channel."""
     rng = np.random.default_rng(seed)
@@ -35,27 +29,16 @@ def natural_frame(seed: int, side: int = SIDE) -> Frame:
     return np.clip(picture + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
 
 
-def constant_frame(*color: int) -> Frame:
-    return np.full((SIDE, SIDE, 3), color, np.uint8)
-
-
-def hue_frame() -> Frame:
-    hsv = np.full((SIDE, SIDE, 3), 255, np.uint8)
-    hsv[..., 0] = np.arange(SIDE) % 180
-    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
-
-
+RANDOM = np.random.default_rng(1).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
 FRAMES = {
-    "random": random_frame(1),
+    "random": RANDOM,
     "natural": natural_frame(2),
-    "another": natural_frame(3),
+    "another, of another size": natural_frame(3, 96),
     "dark": natural_frame(4) // 8,
-    "black": constant_frame(0, 0, 0),
-    "white": constant_frame(255, 255, 255),
-    "red": constant_frame(255, 0, 0),
-    "purple": constant_frame(90, 17, 201),
-    "two levels": np.where(random_frame(5) < 128, np.uint8(0), np.uint8(255)),
-    "hues": hue_frame(),
+    "black": np.zeros_like(RANDOM),
+    "white": np.full_like(RANDOM, 255),
+    "purple": np.full_like(RANDOM, (90, 17, 201)),
+    "two levels": np.where(RANDOM < 128, np.uint8(0), np.uint8(255)),
 }
 
 
@@ -67,38 +50,16 @@ def matched_by_scikit_image(mode: str, frame: Frame, reference: Frame) -> Frame:
     return np.asarray(cv2.cvtColor(match_histograms(frame, reference, channel_axis=-1), to_rgb))
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    yield
-    cv2.setNumThreads(threads)
-
-
-def median_ms(action: Callable[[], object], runs: int = 9) -> float:
-    """Measure processor time, which the load of other programs doesn't affect."""
-    action()
-    times = []
-    for _ in range(runs):
-        start = time.thread_time()
-        action()
-        times.append(time.thread_time() - start)
-    return 1000 * float(np.median(times))
-
-
-def test_the_choices_are_the_documented_ones() -> None:
-    assert COLOR_COHERENCE == ("None", "Match Frame 0 HSV", "Match Frame 0 LAB", "Match Frame 0 RGB")
-
-
 def test_none_turns_matching_off() -> None:
     frame = FRAMES["natural"]
-    assert np.array_equal(ColorMatcher("None", FRAMES["red"]).match(frame), natural_frame(2))
+    assert np.array_equal(ColorMatcher("None", FRAMES["purple"]).match(frame), natural_frame(2))
 
 
 @pytest.mark.parametrize("mode", COLOR_COHERENCE[1:])
 def test_the_result_equals_scikit_image_within_one_level(mode: str) -> None:
     for reference_name, frame_name in itertools.product(FRAMES, repeat=2):
         reference, frame = FRAMES[reference_name], FRAMES[frame_name]
+        frame.flags.writeable = reference.flags.writeable = False  # both stay unchanged
         matched = ColorMatcher(mode, reference).match(frame)
         expected = matched_by_scikit_image(mode, frame, reference)
         assert matched.dtype == np.uint8
@@ -106,63 +67,11 @@ def test_the_result_equals_scikit_image_within_one_level(mode: str) -> None:
         assert difference <= 1, f"{frame_name} to {reference_name}: {difference} levels"
 
 
-def test_a_frame_may_be_of_another_size_than_the_reference() -> None:
-    frame, reference = natural_frame(6, 96), FRAMES["another"]
-    matched = ColorMatcher("Match Frame 0 LAB", reference).match(frame)
-    expected = matched_by_scikit_image("Match Frame 0 LAB", frame, reference)
-    assert np.abs(matched.astype(int) - expected).max() <= 1
-
-
 def test_the_reference_matched_to_itself_is_unchanged() -> None:
     reference = FRAMES["natural"]
     assert np.array_equal(ColorMatcher("Match Frame 0 RGB", reference).match(reference), reference)
 
 
-@pytest.mark.parametrize("mode", COLOR_COHERENCE[1:])
-def test_matching_again_does_not_drift(mode: str) -> None:
-    matcher = ColorMatcher(mode, FRAMES["natural"])
-    once = matcher.match(FRAMES["another"])
-    many_times = once
-    for _ in range(50):
-        many_times = matcher.match(many_times)
-    assert np.abs(many_times.mean((0, 1)) - once.mean((0, 1))).max() < 2
-
-
-@pytest.mark.parametrize("mode", COLOR_COHERENCE[1:])
-def test_a_faded_frame_gets_its_colours_back(mode: str) -> None:
-    reference = FRAMES["natural"]
-    faded = (reference * 0.5 + 60).astype(np.uint8)
-    matched = ColorMatcher(mode, reference).match(faded)
-    assert np.abs(matched.mean((0, 1)) - reference.mean((0, 1))).max() < 3
-    assert np.abs(matched.std((0, 1)) - reference.std((0, 1))).max() < 3
-
-
-def test_the_order_of_levels_is_kept() -> None:
-    ramp = np.tile(np.arange(256, dtype=np.uint8)[:, None], (16, 1, 3))
-    matched = ColorMatcher("Match Frame 0 RGB", FRAMES["natural"]).match(ramp)
-    assert (np.diff(matched[0].astype(int), axis=0) >= 0).all()
-
-
-def test_both_frames_stay_unchanged() -> None:
-    reference, frame = natural_frame(2), natural_frame(3)
-    ColorMatcher("Match Frame 0 RGB", reference).match(frame)
-    assert np.array_equal(reference, natural_frame(2))
-    assert np.array_equal(frame, natural_frame(3))
-
-
 def test_an_unknown_mode_is_a_user_error() -> None:
     with pytest.raises(UserError, match="color_coherence is 'Match Frame 0 XYZ', but must be one of None, Match"):
         ColorMatcher("Match Frame 0 XYZ", FRAMES["natural"])
-
-
-@pytest.mark.limits
-@pytest.mark.parametrize("mode", COLOR_COHERENCE)
-def test_a_frame_takes_under_10_ms_on_one_core(mode: str, one_thread: None) -> None:
-    matcher, frame = ColorMatcher(mode, natural_frame(2, 512)), natural_frame(3, 512)
-    assert median_ms(lambda: matcher.match(frame)) < 10
-
-
-def test_a_read_only_frame_is_fine() -> None:
-    frame = natural_frame(2)
-    frame.flags.writeable = False
-    assert ColorMatcher("Match Frame 0 LAB", frame).match(frame).shape == frame.shape

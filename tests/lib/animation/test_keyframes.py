@@ -1,16 +1,15 @@
 import math
-import re
-import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.animation import keyframes
 from lib.animation.operations import Values
 from lib.errors import UserError
+from tests.lib.conftest import assert_linear_time
 
 repeatable = settings(derandomize=True, deadline=None)
 
@@ -29,9 +28,7 @@ def refusal(text: object, above: float | None = None) -> str:
     ("text", "reference"),
     [
         ("0:(10*sin(2*3.14*t/10))", lambda t: 10 * math.sin(2 * 3.14 * t / 10)),
-        ("0:(1.0025+0.002*sin(1.25*3.14*t/30))", lambda t: 1.0025 + 0.002 * math.sin(1.25 * 3.14 * t / 30)),
         ("0: (0), 30: (15), 60: (0)", lambda t: max(15 - abs(t - 30) / 2, 0)),
-        ("0: (1.04)", lambda _: 1.04),
         ("0: (1+0.02*sin(2*pi*t/50))", lambda t: 1 + 0.02 * math.sin(2 * math.pi * t / 50)),
     ],
 )
@@ -49,19 +46,16 @@ def test_motion_strings_that_people_share_are_parsed(text: str, reference: Calla
         "0:(3), 40:(5),",
         "0:(3), 40:(5) , \n",
         "40:(5), 0:(3)",
-        "00:(3), 040:(5)",
         "0:(max(1, 3)), 40:(min(5, 7, (9)))",
         "0:(s/14), 40:(max_f-94)",
         "0:(3) | 40:(5)",
         "0:(3); 40:(5);",
         "0:(3) 40:(5)",
-        "0:(3)\n40:(5)",
         "0:(3),, 40:(5) | ",
         '"0:(3), 40:(5)"',
         "{0:(3), 40:(5)}",
         "0:(3), 40:(5).",
         "0:(9), 40:(5), 0:(3)",
-        "0: 3, 40:(5);",
     ],
 )
 def test_equivalent_spellings_have_the_same_values(text: str) -> None:
@@ -96,29 +90,17 @@ def test_only_keyframes_beyond_the_video() -> None:
     ("text", "said"),
     [
         ("", "zoom: character 1: expected a keyframe such as 0:(1.04), not ''"),
-        (" ,", "zoom: character 2: expected a keyframe such as 0:(1.04), not ''"),
-        ("1.04", "zoom: character 1: expected a keyframe such as 0:(1.04), not '1.04'"),
         ("0:(1), 2", "zoom: character 8: expected a keyframe such as 0:(1.04), not '2'"),
-        ("1.5:(1)", "zoom: character 1: expected a keyframe such as 0:(1.04), not '1.5:(1)'"),
         ("\u0663:(1)", "zoom: character 1: expected a keyframe such as 0:(1.04), not '\u0663:(1)'"),
         ("0:(1), 50:()", "zoom, keyframe 50: character 12: a value is missing before ')'"),
-        ("0:(1), 50:", "zoom, keyframe 50: character 11: the value is missing"),
-        (
-            "0:(1), 50: (foo)",
-            "zoom, keyframe 50: character 13: unknown name 'foo'; available are t,",
-        ),
         ("0:(1)\n,\n50:(2 3)", "zoom, keyframe 50: character 15: an operator such as + or * is missing before '3'"),
         ("0:1 50:(2)", "zoom, keyframe 0: character 7: unexpected ':'; put a comma before the next"),
-        ("0:(1)*2 50:(2)", "zoom, keyframe 0: character 11: unexpected ':'; put a comma before the"),
-        ("0: 1 | 50: 2", "zoom, keyframe 0: character 10: unexpected ':'; put a comma before the"),
         ("-1:(1)", "zoom: character 1: expected a keyframe such as 0:(1.04), not '-1:(1)'"),
         ("0:(1), 12.5:(2)", "zoom: character 8: expected a keyframe such as 0:(1.04), not '12.5:(2)'"),
-        ("(max_f/2):(10)", "zoom: character 1: expected a keyframe such as 0:(1.04), not '(max_f/2):(10)'"),
         ("0:(1, 50:(2)", "zoom: character 3: '(' is never closed"),
         ("0:(1)), 50:(2)", "zoom: character 6: unmatched ')'"),
         ("0:(1), 1000001:(2)", "zoom: character 8: keyframe '1000001' must be at most 1000000"),
         (",".join(["1:1"] * 2001), "zoom has 2001 keyframes, but must have at most 2000"),
-        ("0:(1e309)", "zoom, keyframe 0: character 4: the number '1e309' is too large"),
         ("0:(1000001)", "zoom, keyframe 0: the value is 1000001.0 at frame 0, but must be from -1000000"),
         ("0:(1), 50:(1/(t-60))", "zoom, keyframe 50: the value is inf at frame 60,"),
         ("0:(1)\ud800", "without the lone surrogate"),
@@ -146,13 +128,6 @@ def test_problems_of_frames_values_and_bounds_are_reported_together() -> None:
     assert [problem.startswith(head) for problem, head in zip(problems, heads, strict=True)] == [True] * 3
 
 
-def test_an_expression_is_not_evaluated_where_an_invalid_one_applies() -> None:
-    assert refusal("0:(1/(t-60)), 50:(foo)").startswith("zoom, keyframe 50: character 19: unknown name 'foo'")
-    assert refusal("0:(1/(t-60)), x:(2)").startswith(
-        "zoom: character 15: expected a keyframe such as 0:(1.04), not 'x:(2)'"
-    )
-
-
 def test_an_error_about_the_bound_names_the_keyframe_and_the_first_frame_below_it() -> None:
     assert refusal("0:(1), 50:(-1)", above=0) == "zoom, keyframe 50: the value is -1.0 at frame 50, but must be above 0"
     assert refusal("0:(0)", above=0) == "zoom, keyframe 0: the value is 0.0 at frame 0, but must be above 0"
@@ -162,11 +137,6 @@ def test_an_error_about_the_bound_names_the_keyframe_and_the_first_frame_below_i
     assert parse("0:(-1)").max() == -1
 
 
-def test_a_keyframe_for_each_frame_is_parsed() -> None:
-    values = parse(",".join(f"{frame}: ({frame}.12345678901234567)" for frame in range(1000)), 1000)
-    np.testing.assert_allclose(values, np.arange(1000) + 0.12345678901234567)
-
-
 def keyframed(value: str) -> Callable[[int], str]:
     """Return a function that builds a motion string of about n characters, with `value` at each keyframe."""
     return lambda n: ",".join(f"{frame}:({value})" for frame in range(min(n // (len(value) + 7), 1999)))
@@ -174,42 +144,23 @@ def keyframed(value: str) -> Callable[[int], str]:
 
 HOSTILE: dict[str, Callable[[int], str]] = {
     "digits": lambda n: "1" * n,
-    "a value of digits": lambda n: "0:" + "1" * n,
     "a frame of digits": lambda n: "1" * n + ":1",
     "blanks": lambda n: "0" + " " * n + "x",
     "commas": lambda n: "," * n,
-    "colons": lambda n: ":" * n,
     "brackets that open": lambda n: "0:" + "(" * n,
-    "brackets that close": lambda n: "0:" + "(" * (n // 2) + ")" * (n // 2 + 1),
-    "brackets in pairs": lambda n: "0:" + "()" * (n // 2),
     "signs": keyframed("-" * 190 + "x"),
-    "powers": keyframed("2" + "**1" * 190 + "x"),
-    "comparisons": keyframed("t" + "<t" * 900),
     "sums": keyframed("1" + "+1" * 900 + "+"),
     "values": keyframed("sin(" + "t," * 900 + "t)"),
     "blanks in values": keyframed("t" + " " * 1900 + "t"),
-    "words": keyframed("a.1" * 600),
     "numbers": keyframed("1" * 900 + "." + "1" * 900 + "e5x"),
     "names": keyframed("x"),
-    "waves": keyframed("10*sin(2*pi*t/10)-10"),
     "infinite values": keyframed("1/0"),
 }
 
 
-def cpu_s(text: str) -> float:
-    def once() -> float:
-        started_s = time.process_time()
-        refusal(text, above=0)
-        return time.process_time() - started_s
-
-    return min(once() for _ in range(5))
-
-
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_the_time_to_parse_is_linear_in_the_length(kind: str) -> None:
-    short, long = HOSTILE[kind](12_000), HOSTILE[kind](48_000)
-    # Four times as long: quadratic time would be 16 times as much. The constant is for very short times.
-    assert cpu_s(long) < 9 * cpu_s(short) + 0.003
+    assert_linear_time(lambda text: parse(text, above=0), HOSTILE[kind](12_000), HOSTILE[kind](48_000))
 
 
 Keys = dict[int, tuple[str, Callable[[int], float]]]  # what a motion string means: text and function of t by frame
@@ -278,25 +229,3 @@ def test_invalid_input_raises_nothing_but_a_user_error(text: str) -> None:
     else:
         assert values.shape == (100,)
         assert (np.abs(values) <= 1e6).all()
-
-
-ORIGINAL = re.compile(r"((?P<frame>[0-9]+):[\s]*[\(](?P<param>[\S\s]*?)[\)])")  # of the deforum on Replicate
-JOINERS = (", ", ",", "; ", " | ", " ", "\n", ",, ", "|", " , \n", "", ". ", "},{", "-", "*2, ", ".5, ", " + ", "x ")
-
-
-@given(st.lists(st.tuples(st.integers(0, 120), st.integers(0, 9), st.sampled_from(JOINERS)), min_size=1, max_size=6))
-@settings(derandomize=True, deadline=None, max_examples=20_000, suppress_health_check=list(HealthCheck))
-@pytest.mark.slow
-def test_joined_keyframes_read_as_in_the_original(keys: list[tuple[int, int, str]]) -> None:
-    """Equal wherever both accept; what the original skipped although it belongs to a value or a frame is refused."""
-    text = "".join(f"{frame}:({value}){joiner}" for frame, value, joiner in keys)
-    original = {int(match["frame"]): float(match["param"]) for match in ORIGINAL.finditer(text)}
-    skipped = [joiner for *_, joiner in keys if set(joiner) & set("-*+x") or ".5" in joiner]
-    try:
-        ours = parse(text, 121)
-    except UserError:
-        assert skipped or any(set(joiner) == set() for *_, joiner in keys[:-1]), text
-        return
-    if not skipped:
-        frames = sorted(original)
-        np.testing.assert_allclose(ours, np.interp(np.arange(121), frames, [original[frame] for frame in frames]))

@@ -1,3 +1,4 @@
+import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -20,20 +21,6 @@ Frame = NDArray[np.uint8]
 Settings = dict[str, int | str]
 
 STEP_PX = (3, -2)  # (x, y) per frame
-SATURATED = [
-    (255, 0, 0),
-    (0, 255, 0),
-    (0, 0, 255),
-    (255, 255, 0),
-    (0, 255, 255),
-    (255, 0, 255),
-    (255, 255, 255),
-    (0, 0, 0),
-    (128, 128, 128),
-    (250, 128, 114),
-    (17, 99, 201),
-    (200, 30, 90),
-]
 
 
 def picture(height: int = 512, width: int = 512) -> Frame:
@@ -84,7 +71,7 @@ def boxes(path: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Settings]:
     path = tmp_path_factory.mktemp("clip") / "out.mp4"
-    prompts = "0: Zürich, 16:9 | 50: 富士山 \ud800"
+    prompts = " | ".join(f"{n}: Zürich, 16:9, 富士山 \ud800, number {n}" for n in range(999))
     settings: Settings = {"seed": 2**32 - 1, "zoom": "0:(1.04)", "animation_prompts": prompts}
     assert write_mp4(path, moving(100), 15, settings) == 100
     return path, settings
@@ -97,15 +84,6 @@ def test_every_frame_is_there_with_little_loss(clip: tuple[Path, Settings]) -> N
         assert psnr_db(decoded, original) > 35
 
 
-def test_a_clip_of_translations_moves_by_those_pixels(clip: tuple[Path, Settings]) -> None:
-    frames = read(clip[0])
-    for n in (1, 10, 99):
-        expected = np.roll(frames[0], (STEP_PX[1] * n, STEP_PX[0] * n), (0, 1))
-        assert psnr_db(frames[n], expected) > 35
-        backwards = np.roll(frames[0], (-STEP_PX[1] * n, -STEP_PX[0] * n), (0, 1))
-        assert psnr_db(frames[n], backwards) < 30
-
-
 def test_the_video_is_h264_that_browsers_play(clip: tuple[Path, Settings]) -> None:
     with av.open(clip[0]) as container:
         assert [stream.type for stream in container.streams] == ["video"]
@@ -114,27 +92,14 @@ def test_the_video_is_h264_that_browsers_play(clip: tuple[Path, Settings]) -> No
         assert stream.codec_context.pix_fmt == "yuv420p"
         assert stream.codec_context.profile == "High"
         assert (stream.width, stream.height) == (512, 512)
-
-
-def test_the_constant_rate_factor_is_17(clip: tuple[Path, Settings]) -> None:
     assert b"crf=17.0" in clip[0].read_bytes()  # x264 writes its options into the file
-
-
-def test_the_index_is_at_the_front(clip: tuple[Path, Settings]) -> None:
     names = boxes(clip[0])
-    assert names.index("moov") < names.index("mdat")
+    assert names.index("moov") < names.index("mdat")  # a browser can start before it has the whole file
 
 
 def test_the_settings_are_stored_in_the_metadata(clip: tuple[Path, Settings]) -> None:
     path, settings = clip
     with av.open(path) as container:
-        assert json.loads(container.metadata["comment"]) == settings
-
-
-def test_long_settings_are_stored_completely(tmp_path: Path) -> None:
-    settings = {"animation_prompts": " | ".join(f"{n}: a prompt of some length, number {n}" for n in range(999))}
-    write_mp4(tmp_path / "out.mp4", small(1), 10, settings)
-    with av.open(tmp_path / "out.mp4") as container:
         assert json.loads(container.metadata["comment"]) == settings
 
 
@@ -155,25 +120,18 @@ def test_the_rate_is_exact_and_constant(tmp_path: Path, fps: int, count: int) ->
 
 
 def test_colours_are_right_and_described_in_the_metadata(tmp_path: Path) -> None:
-    patches = np.array(SATURATED, np.uint8).reshape(3, 4, 3).repeat(64, 0).repeat(64, 1)
+    mixed = [(128, 128, 128), (250, 128, 114), (17, 99, 201), (200, 30, 90)]
+    colours = np.array([*itertools.product((0, 255), repeat=3), *mixed], np.uint8)
+    patches = colours.reshape(3, 4, 3).repeat(64, 0).repeat(64, 1)
     write_mp4(tmp_path / "out.mp4", [patches] * 3, 15, {})
     (decoded, *_) = read(tmp_path / "out.mp4")
     inner = decoded.reshape(3, 64, 4, 64, 3)[:, 16:48, :, 16:48].mean((1, 3)).reshape(-1, 3)
-    assert np.abs(inner - SATURATED).max() <= 2
+    assert np.abs(inner - colours).max() <= 2
     with av.open(tmp_path / "out.mp4") as container:
         context = container.streams.video[0].codec_context
     # In ISO/IEC 23091-2: primaries of BT.709, transfer of sRGB, matrix of BT.601; with limited range.
     assert (context.color_primaries, context.color_trc, context.colorspace) == (1, 13, 6)
     assert context.color_range == 1
-
-
-def test_players_that_ignore_the_metadata_show_the_same_colours(tmp_path: Path) -> None:
-    """Among them OpenCV: they assume BT.601 at this size."""
-    write_mp4(tmp_path / "out.mp4", [picture()], 15, {})
-    with av.open(tmp_path / "out.mp4") as container:
-        planes = next(container.decode(video=0)).to_ndarray()
-    decoded = cv2.cvtColor(planes, cv2.COLOR_YUV2RGB_I420)
-    assert np.abs(decoded.mean((0, 1)) - picture().mean((0, 1))).max() < 1.5
 
 
 def test_an_array_may_be_reused_for_the_next_frame(tmp_path: Path) -> None:
@@ -194,12 +152,6 @@ def test_views_and_any_even_size_are_accepted(tmp_path: Path) -> None:
     write_mp4(tmp_path / "copy.mp4", [frame.copy()] * 2, 15, {})
     assert (tmp_path / "view.mp4").read_bytes() == (tmp_path / "copy.mp4").read_bytes()
     assert read(tmp_path / "view.mp4")[0].shape == frame.shape
-
-
-def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("a.mp4", "b.mp4"):
-        write_mp4(tmp_path / name, small(20), 15, {"seed": 1})
-    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
 def test_encoding_runs_on_another_thread_and_few_frames_are_queued(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -64,17 +64,13 @@ def test_a_sound_is_recovered_from_its_mel_amplitudes(waveform: torch.Tensor, li
 
 
 @pytest.mark.parametrize("hz", [60, 440, 3000, 9000])
-def test_a_tone_keeps_its_pitch(hz: float) -> None:
+def test_a_tone_keeps_its_pitch_and_strength(hz: float) -> None:
     waveform = synthesis(looped(tone(hz)), seeded())
     spectrum = torch.fft.rfft(waveform[0] * torch.hann_window(waveform.shape[1])).abs()
     heard_hz = int(spectrum.argmax()) * SAMPLE_RATE_HZ / waveform.shape[1]
     assert heard_hz == pytest.approx(hz, rel=0.0015, abs=1)  # 2.6 cents, which is inaudible
-
-
-@pytest.mark.parametrize("hz", [60, 440, 3000])  # above, a mel is wider than a tone, and may spread it
-def test_a_tone_keeps_its_strength(hz: float) -> None:
-    waveform = synthesis(looped(tone(hz)), seeded())
-    assert float(waveform[0, 10000:30000].square().mean()) == pytest.approx(0.5, rel=0.1)
+    if hz <= 3000:  # above, a mel is wider than a tone, and may spread it
+        assert float(waveform[0, 10000:30000].square().mean()) == pytest.approx(0.5, rel=0.1)
 
 
 def test_a_click_keeps_its_time() -> None:
@@ -152,20 +148,21 @@ def test_a_steady_tone_continues_across_the_seam() -> None:
 # The waveform
 
 
-def test_a_clip_of_512_columns_lasts_5_110_seconds() -> None:
-    waveform = synthesis_of(1, 0, 0)(torch.rand(1, 512, 512), seeded())
-    assert waveform.shape == (1, 225351)
-    assert waveform.shape[1] / SAMPLE_RATE_HZ == pytest.approx(5.110, abs=5e-4)
-
-
-@pytest.mark.parametrize("columns", [1, 2, 3, 7, 8, 9, 100, 511, 512, 513, 1024])
+@pytest.mark.parametrize("columns", [1, 2, 3, 8, 9, 511, 512, 1024])
 def test_an_image_of_any_width_gives_a_finite_waveform_of_the_exact_length(columns: int) -> None:
     image = np.random.default_rng(columns).integers(0, 256, (512, columns)).astype(np.uint8)
-    waveform = synthesis_of(4, 2, 1)(image_to_mel(image), seeded())
+    waveform = synthesis_of(1, 1, 1)(image_to_mel(image), seeded())
     assert waveform.dtype == torch.float32
-    assert waveform.shape == (1, (columns - 1) * HOP_LENGTH)
+    assert waveform.shape == (1, (columns - 1) * HOP_LENGTH)  # 5.110 s for 512
     assert waveform.isfinite().all()
     assert columns == 1 or waveform.any()
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_white_is_silence_and_black_a_finite_sound(level: int) -> None:
+    waveform = synthesis(image_to_mel(np.full((512, 60), level, np.uint8)), seeded())
+    assert waveform.isfinite().all()
+    assert bool(waveform.any()) == (level == 0)
 
 
 @settings(deadline=None, max_examples=25)
@@ -174,17 +171,6 @@ def test_any_image_gives_a_finite_waveform(image: NDArray[np.uint8], iterations:
     waveform = synthesis_of(iterations, iterations, iterations)(image_to_mel(image), seeded())
     assert waveform.shape == (1, (image.shape[1] - 1) * HOP_LENGTH)
     assert waveform.isfinite().all()
-
-
-def test_white_is_silence() -> None:
-    waveform = synthesis(image_to_mel(np.full((512, 60), 255, np.uint8)), seeded())
-    assert not waveform.any()
-
-
-def test_black_is_a_finite_sound() -> None:
-    waveform = synthesis(image_to_mel(np.zeros((512, 60), np.uint8)), seeded())
-    assert waveform.isfinite().all()
-    assert waveform.any()
 
 
 @pytest.mark.parametrize("row", [0, 100, 511])
@@ -197,12 +183,15 @@ def test_one_row_sounds_at_its_frequency(row: int) -> None:
     assert abs(int(heard.argmax()) - (511 - row)) <= (2 if row < 500 else 12)  # low filters overlap far
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_different_ones() -> None:
-    mel = looped(music(51))
-    first = synthesis(mel, seeded(7))
-    assert torch.equal(first, synthesis(mel, seeded(7)))
+def test_the_same_seed_gives_the_same_bytes_in_any_thread_and_another_seed_different_ones() -> None:
+    mel, before = looped(music(51)), torch.random.get_rng_state()
+    first = synthesis(mel.requires_grad_(), seeded(7))
+    assert not first.requires_grad
     assert torch.equal(first, Synthesis()(mel, seeded(7)))
     assert not torch.allclose(first, synthesis(mel, seeded(8)), atol=1e-3)
+    with ThreadPoolExecutor(1) as pool:
+        assert torch.equal(first, pool.submit(synthesis, mel, seeded(7)).result())
+    assert torch.equal(before, torch.random.get_rng_state())  # the global generator is not used
 
 
 def test_the_number_of_threads_is_restored() -> None:
@@ -213,22 +202,6 @@ def test_the_number_of_threads_is_restored() -> None:
     with pytest.raises(TypeError):
         Synthesis(quality=Quality(halved=1.5))(mel, seeded())  # type: ignore[arg-type]
     assert torch.get_num_threads() == 2
-
-
-def test_the_global_generator_is_not_used() -> None:
-    before = torch.random.get_rng_state()
-    synthesis(looped(music(51)), seeded())
-    assert torch.equal(before, torch.random.get_rng_state())
-
-
-def test_another_thread_gets_the_same_result() -> None:
-    mel = looped(music(51))
-    heard = []
-    thread = threading.Thread(target=lambda: heard.append(synthesis(mel.requires_grad_(), seeded())))
-    thread.start()
-    thread.join()
-    assert torch.equal(heard[0], synthesis(mel, seeded()))
-    assert not heard[0].requires_grad
 
 
 @pytest.mark.parametrize("shape", [(512, 4), (1, 511, 4), (1, 512, 0), (2, 512, 4)])

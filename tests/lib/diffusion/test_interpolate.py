@@ -15,20 +15,12 @@ def test_the_ends_are_exact(blend: type) -> None:
     assert torch.equal(blend(1.0, A, B), B)
 
 
-def test_lerp_is_the_formula() -> None:
-    torch.testing.assert_close(lerp(0.3, A, B), A + 0.3 * (B - A))
-
-
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 0.75])
 def test_slerp_follows_the_arc(alpha: float) -> None:
     right_angle = slerp(alpha, torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
     expected = torch.tensor([math.cos(alpha * math.pi / 2), math.sin(alpha * math.pi / 2)])
     torch.testing.assert_close(right_angle, expected)
-
-
-def test_slerp_keeps_the_norm_of_noise_unlike_lerp() -> None:
-    assert slerp(0.5, A, B).std().item() == pytest.approx(1, abs=0.02)
-    assert lerp(0.5, A, B).std().item() == pytest.approx(math.sqrt(0.5), abs=0.02)
+    torch.testing.assert_close(lerp(alpha, A, B), A + alpha * (B - A))
 
 
 def test_slerp_of_nearly_parallel_tensors_is_lerp() -> None:
@@ -36,9 +28,6 @@ def test_slerp_of_nearly_parallel_tensors_is_lerp() -> None:
     assert torch.equal(slerp(0.3, A, near), lerp(0.3, A, near))
     assert torch.equal(slerp(0.3, A, A), A)
     assert torch.equal(slerp(0.5, A, -A), torch.zeros_like(A))
-
-
-def test_slerp_of_zeros_is_finite() -> None:
     assert slerp(0.5, torch.zeros(4), torch.ones(4)).isfinite().all()
 
 

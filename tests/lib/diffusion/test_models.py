@@ -32,13 +32,17 @@ def folder(tiny_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_folder, tmp_path / "model"))
 
 
-def test_parts_are_ready_to_run(models: Models, tiny_folder: Path) -> None:
+def test_parts_are_ready_to_run_and_nothing_is_printed_while_loading(
+    models: Models, tiny_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     for loaded, channels in ((models, 8), (load(tiny_folder, CPU, torch.float32), 4)):
         for part in FILES:
             module = getattr(loaded, part)
             assert not module.training
             assert not any(parameter.requires_grad for parameter in module.parameters())
         assert loaded.latent_shape(512, 512) == (1, channels, 32, 32)
+    assert capfd.readouterr() == ("", "")
+    assert models.prediction_type == VELOCITY  # of the small models
 
 
 def test_the_unet_and_vae_run_in_the_given_type_and_the_text_encoder_in_float32(tiny_folder: Path) -> None:
@@ -94,11 +98,6 @@ def test_a_damaged_tokenizer_is_a_user_error(folder: Path) -> None:
         load(folder, CPU, torch.float32)
 
 
-def test_nothing_is_printed_while_loading(tiny_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    load(tiny_folder, CPU, torch.float32)
-    assert capfd.readouterr() == ("", "")
-
-
 @pytest.mark.parametrize(
     ("text", "expected"), [("{}", EPSILON), *((json.dumps({"prediction_type": p}), p) for p in (EPSILON, VELOCITY))]
 )
@@ -107,10 +106,6 @@ def test_the_schedulers_configuration_tells_what_the_unet_predicts(tmp_path: Pat
     (tmp_path / "scheduler").mkdir()
     (tmp_path / "scheduler" / "scheduler_config.json").write_text(text)
     assert prediction_type(tmp_path) == expected
-
-
-def test_the_small_models_predict_velocities(models: Models) -> None:
-    assert models.prediction_type == VELOCITY
 
 
 def test_a_unet_that_predicts_anything_else_is_a_user_error(folder: Path) -> None:

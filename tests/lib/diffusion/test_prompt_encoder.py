@@ -30,10 +30,6 @@ def test_an_unweighted_prompt_is_the_output_of_the_text_encoder(models: Models, 
         torch.testing.assert_close(encode(encoder, prompt)[0], expected)
 
 
-def test_weight_one_changes_nothing(encoder: PromptEncoder) -> None:
-    assert torch.equal(*encode(encoder, "a (red:1) ball", "a red ball"))
-
-
 def test_a_weight_multiplies_its_tokens_and_keeps_the_mean(models: Models) -> None:
     text_encoder = copy.deepcopy(models.text_encoder)
     text_encoder.final_layer_norm.bias += 0.1  # this encoder's embeddings have no mean
@@ -48,17 +44,13 @@ def test_a_weight_multiplies_its_tokens_and_keeps_the_mean(models: Models) -> No
 
 def test_a_long_prompt_is_encoded_in_chunks_of_75_tokens(encoder: PromptEncoder) -> None:
     words = ["w"] * 300  # a token each
-    whole = encode(encoder, " ".join(words))[0]
+    whole, other = (encode(encoder, text)[0] for text in (" ".join(words), "w " * 200 + "drums"))
     assert whole.shape[1] == 4 * 77
     first = encode(encoder, " ".join(words[:75]))[0]
     assert torch.equal(whole[:, :77], first)
+    assert torch.equal(whole[:, : 2 * 77], other[:, : 2 * 77])
+    assert not torch.equal(whole[:, 2 * 77 : 3 * 77], other[:, 2 * 77 : 3 * 77])  # a late word has an effect
     assert encode(encoder, " ".join(words[:76]))[0].shape[1] == 2 * 77
-
-
-def test_a_late_word_of_a_long_prompt_has_an_effect(encoder: PromptEncoder) -> None:
-    one, other = encode(encoder, "w " * 200 + "drums", "w " * 200 + "bells")
-    assert torch.equal(one[:, : 2 * 77], other[:, : 2 * 77])
-    assert not torch.equal(one[:, 2 * 77 :], other[:, 2 * 77 :])
 
 
 def test_the_shorter_of_two_prompts_repeats_its_chunks_and_the_unconditional_one_is_padded(
@@ -98,20 +90,18 @@ def test_prompts_are_repeated_as_a_whole_up_to_24_chunks(
         assert torch.equal(embedding, alone.repeat(1, length, 1)[:, : length * 77])
 
 
-def test_break_starts_a_chunk(encoder: PromptEncoder) -> None:
-    joined = encode(encoder, "drums BREAK bells")[0]
-    assert torch.equal(joined, torch.cat([encode(encoder, text)[0] for text in ("drums", "bells")], dim=1))
-    long = encode(encoder, "w " * 76 + "BREAK bells")[0]
-    assert torch.equal(long, torch.cat([encode(encoder, text)[0] for text in ("w " * 76, "bells")], dim=1))
-
-
-def test_break_at_the_end_starts_no_chunk_and_at_the_beginning_leaves_an_empty_one(
-    encoder: PromptEncoder,
-) -> None:
-    drums, empty = (encode(encoder, text)[0] for text in ("drums", ""))
-    assert torch.equal(encode(encoder, "drums BREAK ")[0], drums)
-    assert torch.equal(encode(encoder, "BREAK drums")[0], torch.cat([empty, drums], dim=1))
-    assert torch.equal(encode(encoder, "BREAK")[0], empty)
+def test_break_starts_a_chunk_and_weight_one_changes_nothing(encoder: PromptEncoder) -> None:
+    chunks = {
+        "drums BREAK bells": ("drums", "bells"),
+        "w " * 76 + "BREAK bells": ("w " * 76, "bells"),
+        "drums BREAK ": ("drums",),
+        "BREAK drums": ("", "drums"),
+        "BREAK": ("",),
+        "a (red:1) ball": ("a red ball",),
+    }
+    for text, parts in chunks.items():
+        expected = torch.cat([encode(encoder, part)[0] for part in parts], dim=1)
+        assert torch.equal(encode(encoder, text)[0], expected)
 
 
 def test_unusual_prompts_are_only_text(encoder: PromptEncoder) -> None:
