@@ -1,7 +1,5 @@
 import asyncio
 import secrets
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,15 +26,12 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[postgres.Cluster]:
     """Run PostgreSQL. Without fsync, because no test needs its data to survive a crash of the machine."""
-    folder = Path(tempfile.mkdtemp(prefix="gw-"))  # short, since a socket's path is limited
-    folder.chmod(0o711)  # for the user that PostgreSQL runs as
-    try:
-        with (folder / "log").open("wb") as log, postgres.started(folder / "pg", log, fsync="off") as cluster:
-            yield cluster
-    finally:
-        if (folder / "pg").exists():
-            postgres.remove(folder / "pg")
-        shutil.rmtree(folder)
+    with (
+        postgres.temporary_folder() as folder,
+        (folder / "log").open("wb") as log,
+        postgres.started(folder / "postgres", log, fsync="off") as cluster,
+    ):
+        yield cluster
 
 
 class Databases:
