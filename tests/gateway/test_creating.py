@@ -1,4 +1,4 @@
-"""How a create's headers and body are read, without a server."""
+"""How the headers and the body of a create request are parsed, without a server."""
 
 import json
 from datetime import timedelta
@@ -38,7 +38,7 @@ def refusal(body: object) -> Refusal:
     [
         ("", 0),
         ("respond-async", 0),
-        ("wait", 55),  # never as long as the clients read
+        ("wait", 55),  # always shorter than the clients' read timeout
         ("wait=60", 55),
         ("wait=2", 2),
         ("WAIT = 7", 7),
@@ -52,7 +52,7 @@ def refusal(body: object) -> Refusal:
         ("wait=" + "9" * 5000, 0),
     ],
 )
-def test_a_wait(header: str, seconds: float) -> None:
+def test_a_prefer_header_gives_the_wait(header: str, seconds: float) -> None:
     assert create.parse_wait(header, 55) == seconds
 
 
@@ -63,7 +63,7 @@ def test_a_wait(header: str, seconds: float) -> None:
         *(("1m30s", 90), ("1h5s", 3605), ("0h0m9s", 9), ("1H 30M", 5400), ("168h", 7 * 86400), ("00090", 90)),
     ],
 )
-def test_a_deadline(header: str, seconds: float) -> None:
+def test_a_cancel_after_header_gives_the_deadline(header: str, seconds: float) -> None:
     assert create.parse_deadline(header) == seconds
 
 
@@ -74,7 +74,7 @@ def test_a_deadline(header: str, seconds: float) -> None:
         *("1h1h", "30s1m", "1h30", "h", "hms", "168h1s", "1 2s", "\u0669\u0660s"),
     ],
 )
-def test_a_deadline_that_is_none(header: str) -> None:
+def test_an_invalid_cancel_after_header_is_rejected(header: str) -> None:
     with pytest.raises(Refusal, match="Cancel-After: Must be a time from 5 seconds to 7 days"):
         create.parse_deadline(header)
 
@@ -90,18 +90,18 @@ def test_a_deadline_that_is_none(header: str) -> None:
         (" logs , output ", ("output", "logs")),
     ],
 )
-def test_events_come_as_a_string_or_an_array(given: object, events: tuple[str, ...]) -> None:
+def test_events_may_be_a_string_or_an_array(given: object, events: tuple[str, ...]) -> None:
     body = {"input": {}, "webhook": "https://example.com", "webhook_events_filter": given}
     assert create.parse_body(json.dumps(body).encode()).events == events
 
 
 @pytest.mark.parametrize("given", ["done", ["completed", "done"], [1], 5, {"start": True}, "start;completed"])
-def test_unknown_events_are_refused(given: object) -> None:
+def test_unknown_events_are_rejected(given: object) -> None:
     wrong = refusal({"input": {}, "webhook_events_filter": given})
     assert wrong.detail.startswith("- webhook_events_filter: Must be some of start, output, logs, completed, but is ")
 
 
-def test_the_old_name_of_a_webhook() -> None:
+def test_the_legacy_field_webhook_completed() -> None:
     body = create.parse_body(b'{"input": {}, "webhook_completed": "https://example.com/old"}')
     assert (body.webhook, body.events) == ("https://example.com/old", ("completed",))
 
@@ -129,17 +129,17 @@ def test_the_old_name_of_a_webhook() -> None:
         (b'{"input": {}, "webhook": ["https://example.com"]}', "webhook"),
     ],
 )
-def test_a_body_that_is_none_names_what_is_wrong(body: bytes, field: str) -> None:
+def test_an_invalid_body_is_rejected_with_the_name_of_the_field(body: bytes, field: str) -> None:
     assert [wrong.field for wrong in refusal(body).invalid_fields] == [field]
 
 
-def test_an_empty_object_as_php_writes_it() -> None:
+def test_an_empty_array_as_php_encodes_an_empty_object_is_accepted() -> None:
     assert create.parse_body(b'{"input": []}').input == {}
 
 
 @steady
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_are_a_body_or_refused(body: bytes) -> None:
+def test_any_bytes_are_parsed_or_rejected(body: bytes) -> None:
     try:
         create.parse_body(body)
     except Refusal as error:
@@ -149,7 +149,7 @@ def test_any_bytes_are_a_body_or_refused(body: bytes) -> None:
 
 @steady
 @given(st.dictionaries(st.sampled_from([*DEFORUM.inputs, "other"]), json_values, max_size=6))
-def test_any_inputs_are_verified_or_refused_each_with_a_sentence(given_inputs: dict[str, Json]) -> None:
+def test_any_inputs_are_accepted_or_rejected_with_a_message_for_each(given_inputs: dict[str, Json]) -> None:
     try:
         kept = inputs.verified(DEFORUM, given_inputs)
     except Refusal as error:
@@ -174,7 +174,9 @@ def test_any_inputs_are_verified_or_refused_each_with_a_sentence(given_inputs: d
         ({"seed": True}, "invalid_type", "input.seed: Invalid type. Expected: integer, given: boolean"),
     ],
 )
-def test_the_words_of_a_refusal(given: dict[str, Json], kind: str, sentence: str) -> None:
+def test_the_message_names_the_input_its_value_and_what_is_allowed(
+    given: dict[str, Json], kind: str, sentence: str
+) -> None:
     with pytest.raises(Refusal) as caught:
         inputs.verified(DEFORUM, given)
     (wrong,) = caught.value.invalid_fields
@@ -182,13 +184,13 @@ def test_the_words_of_a_refusal(given: dict[str, Json], kind: str, sentence: str
     assert caught.value.detail.startswith(f"- {sentence}")
 
 
-def test_unknown_inputs_and_nulls_are_left_out_and_whole_numbers_are_integers() -> None:
+def test_unknown_inputs_and_nulls_are_dropped_and_whole_numbers_become_integers() -> None:
     kept = inputs.verified(DEFORUM, {"fps": 15.0, "seed": None, "zoom": None, "unknown": 1})
     assert kept == {"fps": 15}
     assert isinstance(kept["fps"], int)
 
 
-def test_a_version_is_named_in_three_ways() -> None:
+def test_a_version_may_be_named_in_three_ways() -> None:
     for reference in (RIFFUSION.id, f"riffusion/riffusion:{RIFFUSION.id}", "riffusion/riffusion"):
         assert CATALOG.resolve(reference) is RIFFUSION
     for reference in ("", "x", "riffusion/other", f"riffusion/riffusion:{DEFORUM.id}", f"a/b:{RIFFUSION.id}", ":"):
