@@ -10,11 +10,10 @@ import pytest
 
 from gateway.serve.supervisor import Supervisor
 from tests.gateway.conftest import Databases
-from tests.gateway.processes import System, Token
+from tests.gateway.processes import TIMEOUT_S, System, Token
 
 LIMIT, PER_ADDRESS = 12, 5
 HEADER_BYTES = 32 << 10  # the default
-TIMEOUT_S = 60
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 ALIVE = b'{"status":"live"}'
 
