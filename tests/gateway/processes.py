@@ -115,18 +115,16 @@ class Token:
 
     def python1(self, do: str, **arguments: object) -> Any:
         """Call an action of clients/python1.py, which uses replicate 1 from PyPI."""
-        return self._drive([CLIENTS / "python1" / "bin" / "python", DRIVERS / "python1.py"], self.url, do, arguments)
+        return self._drive([CLIENTS / "python1/bin/python", DRIVERS / "python1.py"], self.url, do, arguments)
 
     def python2(self, do: str, **arguments: object) -> Any:
         """Call an action of clients/python2.py, which uses replicate 2 from PyPI."""
-        command = [CLIENTS / "python2" / "bin" / "python", DRIVERS / "python2.py"]
-        return self._drive(command, f"{self.url}/v1", do, arguments)
+        return self._drive([CLIENTS / "python2/bin/python", DRIVERS / "python2.py"], f"{self.url}/v1", do, arguments)
 
     def javascript(self, do: str, **arguments: object) -> Any:
         """Call an action of clients/javascript.mjs, which uses replicate from npm."""
         script = (DRIVERS / "javascript.mjs").read_text()
-        command: list[str | Path] = [node(), "--input-type=module", "--eval", script]
-        return self._drive(command, f"{self.url}/v1", do, arguments)
+        return self._drive([node(), "--input-type=module", "--eval", script], f"{self.url}/v1", do, arguments)
 
     def _drive(self, command: Sequence[str | Path], base_url: str, do: str, arguments: Mapping[str, object]) -> Any:
         done = subprocess.run(
@@ -272,13 +270,15 @@ class System:
 
 
 @contextmanager
-def running(folder: Path, database_url: str, settings: Mapping[str, str] | None = None) -> Iterator[System]:
-    """Run a system with the fake model for the block."""
-    notes: list[str] = []
-    with Supervisor(folder / "logs", notes.append) as supervisor:
+def running(
+    folder: Path, database_url: str, settings: Mapping[str, str] | None = None, *, model: bool = True
+) -> Iterator[System]:
+    """Run a gateway, and unless `model` is false the fake model, for the block."""
+    with Supervisor(folder / "logs", lambda _note: None) as supervisor:
         system = System(folder, database_url, supervisor, settings or {})
         with system.closing:
-            system.start_model()
+            if model:
+                system.start_model()
             system.start_gateway()
             yield system
 

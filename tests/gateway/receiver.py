@@ -25,7 +25,8 @@ class Delivery:
 @dataclass
 class Receiver:
     """A server that answers 200, except that it redirects /redirect/... to /trap, answers 500 to /fail/..., and
-    answers 500 to the first delivery of each message to /late/..., and after SLOW_S to /slow/....
+    answers 500 to the first delivery of each message to /late/..., and after SLOW_S to /slow/.... It answers N to
+    /status/N/..., and not at all if N is 0.
     """
 
     host: str = "127.0.0.1"
@@ -53,7 +54,7 @@ def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
             headers = {name.lower(): value for name, value in self.headers.items()}
             message = headers.get("webhook-id")
             first = all(delivery.headers.get("webhook-id") != message for delivery in receiver.at(self.path))
@@ -62,10 +63,13 @@ def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
             if kind == "slow" and first:
                 time.sleep(SLOW_S)
             answers = {"redirect": 302, "fail": 500, "late": 500 if first else 200, "slow": 500 if first else 200}
-            self.send_response(answers.get(kind, 200))
-            if kind == "redirect":
+            status = int(self.path.split("/")[2]) if kind == "status" else answers.get(kind, 200)
+            if not status:
+                return
+            self.send_response(status)
+            if 300 <= status < 400:
                 self.send_header("Location", f"{receiver.url}/trap")
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(10**12) if kind == "status" else "0")  # nobody should wait for it
             self.end_headers()
 
         do_GET = do_PUT = do_POST

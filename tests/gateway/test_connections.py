@@ -8,9 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from gateway.serve.supervisor import Supervisor
 from tests.gateway.conftest import Databases
-from tests.gateway.processes import TIMEOUT_S, System, Token
+from tests.gateway.processes import TIMEOUT_S, System, Token, running
 
 LIMIT, PER_ADDRESS = 12, 5
 HEADER_BYTES = 32 << 10  # the default
@@ -21,13 +20,9 @@ ALIVE = b'{"status":"live"}'
 @pytest.fixture(scope="module")
 def limited(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Return a gateway with few connections."""
-    folder = tmp_path_factory.mktemp("limited")
     settings = {"GATEWAY_CONNECTIONS": str(LIMIT), "GATEWAY_CONNECTIONS_PER_ADDRESS": str(PER_ADDRESS)}
-    with Supervisor(folder / "logs", lambda _note: None) as supervisor:
-        system = System(folder, databases.make(), supervisor, settings)
-        with system.closing:
-            system.start_gateway()
-            yield system
+    with running(tmp_path_factory.mktemp("limited"), databases.make(), settings, model=False) as system:
+        yield system
 
 
 @pytest.fixture

@@ -39,17 +39,9 @@ def refusal(body: object) -> Refusal:
         ("", 0),
         ("respond-async", 0),
         ("wait", 55),  # always shorter than the clients' read timeout
-        ("wait=60", 55),
-        ("wait=2", 2),
-        ("WAIT = 7", 7),
-        ("wait=0", 1),
-        ("wait=99999", 55),
-        ("respond-async, wait=3", 3),
-        ("wait=soon", 0),
-        ("wait=-1", 0),
-        ("wait=1.5", 0),
-        ("wait=\u0663", 0),
-        ("wait=" + "9" * 5000, 0),
+        *(("wait=60", 55), ("wait=2", 2), ("WAIT = 7", 7), ("wait=0", 1), ("wait=99999", 55)),
+        *(("respond-async, wait=3", 3), ("wait=soon", 0), ("wait=-1", 0), ("wait=1.5", 0), ("wait=\u0663", 0)),
+        *(("wait=" + "9" * 5000, 0),),
     ],
 )
 def test_a_prefer_header_gives_the_wait(header: str, seconds: float) -> None:
@@ -70,7 +62,8 @@ def test_a_cancel_after_header_gives_the_deadline(header: str, seconds: float) -
 @pytest.mark.parametrize(
     "header",
     [
-        *("", "4", "4s", "soon", "-90", "1.5m", "1d", "9" * 400, "8000h", "\u0669\u0660", "90.5s", "PT5M", "300000ms"),
+        *("", "0", "4", "4s", "soon", "-90", "1e3", "1.5m", "1d", "9" * 400, "8000h", "\u0669\u0660"),
+        *("90.5s", "PT5M", "300000ms"),
         *("1h1h", "30s1m", "1h30", "h", "hms", "168h1s", "1 2s", "\u0669\u0660s"),
     ],
 )
@@ -82,12 +75,9 @@ def test_an_invalid_cancel_after_header_is_rejected(header: str) -> None:
 @pytest.mark.parametrize(
     ("given", "events"),
     [
-        (None, EVENTS),
-        ([], EVENTS),
-        ("completed", ("completed",)),
-        ("start,completed", ("start", "completed")),
-        (["completed", "start"], ("start", "completed")),
-        (" logs , output ", ("output", "logs")),
+        *((None, EVENTS), ([], EVENTS), ("completed", ("completed",))),
+        *(("start,completed", ("start", "completed")), (["completed", "start"], ("start", "completed"))),
+        *((" logs , output ", ("output", "logs")),),
     ],
 )
 def test_events_may_be_a_string_or_an_array(given: object, events: tuple[str, ...]) -> None:
@@ -101,22 +91,12 @@ def test_unknown_events_are_rejected(given: object) -> None:
     assert wrong.detail.startswith("- webhook_events_filter: Must be some of start, output, logs, completed, but is ")
 
 
-def test_the_legacy_field_webhook_completed() -> None:
-    body = create.parse_body(b'{"input": {}, "webhook_completed": "https://example.com/old"}')
-    assert (body.webhook, body.events) == ("https://example.com/old", ("completed",))
-
-
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        (b"", "body"),
-        (b"{", "body"),
-        (b"[]", "body"),
-        (b'{"input": NaN}', "body"),
-        (b'{"input": {"a": 1e999}}', "body"),
-        (b'{"input": {"a": "\\u0000"}}', "body"),
-        (b'{"input": {"a": "\\ud800"}}', "body"),
-        (b'{"input": {"\\ud800": 1}}', "body"),
+        *((b"", "body"), (b"{", "body"), (b"[]", "body"), (b'{"input": NaN}', "body")),
+        *((b'{"input": {"a": 1e999}}', "body"), (b'{"input": {"a": "\\u0000"}}', "body")),
+        *((b'{"input": {"a": "\\ud800"}}', "body"), (b'{"input": {"\\ud800": 1}}', "body")),
         (b"\xff\xfe", "body"),
         (b"[" * 1_000_000, "body"),
         (b'{"input": ' + b'{"a":' * 100 + b"1" + b"}" * 100 + b"}", "body"),

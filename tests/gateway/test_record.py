@@ -9,7 +9,7 @@ from gateway.prediction import Outcome, Status, resolve
 from gateway.record import Record
 from gateway.record.database import Connection, Database
 from gateway.record.predictions import NotStoredError, QueueFullError
-from tests.gateway.recording import QUEUE, begin, create_owner, deliveries, new
+from tests.gateway.recording import QUEUE, begin, deliveries, new
 
 pytestmark = pytest.mark.anyio
 
@@ -78,28 +78,6 @@ async def test_cancel_ends_a_queued_prediction_and_notifies_the_worker_of_a_runn
     assert await record.attempts.end(attempt, Outcome(Status.CANCELED))
     assert await record.predictions.cancel("none", owner) is None
     assert await record.predictions.cancel(running.id, owner + 1) is None
-
-
-async def test_pages_are_complete_while_predictions_are_created(record: Record, owner: int) -> None:
-    other = await create_owner(record, "other")
-    created = [(await record.predictions.create(new(owner))).id for _ in range(25)]
-    page = await record.predictions.page(owner, limit=10)
-    assert page.newer is None
-    listed = [row.id for row in page.rows]
-    while page.older:
-        await record.predictions.create(new(owner))
-        await record.predictions.create(new(other))
-        page = await record.predictions.page(owner, older_than=page.older, limit=10)
-        listed += [row.id for row in page.rows]
-    assert listed == created[::-1]
-    back = await record.predictions.page(owner, newer_than=page.newer, limit=10)
-    assert [row.id for row in back.rows] == listed[10:20]
-    middle = page.rows[0].created_at
-    newer = await record.predictions.page(owner, created_after=middle)
-    older = await record.predictions.page(owner, created_before=middle)
-    assert newer.rows[-1].created_at == middle
-    assert all(row.created_at < middle for row in older.rows)
-    assert len(newer.rows) + len(older.rows) == 25 + 2
 
 
 async def test_the_number_of_unfinished_predictions_is_limited(record: Record, owner: int) -> None:

@@ -61,21 +61,6 @@ async def test_tidy_retries_deliveries_of_dead_gateways_and_finishes_jobs_of_end
     assert (jobs[row.job_id], jobs[delivery.id]) == ("failed", "todo")
 
 
-@all_attempts_lost
-async def test_a_prediction_whose_second_attempt_is_lost_fails(record: Record, owner: int) -> None:
-    row = await record.predictions.create(new(owner))
-    for _ in range(2):
-        await begin(record, await reload(record, row))
-        assert await record.sweep.once()
-    ended = await reload(record, row)
-    assert (ended.status, ended.error) == (Status.FAILED, "Prediction interrupted; the worker was lost")
-
-
-async def test_an_attempt_with_a_heartbeat_is_not_lost(record: Record, owner: int) -> None:
-    await begin(record, await record.predictions.create(new(owner)))
-    assert not await record.sweep.once()
-
-
 async def test_the_sweep_ends_a_prediction_that_is_canceled_before_its_attempt_begins(
     record: Record, owner: int
 ) -> None:

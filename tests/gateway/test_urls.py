@@ -96,20 +96,11 @@ def test_another_base64_spelling_of_a_signature_is_rejected() -> None:
 @pytest.mark.parametrize(
     ("header", "span"),
     [
-        ("", Span(0, 100)),
-        ("bytes=0-", Span(0, 100)),
-        ("bytes=0-0", Span(0, 1)),
-        ("bytes=10-19", Span(10, 20)),
-        ("bytes=90-200", Span(90, 100)),
-        ("bytes=-10", Span(90, 100)),
-        ("bytes=-1000", Span(0, 100)),
-        ("bytes=100-", None),
-        ("bytes=-0", None),
-        ("bytes=20-10", Span(0, 100)),
-        ("bytes=0-1,5-6", Span(0, 100)),
-        ("bytes=-", Span(0, 100)),
-        ("frames=0-1", Span(0, 100)),
-        ("bytes=x", Span(0, 100)),
+        *(("", Span(0, 100)), ("bytes=0-", Span(0, 100)), ("bytes=0-0", Span(0, 1))),
+        *(("bytes=10-19", Span(10, 20)), ("bytes=90-200", Span(90, 100)), ("bytes=-10", Span(90, 100))),
+        *(("bytes=-1000", Span(0, 100)), ("bytes=100-", None), ("bytes=-0", None)),
+        *(("bytes=20-10", Span(0, 100)), ("bytes=0-1,5-6", Span(0, 100)), ("bytes=-", Span(0, 100))),
+        *(("frames=0-1", Span(0, 100)), ("bytes=x", Span(0, 100))),
     ],
 )
 def test_a_range_header_selects_a_span(header: str, span: Span | None) -> None:
@@ -125,12 +116,7 @@ def test_any_span_lies_within_the_file(header: str, size: int) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "127.0.0.1",
-        "10.0.0.1",
-        "172.16.0.1",
-        "192.168.1.1",
-        "169.254.169.254",
-        "100.64.0.1",
+        *("127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1"),
         "0.0.0.0",  # noqa: S104
         "255.255.255.255",
         "224.0.0.1",

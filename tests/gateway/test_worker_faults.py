@@ -33,14 +33,6 @@ async def test_a_server_that_ignores_a_cancel_is_shut_down(harness: Harness) -> 
     assert harness.cog.requests("POST")[-1] == "/shutdown"
 
 
-async def test_a_crash_of_the_model_fails_the_prediction_and_restarts_the_server(harness: Harness) -> None:
-    async with harness.worker():
-        crashed = await harness.run(crash=True)
-        assert (crashed.status, crashed.error, crashed.attempts) == (Status.FAILED, "Worker crashed", 1)
-        assert (await harness.run()).status is Status.SUCCEEDED
-    assert harness.cog.requests("POST") == ["/shutdown"]
-
-
 @pytest.mark.parametrize(
     "fault",
     [
@@ -54,22 +46,6 @@ async def test_a_prediction_that_the_server_loses_runs_again(harness: Harness, f
         done = await harness.run()
     assert (done.status, done.attempts) == (Status.SUCCEEDED, 2)
     assert len(set(harness.cog.requests("PUT"))) == len(harness.cog.requests("PUT")) == 2  # never the same id
-
-
-async def test_a_prediction_runs_again_after_the_first_kill_of_its_server_and_fails_after_the_second(
-    harness: Harness,
-) -> None:
-    async with harness.worker():
-        row = await harness.started(await harness.create(seconds=1))
-        harness.cog.process.kill()
-        done = await harness.ended(row)
-        assert (done.status, done.attempts) == (Status.SUCCEEDED, 2)
-        row = await harness.create(seconds=ENDLESS_S)
-        for attempts in (1, 2):
-            await harness.started(row, attempts)
-            harness.cog.process.kill()
-        done = await harness.ended(row)
-        assert (done.status, done.error) == (Status.FAILED, "Prediction interrupted; the worker was lost")
 
 
 @pytest.mark.parametrize("cog_arguments", [("--setup-fails",)])

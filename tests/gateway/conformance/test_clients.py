@@ -100,13 +100,6 @@ def test_t18_files_reach_every_client(token: Token) -> None:
     assert token.javascript("run", ref=REF, input={"files": 2})["output"] == expected
 
 
-def test_python_1_and_javascript_stream(token: Token) -> None:
-    for client in (token.python1, token.javascript):
-        events = client("stream", ref=REF, inputs={"files": 1, "seconds": 0.5})
-        assert [event[0] for event in events] == ["output", "done"]
-        assert all(has_id for _, _, has_id in events)
-
-
 def test_abort_in_javascript_cancels_the_prediction(token: Token) -> None:
     assert token.javascript("abort", ref=REF, inputs={"seconds": 600})[-1] in ("processing", "canceled")
     (prediction,) = token.http.get("/predictions").json()["results"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.gateway.processes import FAKE, System, Token
+from tests.gateway.processes import System, Token
 from tests.gateway.receiver import Receiver, receiving
 
 
@@ -56,13 +56,6 @@ def test_legacy_webhook_completed(receiver: Receiver, owner: Token) -> None:
     owner.create(webhook_completed=f"{receiver.url}/legacy")
     owner.system.until(lambda: receiver.at("/legacy"))
     assert receiver.statuses("/legacy") == ["succeeded"]
-
-
-def test_an_unknown_event_is_rejected(owner: Token, receiver: Receiver) -> None:
-    body = {"input": {}, "webhook": receiver.url, "webhook_events_filter": ["completed", "end"]}
-    response = owner.http.post(f"/models/{FAKE}/predictions", json=body)
-    assert response.status_code == 422
-    assert "webhook_events_filter" in response.json()["detail"]
 
 
 def test_t07_the_clients_verify_every_delivery(receiver: Receiver, owner: Token) -> None:

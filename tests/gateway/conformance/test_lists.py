@@ -77,9 +77,3 @@ def test_pages_keep_the_bounds_of_the_first_request(many: Many) -> None:
     last = http.get(page["next"]).json()
     assert (ids(last), last["next"]) == ([many.ids[-2]], None)
     assert ids(http.get(last["previous"]).json()) == ids(page)
-
-
-def test_an_invalid_cursor_is_rejected(token: Token) -> None:
-    response = token.http.get("/predictions", params={"cursor": "nonsense"})
-    assert response.status_code == 422
-    assert "cursor" in response.json()["detail"]
