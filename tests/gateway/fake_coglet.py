@@ -1,8 +1,8 @@
-r"""A stand-in for coglet 0.23.1, with its quirks and with faults on request; nothing but the standard library.
+r"""A stand-in for coglet 0.23.1 that has its quirks and injects faults. It needs only the standard library.
 
-    python tests/gateway/fake_coglet.py --port 0 --journal FILE [--setup-s 1] [--setup-fails]
+    python tests/gateway/fake_coglet.py --port 0 --journal FILE [--setup-fails]
 
-It prints `listening on URL`. Each request is a line of JSON in the journal. A prediction's input steers its run:
+It prints `listening on URL`. Each request is a line of JSON in the journal. A prediction's input controls its run:
 
     seconds: 0.2     how long it runs
     logs: ["a"]      lines, printed evenly over the run
@@ -16,8 +16,8 @@ It prints `listening on URL`. Each request is a line of JSON in the journal. A p
     deaf: true       it can't be cancelled
     tidy_s: 0.5      how long it tidies up after a cancel
 
-POST /faults takes {"lose_terminal": n, "busy_s": s, "dead_child": true, "silent_s": s}: the next n terminal webhooks
-are lost, so long a PUT after an end is answered 409, the idle child has died, and nothing is answered for so long.
+POST /faults takes {"lose_terminal": n, "busy_s": s, "dead_child": true, "silent_s": s}: lose the next n terminal
+webhooks, answer 409 to a PUT for s seconds after an end, let the idle child die, or answer nothing for s seconds.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Run:
 
 
 class Server:
-    """The state of the server: at most one run at a time."""
+    """The state of the server, which runs one prediction at a time."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.started_at = datetime.now(UTC).isoformat()
@@ -74,7 +74,6 @@ class Server:
         threading.Thread(target=self._set_up, daemon=True).start()
 
     def _set_up(self) -> None:
-        time.sleep(self._options.setup_s)
         if self._options.setup_fails:
             self.setup_logs = "worker setup failed: Setup failed: setup failed: RuntimeError: no weights"
         self.health = "SETUP_FAILED" if self._options.setup_fails else "READY"
@@ -153,7 +152,7 @@ class Server:
                 self._finish(run, {"status": "succeeded", "output": output})
 
     def _work(self, run: Run) -> bool:
-        """Run to the end, or to a cancel: True."""
+        """Run to the end. Return True if the run was canceled."""
         seconds, lines = float(run.input.get("seconds", 0.05)), run.input.get("logs", [])
         sent_at = time.monotonic()
         for line in [*lines, None]:
@@ -184,7 +183,7 @@ class Server:
             time.sleep(pause_s)
 
     def _send(self, run: Run, result: JsonObject) -> int | None:
-        """Send a webhook and return the status of its answer; None: no connection."""
+        """Send a webhook and return the status of the response, or None without a connection."""
         body = {"id": run.id, "logs": run.logs, "metrics": {}, **result}
         request = urllib.request.Request(  # noqa: S310 - the worker's own
             run.webhook, json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -280,11 +279,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Say nothing: the journal does."""
+        """Log nothing, since there is the journal."""
 
 
 class Listener(ThreadingHTTPServer):
-    """Take requests, each on a thread of its own."""
+    """Handle each request in a thread of its own."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -295,7 +294,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="a stand-in for coglet, for tests")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--journal", type=Path)
-    parser.add_argument("--setup-s", type=float, default=0.0)
     parser.add_argument("--setup-fails", action="store_true")
     options = parser.parse_args()
     listener = Listener(("127.0.0.1", options.port), Handler)

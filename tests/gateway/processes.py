@@ -152,7 +152,7 @@ class System:
     secrets: list[str] = field(default_factory=list)  # of tokens that are not used yet
 
     def __post_init__(self) -> None:
-        self.port = free_port("127.0.0.1", 0)
+        self.port = free_port()
         self.journal = self.folder / "journal.jsonl"
 
     @property
@@ -180,38 +180,34 @@ class System:
 
     @contextmanager
     def another_gateway(self, settings: Mapping[str, str]) -> Iterator[str]:
-        """Run one more gateway with other settings on the same database, and give its URL."""
+        """Run one more gateway with other settings on the same database, in a thread, and give its URL."""
         with gateway_in_thread({**self.environment, **settings}) as url:
             yield url
 
     @contextmanager
     def another_process(self, settings: Mapping[str, str]) -> Iterator[str]:
-        """Run one more gateway like `another_gateway`, but in a process of its own, and give its URL."""
-        port = free_port("127.0.0.1", 0)
+        """Run one more gateway like `another_gateway`, but in a process of its own with the server's limits."""
+        port = free_port()
         environment = {**self.environment, **settings, "GATEWAY_PORT": str(port)}
-        command = Command("another", python("-m", "gateway"), environment)
-        with (self.folder / "another.log").open("wb") as log:
-            process = command.start(log)
-        try:
+        with self._started(Command("another", python("-m", "gateway"), environment)):
             self.until(lambda: answers(f"http://127.0.0.1:{port}"))
             yield f"http://127.0.0.1:{port}"
-        finally:
-            command.stop(process)
 
     @contextmanager
     def another_model(self, queue: str, journal: Path) -> Iterator[str]:
-        """Run one more fake Cog server with a worker that takes another queue, and a journal of its own.
+        """Run one more fake Cog server, with a worker for another queue, and give its URL."""
+        coglet, worker = self._model("-other", queue, journal)
+        with self._started(coglet), self._started(worker):
+            yield worker.command[-1]
 
-        Gives the Cog server's address.
-        """
-        commands = self._model("-other", queue, journal)
-        with (self.folder / "other.log").open("wb") as log:
-            processes = [command.start(log) for command in commands]
+    @contextmanager
+    def _started(self, command: Command) -> Iterator[None]:
+        with (self.folder / f"{command.name}.log").open("wb") as log:
+            process = command.start(log)
         try:
-            yield commands[1].command[-1]
+            yield
         finally:
-            for command, process in reversed(list(zip(commands, processes, strict=True))):
-                command.stop(process)
+            command.stop(process)
 
     def start_model(self, number: int = 1) -> None:
         """Start the fake Cog server coglet-N and its worker worker-N. The names of the first have no number."""
@@ -219,7 +215,7 @@ class System:
             self.supervisor.start(command)
 
     def _model(self, suffix: str, queue: str, journal: Path) -> tuple[Command, Command]:
-        port = free_port("127.0.0.1", 0)
+        port = free_port()
         fake = Path(__file__).with_name("fake_coglet.py")
         command = [sys.executable, str(fake), "--port", str(port), "--journal", str(journal)]
         arguments = ["--queue", queue, "--cog-url", f"http://127.0.0.1:{port}"]
@@ -288,7 +284,7 @@ def gateway_in_thread(environment: Mapping[str, str]) -> Iterator[str]:
     """Run a gateway with these settings in a thread, which starts faster than a process, and give its URL."""
     from gateway import app, settings
 
-    port = free_port("127.0.0.1", 0)
+    port = free_port()
     values = {
         name.removeprefix(settings.PREFIX).lower(): value
         for name, value in environment.items()

@@ -48,6 +48,19 @@ class Receiver:
 
 
 @contextmanager
+def serving(handler: type[BaseHTTPRequestHandler], host: str = "127.0.0.1") -> Iterator[int]:
+    """Run an HTTP server in a thread, and give its port."""
+    with ThreadingHTTPServer((host, 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
 def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
     """Run a receiver on a free port."""
     receiver = Receiver(host)
@@ -77,12 +90,5 @@ def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
             """Say nothing."""
 
-    with ThreadingHTTPServer((host, 0), Handler) as server:
-        receiver.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler, host) as receiver.port:
+        yield receiver

@@ -150,17 +150,12 @@ def test_urls_are_https_behind_a_trusted_proxy(tight: Token) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
-    [
-        {"webhook": "https://169.254.169.254/latest/meta-data"},
-        {"webhook": "https://[::1]/"},
-        {"webhook": "http://example.com/"},
-        {"webhook": "not a url"},
-        {"webhook_completed": "https://10.0.0.1/"},
-    ],
+    "url",
+    ["https://169.254.169.254/latest/meta-data", "https://[::1]/", "http://example.com/", "not a url"],
 )
-def test_a_webhook_to_a_private_or_insecure_address_is_rejected(tight: Token, body: dict[str, str]) -> None:
-    answer = tight.http.post("/models/test/fake/predictions", json={"input": {}, **body})
+@pytest.mark.parametrize("field", ["webhook", "webhook_completed"])
+def test_a_webhook_to_a_private_or_insecure_address_is_rejected(tight: Token, field: str, url: str) -> None:
+    answer = tight.http.post("/models/test/fake/predictions", json={"input": {}, field: url})
     assert (answer.status_code, answer.json()["invalid_fields"][0]["field"]) == (422, "webhook")
 
 

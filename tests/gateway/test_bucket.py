@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -40,7 +41,9 @@ async def content(files: Files, key: str, start: int = 0, end: int | None = None
 
 
 @pytest.mark.anyio
-async def test_a_bucket_stores_reads_and_deletes_files(files: Files) -> None:
+@pytest.mark.parametrize("kind", ["bucket", "folder"])
+async def test_files_are_stored_read_and_deleted(server: str, tmp_path: Path, kind: str) -> None:
+    files = Files(URL if kind == "bucket" else tmp_path.as_uri())
     data = bytes(range(256)) * 5000  # more than one chunk
     file = await files.put("one", "output.wav", "audio/wav", data)
     empty = await files.put("one", "empty.bin", "application/octet-stream", b"")
@@ -49,7 +52,8 @@ async def test_a_bucket_stores_reads_and_deletes_files(files: Files) -> None:
     assert await content(files, file.key, 1_279_990) == data[1_279_990:]
     assert await content(files, empty.key) == b""
     assert await files.size(file.key) == len(data)
-    assert (await files.by_prediction())["one"] == sorted([file.key, empty.key])
+    assert sorted((await files.by_prediction())["one"]) == sorted([file.key, empty.key])
+    assert (await files.presigned(file.key, 60) is None) == (kind == "folder")
     await files.delete([file.key, empty.key, file.key])
     assert await files.size(file.key) is None
     with pytest.raises(FileNotFoundError):

@@ -99,13 +99,9 @@ def test_unknown_events_are_rejected(given: object) -> None:
         *((b'{"input": {"a": "\\ud800"}}', "body"), (b'{"input": {"\\ud800": 1}}', "body")),
         (b"\xff\xfe", "body"),
         (b"[" * 1_000_000, "body"),
-        (b'{"input": ' + b'{"a":' * 100 + b"1" + b"}" * 100 + b"}", "body"),
-        (b"9" * 5000, "body"),
-        (b"{}", "input"),
-        (b'{"input": [1]}', "input"),
-        (b'{"input": null}', "input"),
-        (b'{"input": {}, "version": 5}', "version"),
-        (b'{"input": {}, "stream": "yes"}', "stream"),
+        *((b'{"input": ' + b'{"a":' * 100 + b"1" + b"}" * 100 + b"}", "body"), (b"9" * 5000, "body")),
+        *((b"{}", "input"), (b'{"input": [1]}', "input"), (b'{"input": null}', "input")),
+        *((b'{"input": {}, "version": 5}', "version"), (b'{"input": {}, "stream": "yes"}', "stream")),
         (b'{"input": {}, "webhook": ["https://example.com"]}', "webhook"),
     ],
 )
@@ -139,39 +135,7 @@ def test_any_inputs_are_accepted_or_rejected_with_a_message_for_each(given_input
         assert kept == {k: v for k, v in given_inputs.items() if k in DEFORUM.inputs and v is not None}
 
 
-@pytest.mark.parametrize(
-    ("given", "kind", "sentence"),
-    [
-        ({"fps": 61}, "number_lte", "input.fps: Must be less than or equal to 60, but is 61"),
-        ({"max_frames": 99}, "number_gte", "input.max_frames: Must be greater than or equal to 100, but is 99"),
-        ({"sampler": "x"}, "enum", 'input.sampler: Must be one of the following: "klms", "dpm2", '),
-        (
-            {"max_frames": "100"},
-            "invalid_type",
-            'input.max_frames: Invalid type. Expected: integer, given: string, "100"; write numbers without quotes',
-        ),
-        ({"zoom": 1.04}, "invalid_type", "input.zoom: Invalid type. Expected: string, given: number"),
-        ({"seed": True}, "invalid_type", "input.seed: Invalid type. Expected: integer, given: boolean"),
-    ],
-)
-def test_the_message_names_the_input_its_value_and_what_is_allowed(
-    given: dict[str, Json], kind: str, sentence: str
-) -> None:
-    with pytest.raises(Refusal) as caught:
-        inputs.verified(DEFORUM, given)
-    (wrong,) = caught.value.invalid_fields
-    assert wrong.type == kind
-    assert caught.value.detail.startswith(f"- {sentence}")
-
-
 def test_unknown_inputs_and_nulls_are_dropped_and_whole_numbers_become_integers() -> None:
     kept = inputs.verified(DEFORUM, {"fps": 15.0, "seed": None, "zoom": None, "unknown": 1})
     assert kept == {"fps": 15}
     assert isinstance(kept["fps"], int)
-
-
-def test_a_version_may_be_named_in_three_ways() -> None:
-    for reference in (RIFFUSION.id, f"riffusion/riffusion:{RIFFUSION.id}", "riffusion/riffusion"):
-        assert CATALOG.resolve(reference) is RIFFUSION
-    for reference in ("", "x", "riffusion/other", f"riffusion/riffusion:{DEFORUM.id}", f"a/b:{RIFFUSION.id}", ":"):
-        assert CATALOG.resolve(reference) is None

@@ -20,14 +20,9 @@ def documented(name: str) -> dict[str, Any]:
 
 
 def parameters(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    names = ("name", "in", "required", "description")
     return [
-        {
-            "name": parameter["name"],
-            "in": parameter["in"],
-            "type": parameter["schema"].get("type", "string"),
-            "required": parameter["required"],
-            "description": parameter["description"],
-        }
+        {name: parameter[name] for name in names} | {"type": parameter["schema"].get("type", "string")}
         for parameter in operation["parameters"]
     ]
 

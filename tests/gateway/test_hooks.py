@@ -107,7 +107,8 @@ class Connections(httpcore.AsyncMockBackend):
         return await super().connect_tcp(host, *args, **options)
 
 
-def test_the_sender_connects_to_the_address_that_was_checked() -> None:
+@pytest.mark.anyio
+async def test_the_sender_connects_to_the_address_that_was_checked() -> None:
     """The name is not resolved a second time, when it might have another address."""
     answers = [["10.0.0.1", "1.1.1.1"], ["127.0.0.1"]]
 
@@ -116,15 +117,10 @@ def test_the_sender_connects_to_the_address_that_was_checked() -> None:
 
     network = Connections()
     backend = PublicOnly(private=False, backend=network, resolve=rebinding)
-    asyncio.run(_connect(backend))
-    assert network.hosts == ["1.1.1.1"]
-    with pytest.raises(AddressError, match=r"rebinding\.example has no public address"):
-        asyncio.run(_connect(backend))
-    assert network.hosts == ["1.1.1.1"]
-
-
-async def _connect(backend: PublicOnly) -> None:
     await backend.connect_tcp("rebinding.example", 443)
+    with pytest.raises(AddressError, match=r"rebinding\.example has no public address"):
+        await backend.connect_tcp("rebinding.example", 443)
+    assert network.hosts == ["1.1.1.1"]
 
 
 def pause_after(error: BaseException, event: str, queueing_lock: str | None = None) -> float | None:

@@ -75,11 +75,6 @@ async def test_a_job_that_a_running_gateway_has_lost_runs_again(record: Record, 
     assert jobs(database_url, "webhook") == [(third.id, "completed", "todo")]
 
 
-async def test_a_running_job_is_not_retried(record: Record, owner: int) -> None:
-    await fail_and_fetch_delivery(record, await record.predictions.create(new(owner)))
-    assert await record.sweep.tidy() == 0
-
-
 @pytest.mark.parametrize("running", [False, True])
 async def test_a_deadline_is_kept_without_its_job(record: Record, owner: int, database_url: str, running: bool) -> None:
     overdue = await record.predictions.create(new(owner, cancel_after_s=-10))

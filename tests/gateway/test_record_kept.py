@@ -40,19 +40,6 @@ async def test_retention_removes_data_and_files_but_keeps_rows(record: Record, o
     assert [path.name for path in folder.iterdir()] == ["unknown"]  # no empty folders
 
 
-async def test_files_are_read_in_ranges(record: Record) -> None:
-    file = await record.files.put("id", "a.bin", "application/octet-stream", bytes(range(100)))
-    assert await record.files.size(file.key) == 100
-    part = b"".join([chunk async for chunk in record.files.read(file.key, 10, 20)])
-    assert part == bytes(range(10, 20))
-    with pytest.raises(FileNotFoundError):
-        _ = [chunk async for chunk in record.files.read("id/none/a.bin")]
-    other = await record.files.put("id", "a.bin", "application/octet-stream", b"")
-    assert other.key != file.key
-    assert [chunk async for chunk in record.files.read(other.key)] == []
-    assert await record.files.presigned(file.key, 60) is None  # only buckets have presigned URLs
-
-
 async def test_tokens_are_stored_as_hashes(record: Record, database_url: str) -> None:
     token, secret = await record.tokens.create("laptop")
     assert await record.tokens.find(secret) == token

@@ -6,23 +6,14 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
+from schemathesis.specs.openapi import checks
 
 from tests.gateway.processes import FAKE_VERSION, System
 
 CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
+    *(not_a_server_error, checks.status_code_conformance, checks.content_type_conformance),
+    *(checks.response_headers_conformance, checks.response_schema_conformance),
 ]
-
 
 steady = settings(
     max_examples=16,

@@ -10,7 +10,7 @@ import pytest
 from gateway.clock import own_time
 from gateway.links import Links
 from gateway.record.database import open_database, read_secrets
-from tests.gateway.processes import FAKE, IDLE, RIFFUSION_VERSION, System, Token
+from tests.gateway.processes import DEFORUM_VERSION, FAKE, IDLE, RIFFUSION_VERSION, System, Token
 
 RIFFUSION = "riffusion/riffusion"
 DEFORUM = "deforum/deforum_stable_diffusion"
@@ -56,17 +56,22 @@ def test_the_authorization_scheme_may_be_token(system: System, token: Token, htt
 
 
 @pytest.mark.parametrize(
-    ("model", "inputs", "message"),
+    ("model", "inputs", "kind", "message"),
     [
-        (DEFORUM, {"fps": 61}, "Must be less than or equal to 60"),
-        (DEFORUM, {"max_frames": 99}, "Must be greater than or equal to 100"),
-        (DEFORUM, {"sampler": "x"}, "Must be one of the following"),
-        (DEFORUM, {"max_frames": "100"}, "Invalid type"),
-        (RIFFUSION, {"seed_image_id": "x"}, "Must be one of the following"),
+        (DEFORUM, {"fps": 61}, "number_lte", "Must be less than or equal to 60, but is 61"),
+        (DEFORUM, {"max_frames": 99}, "number_gte", "Must be greater than or equal to 100, but is 99"),
+        (DEFORUM, {"sampler": "x"}, "enum", 'Must be one of the following: "klms", "dpm2", '),
+        (
+            *(DEFORUM, {"max_frames": "100"}, "invalid_type"),
+            'Invalid type. Expected: integer, given: string, "100"; write numbers without quotes',
+        ),
+        (DEFORUM, {"zoom": 1.04}, "invalid_type", "Invalid type. Expected: string, given: number"),
+        (DEFORUM, {"seed": True}, "invalid_type", "Invalid type. Expected: integer, given: boolean"),
+        (RIFFUSION, {"seed_image_id": "x"}, "enum", "Must be one of the following: "),
     ],
 )
 def test_t11_inputs_that_the_schema_does_not_allow_are_rejected(
-    token: Token, model: str, inputs: dict[str, object], message: str
+    token: Token, model: str, inputs: dict[str, object], kind: str, message: str
 ) -> None:
     response = token.http.post(f"/models/{model}/predictions", json={"input": inputs})
     assert response.status_code == 422
@@ -74,18 +79,21 @@ def test_t11_inputs_that_the_schema_does_not_allow_are_rejected(
     assert error["title"] == "Input validation failed"
     field = f"input.{next(iter(inputs))}"
     assert re.fullmatch(rf"- {re.escape(field)}: {re.escape(message)}.*\n", error["detail"])
-    assert [invalid["field"] for invalid in error["invalid_fields"]] == [field]
+    assert [(invalid["field"], invalid["type"]) for invalid in error["invalid_fields"]] == [(field, kind)]
     assert token.http.get("/predictions").json()["results"] == []
 
 
 @pytest.mark.parametrize(
-    "version", ["0" * 64, "no/such", f"{FAKE}:{'0' * 64}", f"{FAKE}:{RIFFUSION_VERSION}", "test/none", "x", ""]
+    "version",
+    [
+        *("0" * 64, "no/such", f"{FAKE}:{'0' * 64}", f"{FAKE}:{RIFFUSION_VERSION}", "test/none", "x", ":", ""),
+        *(f"a/b:{RIFFUSION_VERSION}", f"{RIFFUSION}:{DEFORUM_VERSION}"),
+    ],
 )
 def test_t11_an_unknown_version_is_rejected(token: Token, version: str) -> None:
     response = token.http.post("/predictions", json={"version": version, "input": {}})
     assert response.status_code == 422
-    title = "Invalid version or not permitted" if version else "Input validation failed"
-    assert response.json()["title"] == title
+    assert response.json()["title"] == ("Invalid version or not permitted" if version else "Input validation failed")
     assert isinstance(response.json()["detail"], str)
 
 
