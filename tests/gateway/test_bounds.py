@@ -149,14 +149,13 @@ def test_urls_are_https_behind_a_trusted_proxy(tight: Token) -> None:
     assert all(url.startswith("https://music.example/") for url in urls.values())
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["https://169.254.169.254/latest/meta-data", "https://[::1]/", "http://example.com/", "not a url"],
-)
-@pytest.mark.parametrize("field", ["webhook", "webhook_completed"])
-def test_a_webhook_to_a_private_or_insecure_address_is_rejected(tight: Token, field: str, url: str) -> None:
-    answer = tight.http.post("/models/test/fake/predictions", json={"input": {}, field: url})
-    assert (answer.status_code, answer.json()["invalid_fields"][0]["field"]) == (422, "webhook")
+def test_a_webhook_to_a_private_or_insecure_address_is_rejected(tight: Token) -> None:
+    for webhook in (
+        {"webhook": "https://169.254.169.254/latest/meta-data"},
+        {"webhook_completed": "http://example.com/"},
+    ):
+        answer = tight.http.post("/models/test/fake/predictions", json={"input": {}, **webhook})
+        assert (answer.status_code, answer.json()["invalid_fields"][0]["field"]) == (422, "webhook")
 
 
 def test_waiting_requests_are_answered_when_the_gateway_stops(bounded: System, tight: Token) -> None:

@@ -62,21 +62,6 @@ async def test_files_are_stored_read_and_deleted(server: str, tmp_path: Path, ki
 
 
 @pytest.mark.anyio
-async def test_a_presigned_url_opens_one_file_without_a_token(files: Files, server: str, http: httpx.Client) -> None:
-    key = (await files.put("two", "output.wav", "audio/wav", bytes(1000))).key
-    url = await files.presigned(key, 3600)
-    assert url is not None
-    assert await files.origin() == server
-    assert url.startswith(f"{server}/bucket/files/{key}?")
-    whole = http.get(url)
-    assert (whole.status_code, whole.content, whole.headers["content-type"]) == (200, bytes(1000), "audio/wav")
-    part = http.get(url, headers={"Range": "bytes=990-"})
-    assert (part.status_code, part.content) == (206, bytes(10))
-    assert http.get(url.partition("?")[0]).status_code in (400, 403)
-    assert http.get(url[:-1] + ("0" if url[-1] != "0" else "1")).status_code == 403
-
-
-@pytest.mark.anyio
 async def test_files_without_a_prediction_are_swept_from_a_bucket(files: Files, database_url: str) -> None:
     async with open_record(database_url, URL) as record:
         row = await record.predictions.create(new(await create_owner(record)))

@@ -101,25 +101,18 @@ def _account(system: System, token: Token, address: str) -> int:
     return int(ask(system.port, head.encode(), address).split()[1])
 
 
-@pytest.mark.parametrize("length", ["4", "35"])
+@pytest.mark.parametrize("length", ["Content-Length: 4\r\n", "Content-Length: 35\r\n", ""])
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 def test_a_smuggled_request_gets_no_response(limited: System, limited_token: Token, length: str, version: str) -> None:
-    """By Content-Length this is one request, by Transfer-Encoding two. A proxy in front may see only one."""
-    answer = ask(
-        limited.port,
-        f"POST /predictions HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {limited_token.text}\r\n"
-        f"Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".encode()
-        + LIVE,
-    )
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert answer.count(b"HTTP/1.1 ") == 1
-    assert b"connection: close" in answer.lower()
-
-
-def test_transfer_encoding_in_http_1_0_is_rejected(limited: System) -> None:
-    answer = ask(limited.port, b"POST /x HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + LIVE)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert answer.count(b"HTTP/1.1 ") == 1
+    """By Content-Length, or by HTTP 1.0, this is one request, by Transfer-Encoding two. A proxy may see only one."""
+    head = f"POST /predictions HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {limited_token.text}\r\n{length}"
+    answer = ask(limited.port, head.encode() + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + LIVE)
+    if length or version == "1.0":
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"connection: close" in answer.lower()
+    else:
+        assert answer.count(b"HTTP/1.1 ") == 2  # the first had an empty body, and the second is answered too
 
 
 @pytest.mark.parametrize("beyond", [-100, 1])

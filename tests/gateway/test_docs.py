@@ -33,14 +33,6 @@ def test_the_table_of_settings_is_up_to_date() -> None:
     assert table() in DOCUMENT.read_text(encoding="utf-8"), f"docs/settings.md needs this table:\n{table()}"
 
 
-def test_the_description_of_every_setting_names_its_unit() -> None:
-    for name, about in Settings.model_fields.items():
-        assert about.description, name
-        for suffix, unit in (("_s", "seconds"), ("_bytes", "bytes")):
-            if name.endswith(suffix) and name != "creates_per_s":
-                assert unit in about.description, name
-
-
 def test_an_invalid_setting_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("GATEWAY_PORT", "tcp://10.0.0.1:5000"), ("GATEWAY_WAIT_S", "60"), ("GATEWAY_QUEUED", "-1")):
         with monkeypatch.context() as patch, pytest.raises(SettingsError, match=f"^{name} is '{value}': "):

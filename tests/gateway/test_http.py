@@ -8,18 +8,11 @@ import httpx
 import pytest
 
 from tests.gateway.conftest import OPERATOR
-from tests.gateway.processes import FAKE_VERSION, System, Token
+from tests.gateway.processes import System, Token
 from tests.gateway.test_routes import PREFIXES, error_of, metrics
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("/health", "/health/live", "/health/ready", "/openapi.json", "/", "/web/index.html"),
-        *(f"{prefix}/predictions" for prefix in PREFIXES),
-        *("/v1/models", "/v1/models/test/fake", f"/v1/models/test/fake/versions/{FAKE_VERSION}", "/v1/account"),
-    ],
-)
+@pytest.mark.parametrize("path", ["/health", "/openapi.json", "/", "/web/index.html", "/v1/v1/predictions"])
 def test_head_is_get_without_a_body(token: Token, path: str) -> None:
     full, head = token.http.get(path), token.http.head(path)
     assert (head.status_code, head.content) == (200, b"")
@@ -65,22 +58,14 @@ def test_a_405_names_every_method_of_the_path(token: Token, prefix: str, path: s
         assert answer.headers["allow"] == allowed
 
 
-def test_the_page_is_there_for_everyone_who_accepts_html(system: System) -> None:
-    def status(accept: str | None) -> int:
-        request = httpx.Request(
-            "GET", system.url + "/?prediction=x", headers={} if accept is None else {"Accept": accept}
-        )
-        with httpx.Client(trust_env=False) as client:
-            return client.send(request).status_code
-
-    for accept in (
-        *("*/*", "text/*", "text/html", "TEXT/HTML", "application/xhtml+xml,*/*;q=0.8", "text/html;level=1", "", None),
-        *("text/html;q=0.1, application/json", "neither one nor the other"),
-        "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2",  # Java's
-    ):
-        assert status(accept) == 200, accept
-    for accept in ("application/json", "image/*", "text/plain", "text/html;q=0", "*/*, text/html;q=0"):
-        assert status(accept) == 404, accept
+def test_the_page_is_there_for_everyone_who_accepts_html(system: System, http: httpx.Client) -> None:
+    accepted = ("*/*", "TEXT/HTML", "", None, "text/html;q=0.1, application/json", "neither one nor the other")
+    java = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"
+    for accept in (*accepted, java, "application/json", "text/html;q=0", "*/*, text/html;q=0"):
+        headers = {} if accept is None else {"Accept": accept}
+        request = httpx.Request("GET", system.url + "/?prediction=x", headers=headers)
+        status = http.send(request).status_code
+        assert status == (200 if accept in (*accepted, java) else 404), accept
 
 
 def test_a_compressed_body_is_refused_with_a_sentence(token: Token) -> None:

@@ -65,26 +65,17 @@ def error(token: Token, **inputs: Any) -> str:
 @pytest.mark.parametrize(
     "uri",
     [
-        "not a uri",
-        "",
-        "/etc/passwd",
-        "file:///etc/passwd",
-        "file:uploads/a/b",
-        "ftp://example.com/a.png",
-        "//example.com/a.png",
-        "https://",
-        "data:image/png",
-        "javascript:alert(1)",
-        "http://127.0.0.1:5851/health-check",
-        "http://localhost/",
-        "http://[::127.0.0.1]/",
-        "http://[::ffff:10.0.0.1]/",
-        "http://[64:ff9b::7f00:1]/",
-        "http://[64:ff9b:1::1]/",
-        "http://169.254.169.254/latest/meta-data",
-        "https://user:password@example.com/",
-        "https://example.com:0/",
-        "https://exa mple.com:99999/",
+        *(
+            "not a uri",
+            "",
+            "/etc/passwd",
+            "file:///etc/passwd",
+            "file:uploads/a/b",
+            "//example.com/a.png",
+            "data:image/png",
+        ),
+        *("http://127.0.0.1:5851/health-check", "http://localhost/", "http://[::ffff:10.0.0.1]/"),
+        *("http://169.254.169.254/latest/meta-data", "https://user:password@example.com/"),
     ],
 )
 def test_what_is_no_uri_of_a_file_is_refused(token: Token, uri: str) -> None:
@@ -192,12 +183,6 @@ def test_an_uploaded_file_is_an_input(token: Token, system: System) -> None:
     assert refused(token, image=file["urls"]["download"].replace("signature=", "signature=x"))
     token.http.delete(f"/files/{file['id']}")
     assert refused(token, image=file["urls"]["get"])
-
-
-def test_a_file_without_a_name_or_type_is_known_by_its_content(token: Token) -> None:
-    answer = token.http.post("/files", files={"content": ("upload", PNG, "application/octet-stream")})
-    assert answer.json()["content_type"] == "application/octet-stream"
-    assert output(token, image=answer.json()["urls"]["get"]) == [seen("file.png", PNG)]
 
 
 def test_an_output_is_an_input(token: Token, system: System) -> None:
@@ -314,14 +299,6 @@ def test_a_worker_that_dies_while_it_fetches_costs_no_attempt(open_system: Syste
     server.may_go_on.set()
     ended = token.ended(created["id"])
     assert (ended["status"], ended["output"]) == ("succeeded", [seen("file.png", b"x" + PNG)])
-
-
-def test_a_large_file_is_served_to_the_model(open_system: System) -> None:
-    token = open_system.token()
-    content = PNG * 23  # more than fits a request
-    assert output(token, image=upload(token, content)["urls"]["get"], images=[data_url(b"small")]) == [
-        *(seen("a.png", content, data_url=False), seen("file.png", b"small")),
-    ]
 
 
 def test_a_file_that_an_earlier_worker_was_to_serve_is_served_again(open_system: System) -> None:

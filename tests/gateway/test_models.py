@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.catalog_files import CatalogError, CatalogFiles
-from tests.gateway.processes import CATALOG, FAKE, FAKE_VERSION, ROOT, System, Token
+from tests.gateway.processes import CATALOG, FAKE, FAKE_VERSION, System, Token
 from tests.gateway.receiver import receiving
 from tests.gateway.test_routes import error_of
 
@@ -42,20 +42,16 @@ def test_all_clients_browse_the_models_and_deployments(token: Token) -> None:
 
 
 def test_a_prediction_keeps_the_deployment_it_was_created_with(token: Token) -> None:
-    created = token.http.post(f"/deployments/{DEPLOYED}/predictions", json={"input": {}}).json()
-    assert created["deployment"] == DEPLOYED
-    assert token.ended(created["id"])["deployment"] == DEPLOYED
+    with receiving() as receiver:
+        body = {"input": {}, "webhook": f"{receiver.url}/hook", "webhook_events_filter": ["completed"]}
+        created = token.http.post(f"/deployments/{DEPLOYED}/predictions", json=body).json()
+        assert created["deployment"] == DEPLOYED
+        assert token.ended(created["id"])["deployment"] == DEPLOYED
+        token.system.until(lambda: receiver.deliveries)
+        assert json.loads(receiver.deliveries[0].body)["deployment"] == DEPLOYED
     assert "deployment" not in token.create()
     listed = token.http.get("/predictions").json()["results"]
     assert [row.get("deployment") for row in listed] == [None, DEPLOYED]
-
-
-def test_a_webhook_names_the_deployment(token: Token) -> None:
-    with receiving() as receiver:
-        body = {"input": {}, "webhook": f"{receiver.url}/hook", "webhook_events_filter": ["completed"]}
-        token.ended(token.http.post(f"/deployments/{DEPLOYED}/predictions", json=body).json()["id"])
-        token.system.until(lambda: receiver.deliveries)
-        assert json.loads(receiver.deliveries[0].body)["deployment"] == DEPLOYED
 
 
 def test_a_deployment_counts_its_servers(system: System, token: Token) -> None:
@@ -80,12 +76,9 @@ def test_models_are_sorted_as_asked(token: Token) -> None:
 
 
 def test_predictions_of_the_web_are_none(token: Token) -> None:
-    made = [token.create()["id"] for _ in range(101)]
-    nothing: dict[str, Any] = {"previous": None, "next": None, "results": []}
-    assert token.http.get("/predictions?source=web").json() == nothing
-    page = token.http.get("/predictions?source=api").json()
-    assert [row["id"] for row in page["results"]] == made[:0:-1]
-    assert "source=api" in page["next"]
+    made = token.create()["id"]
+    assert token.http.get("/predictions?source=web").json() == {"previous": None, "next": None, "results": []}
+    assert [row["id"] for row in token.http.get("/predictions?source=api").json()["results"]] == [made]
     error_of(token.http.get("/predictions?source=cli"), 422)
     error_of(token.http.get("/predictions?source=web&cursor=x"), 422)
 
@@ -105,14 +98,6 @@ def test_readmes_and_examples(token: Token) -> None:
     assert examples == token.http.get("/models/test/fake/examples").json()["results"]
     assert token.http.get("/models/test/fake").json()["default_example"] == examples[0]
     assert token.http.get("/models/riffusion/riffusion").json()["default_example"] is None
-
-
-def test_our_own_catalog_has_a_readme_and_examples_for_each_model() -> None:
-    models = CatalogFiles(ROOT / "gateway" / "catalog.json").load().models
-    assert models
-    for model in models.values():
-        assert model.readme
-        assert model.examples
 
 
 @pytest.mark.parametrize(

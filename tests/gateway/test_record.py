@@ -8,7 +8,7 @@ import pytest
 from gateway.prediction import Outcome, Status, resolve
 from gateway.record import Record
 from gateway.record.database import Connection, Database
-from gateway.record.predictions import NotStoredError, QueueFullError
+from gateway.record.predictions import NotStoredError
 from tests.gateway.recording import QUEUE, begin, deliveries, new
 
 pytestmark = pytest.mark.anyio
@@ -56,36 +56,6 @@ async def test_a_prediction_from_its_start_to_its_end(record: Record, owner: int
     assert deliveries(database_url, row.id) == ["start", "logs", "output", "completed"]
     (count,) = await record.statistics.ended()
     assert (count.status, count.count) == ("succeeded", 1)
-
-
-async def test_cancel_ends_a_queued_prediction_and_notifies_the_worker_of_a_running_one(
-    record: Record, owner: int, database_url: str
-) -> None:
-    queued = await record.predictions.create(new(owner))
-    canceled = await record.predictions.cancel(queued.id, owner)
-    assert canceled is not None
-    assert (canceled.status, canceled.started_at) == (Status.CANCELED, None)
-    assert await record.predictions.cancel(queued.id, owner) == canceled
-    assert deliveries(database_url, queued.id) == ["completed"]
-    running = await record.predictions.create(new(owner))
-    attempt = await begin(record, running)
-    with record.notices.watch(running.id) as watch:
-        row = await record.predictions.cancel(running.id, owner)
-        assert row is not None
-        assert row.status is Status.PROCESSING
-        assert row.cancel_requested_at is not None
-        assert await watch.changed(120)
-    assert await record.attempts.end(attempt, Outcome(Status.CANCELED))
-    assert await record.predictions.cancel("none", owner) is None
-    assert await record.predictions.cancel(running.id, owner + 1) is None
-
-
-async def test_the_number_of_unfinished_predictions_is_limited(record: Record, owner: int) -> None:
-    rows = [await record.predictions.create(new(owner), live_limit=2) for _ in range(2)]
-    with pytest.raises(QueueFullError, match="2 unfinished"):
-        await record.predictions.create(new(owner), live_limit=2)
-    await record.predictions.cancel(rows[0].id)
-    await record.predictions.create(new(owner), live_limit=2)
 
 
 @pytest.mark.parametrize("committed", [True, False])

@@ -12,7 +12,6 @@ from tests.gateway.recording import (
     QUEUE,
     all_attempts_lost,
     begin,
-    deliveries,
     fail_and_fetch_delivery,
     fetch,
     new,
@@ -25,28 +24,6 @@ REJECT_END = """
     create function reject() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
     create trigger reject before update on predictions for each row
     when (new.id = '{id}' and new.completed_at is not null) execute function reject()"""
-
-
-@all_attempts_lost
-async def test_a_worker_that_lost_its_attempt_writes_nothing(record: Record, owner: int, database_url: str) -> None:
-    row = await record.predictions.create(new(owner))
-    zombie = await begin(record, row)
-    assert (await record.sweep.once()).requeued == 1
-    requeued = await reload(record, row)
-    assert requeued.job_id != row.job_id
-    assert requeued.status is Status.PROCESSING  # clients never see a status go back
-    assert not await record.attempts.beat(zombie)
-    assert not await record.attempts.log(zombie, "late")
-    assert await record.attempts.end(zombie, Outcome(Status.SUCCEEDED, output="late")) is None
-    assert not await record.attempts.give_back(zombie)
-    assert not await record.sweep.give_up(zombie.id, zombie.job_id)
-    second = await begin(record, requeued)
-    assert await record.attempts.begin(second) is None  # a job is one attempt
-    assert await record.attempts.end(second, Outcome(Status.SUCCEEDED, output="mine"))
-    assert await record.attempts.end(second, Outcome(Status.FAILED, error="again")) is None
-    ended = await reload(record, row)
-    assert (ended.output, ended.logs, ended.attempts) == ("mine", "", 2)
-    assert deliveries(database_url, row.id) == ["start", "output", "completed"]
 
 
 @all_attempts_lost
@@ -71,19 +48,6 @@ async def test_the_sweep_ends_a_prediction_that_is_canceled_before_its_attempt_b
     await record.attempts.finish_job(row.job_id)
     assert (await record.sweep.once()).ended == 1
     assert (await reload(record, row)).status is Status.CANCELED
-
-
-async def test_an_attempt_that_is_given_back_does_not_count(record: Record, owner: int, database_url: str) -> None:
-    row = await record.predictions.create(new(owner))
-    for _ in range(3):
-        assert await record.attempts.give_back(await begin(record, await reload(record, row)))
-    assert deliveries(database_url, row.id) == ["start"]
-    job_id = (await reload(record, row)).job_id
-    assert await record.attempts.release(row.id, job_id)
-    assert not await record.attempts.release(row.id, job_id)
-    canceled = await record.predictions.cancel(row.id)
-    assert canceled is not None
-    assert (canceled.status, canceled.attempts) == (Status.CANCELED, 0)
 
 
 async def test_queued_predictions_fail_if_the_setup_of_every_server_has_failed(record: Record, owner: int) -> None:

@@ -107,6 +107,11 @@ class RecordMachine(RuleBasedStateMachine):
         model.attempts += 1
         return attempt
 
+    @rule(attempt=attempts)
+    def begin_again(self, attempt: Attempt) -> None:
+        """A job is one attempt."""
+        assert self.run(self.record.attempts.begin(attempt)) is None
+
     def holder(self, attempt: Attempt) -> Model | None:
         """Return the model of an attempt that may still write, else None."""
         model = self.models[attempt.id]

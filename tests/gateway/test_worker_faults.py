@@ -110,19 +110,3 @@ async def test_a_worker_whose_attempt_was_taken_over_drops_it(harness: Harness) 
         assert (await harness.ended(row)).status is Status.CANCELED
         assert (await harness.run()).status is Status.SUCCEEDED
     assert await harness.record.files.by_prediction() == {}
-
-
-async def test_a_server_that_stops_together_with_its_worker_loses_no_attempt(harness: Harness) -> None:
-    """A container's two processes are told to stop at the same time."""
-    row = await harness.create(seconds=2)
-    for stops in (1, 2, 3):
-        async with harness.worker() as worker:
-            while len(harness.cog.requests("PUT")) < stops:
-                await asyncio.sleep(0.02)
-            worker.stop()
-            harness.cog.process.terminate()
-        now = await reload(harness.record, row)
-        assert (now.status, now.attempts) == (Status.PROCESSING, 0)
-    async with harness.worker():
-        done = await harness.ended(row)
-    assert (done.status, done.attempts) == (Status.SUCCEEDED, 1)

@@ -59,7 +59,7 @@ def test_legacy_webhook_completed(receiver: Receiver, owner: Token) -> None:
 
 
 def test_t07_the_clients_verify_every_delivery(receiver: Receiver, owner: Token) -> None:
-    owner.create(input={"files": 2}, webhook=f"{receiver.url}/signed")
+    owner.create(input={"files": 2, "logs": ["é\r 10%|█"]}, webhook=f"{receiver.url}/signed")
     owner.system.until(lambda: "succeeded" in receiver.statuses("/signed"))
     deliveries = [[one.headers, one.body] for one in list(receiver.deliveries)]
     altered = [[one.headers, one.body.replace("succeeded", "failed...")] for one in receiver.at("/signed")[-1:]]
