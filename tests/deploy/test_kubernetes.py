@@ -74,11 +74,6 @@ def test_each_document_is_valid_as_it_is_written(name: str) -> None:
     validate(WRITTEN[name])
 
 
-def test_the_validator_notices_a_misspelt_field() -> None:
-    with pytest.raises(kubernetes_validate.ValidationError, match="minAvailabel"):
-        validate({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "spec": {"minAvailabel": 1}})
-
-
 @builds
 @each_overlay
 def test_each_overlay_is_valid_as_a_whole(overlay: str) -> None:

@@ -15,15 +15,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Thread
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import httpx
 import uvicorn
 
 from gateway.record.database import open_database
 from gateway.record.tokens import Tokens
+from gateway.serve import postgres
 from gateway.serve.processes import free_port
 from gateway.serve.supervisor import Command, Supervisor, python
+from gateway.serve.system import Database
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOG = Path(__file__).with_name("catalog.json")
@@ -280,6 +282,19 @@ def running(
 
 
 @contextmanager
+def own_database(folder: Path, settings: Mapping[str, str]) -> Iterator[System]:
+    """Run PostgreSQL, which tests may kill, and give a system on it that runs nothing yet."""
+    with postgres.temporary_folder() as home, Supervisor(folder / "logs", lambda _note: None) as supervisor:
+        cluster = postgres.prepare(home / "postgres", fsync="off")
+        supervisor.start(Database(cluster))
+        environment = {**os.environ, "GATEWAY_DATABASE_URL": cluster.url, "PYTHONPATH": str(ROOT)}
+        subprocess.run(python("-m", "gateway.record", "migrate"), env=environment, check=True, capture_output=True)
+        system = System(folder, cluster.url, supervisor, settings)
+        with system.closing:
+            yield system
+
+
+@contextmanager
 def gateway_in_thread(environment: Mapping[str, str]) -> Iterator[str]:
     """Run a gateway with these settings in a thread, which starts faster than a process, and give its URL."""
     from gateway import app, settings
@@ -303,6 +318,30 @@ def gateway_in_thread(environment: Mapping[str, str]) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+class Event(NamedTuple):
+    """An event of a stream, and when it came."""
+
+    at_s: float
+    name: str
+    id: str
+    data: str
+
+
+def events(url: str, last_id: str = "") -> Iterator[Event]:
+    """Yield the events of a stream as they come, those after `last_id`."""
+    headers = {"Last-Event-ID": last_id} if last_id else {}
+    with httpx.stream("GET", url, headers=headers, trust_env=False, verify=NO_TLS, timeout=TIMEOUT_S) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        fields: dict[str, str] = {}
+        for line in answer.iter_lines():
+            name, _, value = line.partition(": ")
+            if name:
+                fields[name] = f"{fields[name]}\n{value}" if name in fields else value
+            elif "event" in fields:
+                yield Event(time.monotonic(), fields["event"], fields.get("id", ""), fields["data"])
+                fields = {}
 
 
 def answers(url: str) -> bool:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from gateway.api import stream
-from tests.gateway.processes import IDLE, NO_TLS, TIMEOUT_S, System, Token
+from tests.gateway.processes import IDLE, NO_TLS, TIMEOUT_S, System, Token, events
 
 PYTHON_1 = {"User-Agent": "replicate-python/1.0.7"}
 
@@ -80,67 +80,49 @@ def test_clients_that_hand_urls_to_the_user_get_urls(token: Token, done: dict[st
     assert output.startswith("http://")
 
 
-def events(url: str, **options: Any) -> list[dict[str, str]]:
-    """Return the events of a stream up to its end."""
-    response = fetch(url, **options)
-    assert response.headers["content-type"].startswith("text/event-stream")
-    assert response.headers["x-accel-buffering"] == "no"
-    found = []
-    for block in response.text.split("\n\n"):
-        lines = [line.partition(": ") for line in block.splitlines() if line and not line.startswith(":")]
-        event: dict[str, str] = {}
-        for name, _, value in lines:
-            event[name] = f"{event[name]}\n{value}" if name in event else value
-        if event:
-            found.append(event)
-    return found
-
-
 def test_a_stream_has_the_files_and_the_end_with_ids(token: Token) -> None:
     created = token.create(input={"files": 2, "logs": ["one", "two"]})
-    found = events(created["urls"]["stream"])
-    assert [event["event"] for event in found] == ["output", "output", "done"]
-    assert all(event["id"] for event in found)
-    assert found[-1]["data"] == "{}"
-    assert all(fetch(event["data"]).status_code == 200 for event in found[:2])
-    rest = events(created["urls"]["stream"], headers={"Last-Event-ID": found[0]["id"]})
-    assert [event["id"] for event in rest] == [event["id"] for event in found[1:]]
-    assert fetch(created["urls"]["stream"], headers={"Last-Event-ID": found[-1]["id"]}).status_code == 204
+    found = list(events(created["urls"]["stream"]))
+    assert [event.name for event in found] == ["output", "output", "done"]
+    assert all(event.id for event in found)
+    assert found[-1].data == "{}"
+    assert all(fetch(event.data).status_code == 200 for event in found[:2])
+    assert [event.id for event in events(created["urls"]["stream"], found[0].id)] == [event.id for event in found[1:]]
+    over = fetch(created["urls"]["stream"], headers={"Last-Event-ID": found[-1].id})
+    assert (over.status_code, over.headers["x-accel-buffering"]) == (204, "no")
 
 
 def test_a_stream_has_the_logs_on_request(token: Token) -> None:
     created = token.create(input={"logs": ["one", "two"], "seconds": 1})
-    found = events(f"{created['urls']['stream']}?logs=1")
-    logs = [event for event in found if event["event"] == "logs"]
-    assert "".join(event["data"] for event in logs).replace("\n", "") == token.get(created["id"])["logs"].replace(
-        "\n", ""
-    )
-    assert [event["event"] for event in found[len(logs) :]] == ["output", "done"]
-    rest = events(f"{created['urls']['stream']}?logs=1", headers={"Last-Event-ID": logs[-1]["id"]})
-    assert [event["event"] for event in rest] == ["output", "done"]
+    found = list(events(f"{created['urls']['stream']}?logs=1"))
+    logs = [event for event in found if event.name == "logs"]
+    assert "".join(event.data for event in logs).split() == token.get(created["id"])["logs"].split() == ["one", "two"]
+    assert [event.name for event in found[len(logs) :]] == ["output", "done"]
+    rest = events(f"{created['urls']['stream']}?logs=1", logs[-1].id)
+    assert [event.name for event in rest] == ["output", "done"]
 
 
 def test_a_stream_reports_the_status_on_request(token: Token) -> None:
     first = token.create(input={"seconds": 2})
     second = token.create(input={})
-    found = events(f"{second['urls']['stream']}?status=1")
-    statuses = [json.loads(event["data"]) for event in found if event["event"] == "status"]
+    found = list(events(f"{second['urls']['stream']}?status=1"))
+    statuses = [json.loads(event.data) for event in found if event.name == "status"]
     assert statuses[-1] == {"status": "succeeded", "position": None}
     assert {"status": "starting", "position": 1} in statuses or {"status": "starting", "position": 2} in statuses
-    assert not any("id" in event for event in found if event["event"] == "status")  # so Last-Event-ID stays the same
-    assert [event["event"] for event in found[-2:]] == ["output", "done"]
+    assert not any(event.id for event in found if event.name == "status")  # so Last-Event-ID stays the same
+    assert [event.name for event in found[-2:]] == ["output", "done"]
     token.ended(first["id"])
 
 
 def test_a_stream_has_errors_and_cancels(token: Token) -> None:
-    failed = events(token.create(input={"fail": "no such seed"})["urls"]["stream"])
-    assert [event["event"] for event in failed] == ["error", "done"]
-    assert json.loads(failed[0]["data"])["detail"].endswith("no such seed")
-    assert json.loads(failed[1]["data"]) == {"reason": "error"}
+    error, done = events(token.create(input={"fail": "no such seed"})["urls"]["stream"])
+    assert (error.name, done.name) == ("error", "done")
+    assert json.loads(error.data)["detail"].endswith("no such seed")
+    assert json.loads(done.data) == {"reason": "error"}
     created = token.create(input={"seconds": 600})
     token.cancel(created["id"])
-    canceled = events(created["urls"]["stream"])
-    assert [(event["event"], json.loads(event["data"])) for event in canceled] == [("done", {"reason": "canceled"})]
+    (done,) = events(created["urls"]["stream"])
+    assert (done.name, json.loads(done.data)) == ("done", {"reason": "canceled"})
 
 
 def test_a_stream_needs_the_signature_for_its_prediction(token: Token, system: System) -> None:

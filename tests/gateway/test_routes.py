@@ -191,7 +191,9 @@ def test_the_page_has_a_strict_content_security_policy(system: System, http: htt
         assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
         policy = page.headers["content-security-policy"]
         assert "default-src 'none'" in policy
+        assert "script-src 'self';" in policy
         assert "unsafe" not in policy
+        assert not re.search(r"<script(?![^>]*src=)|<style| style=| on\w+=", page.text)
         assert page.headers["x-content-type-options"] == "nosniff"
     error_of(http.get(system.url, headers={"Accept": "application/json"}), 404)
     for path in ("/web/", "/web/..%2Fsettings.py", "/web/../app.py", "/web/%00"):

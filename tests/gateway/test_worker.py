@@ -2,6 +2,7 @@ import pytest
 
 from gateway.prediction import Status
 from gateway.work.coglet import plain_error
+from gateway.work.outcome import storable
 from tests.gateway.recording import QUEUE, reload
 from tests.gateway.staging import ENDLESS_S, Harness
 
@@ -20,11 +21,11 @@ async def test_predictions_run_one_at_a_time_in_order(harness: Harness) -> None:
 
 
 async def test_files_and_logs_are_stored(harness: Harness) -> None:
-    row = await harness.create(files=2, bytes=100_000, logs=["one", "two\0\udc00", "three"], seconds=1.8)
+    row = await harness.create(files=2, bytes=100_000, logs=["one", "two\0", "three"], seconds=1.8)
     async with harness.worker():
         early = await harness.until(row, lambda now: now.logs)
         done = await harness.ended(row)
-    assert done.logs == "one\ntwo\ufffd\ufffd\nthree\n"
+    assert done.logs == "one\ntwo\ufffd\nthree\n"
     assert done.logs.startswith(early.logs)
     assert [(file.name, file.media_type, file.size) for file in done.files] == [
         ("audio.wav", "audio/wav", 100_000),
@@ -60,6 +61,10 @@ async def test_errors_are_in_the_models_own_words(harness: Harness) -> None:
 )
 def test_coglets_prefixes_are_stripped_from_errors(error: str, plain: str) -> None:
     assert plain_error(error) == plain
+
+
+def test_characters_that_postgres_rejects_are_replaced() -> None:
+    assert storable("a\0b\udc00c\U0001f600") == "a\ufffdb\ufffdc\U0001f600"
 
 
 async def test_cancel_of_a_running_prediction_is_sent_once(harness: Harness) -> None:

@@ -1,24 +1,19 @@
 """Kill every part of a system again and again: no prediction is lost or doubled, and no webhook is early."""
 
 import json
-import os
 import random
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
 
-from gateway.serve import postgres
-from gateway.serve.supervisor import Supervisor, python
-from gateway.serve.system import Database
-from local import ROOT
-from tests.gateway.processes import FAKE, System, Token
+from tests.gateway.processes import FAKE, System, Token, own_database
 from tests.gateway.receiver import Receiver, receiving
 from tests.resilience.judge import AUDIT, judge, unfinished
 from tests.waiting import eventually
@@ -37,21 +32,15 @@ SETTINGS = {
 
 
 @pytest.fixture
-def system() -> Iterator[System]:
+def system(tmp_path: Path) -> Iterator[System]:
     """Run PostgreSQL, a gateway, and two workers with stand-ins for Cog servers."""
-    with postgres.temporary_folder() as folder, Supervisor(folder / "logs", lambda _: None) as supervisor:
-        cluster = postgres.prepare(folder / "postgres")
-        supervisor.start(Database(cluster))
-        environment = {**os.environ, "GATEWAY_DATABASE_URL": cluster.url, "PYTHONPATH": str(ROOT)}
-        subprocess.run(python("-m", "gateway.record", "migrate"), env=environment, check=True, capture_output=True)
-        with psycopg.connect(cluster.url) as connection:
+    with own_database(tmp_path, SETTINGS) as system:
+        with psycopg.connect(system.database_url) as connection:
             connection.execute(AUDIT)
-        system = System(folder, cluster.url, supervisor, SETTINGS)
-        with system.closing:
-            for number in (1, 2):
-                system.start_model(number)
-            system.start_gateway()
-            yield system
+        for number in (1, 2):
+            system.start_model(number)
+        system.start_gateway()
+        yield system
 
 
 @dataclass

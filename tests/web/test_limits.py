@@ -1,9 +1,7 @@
 """The page's size, origin and time to first paint."""
 
-import re
 from urllib.parse import urlparse
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, Response
 
@@ -25,14 +23,6 @@ def test_the_first_view_is_small_and_comes_from_one_origin(browser: Browser, vis
         assert len(answers) > 12  # its modules at least
         assert {urlparse(answer.url).netloc for answer in answers} == {urlparse(visitor.url).netloc}
         assert sum(size["responseBodySize"] + size["responseHeadersSize"] for size in sizes) < MOST_BYTES
-
-
-def test_the_policy_forbids_inline_scripts_and_styles(visitor: Token) -> None:
-    page = httpx.get(visitor.url, headers={"Accept": "text/html"}, trust_env=False)
-    policy = dict(part.strip().split(" ", 1) for part in page.headers["Content-Security-Policy"].split(";"))
-    assert policy["default-src"] == "'none'"
-    assert policy["script-src"] == policy["style-src"] == "'self'"
-    assert not re.search(r"<script(?![^>]*src=)|<style| style=| on\w+=", page.text)
 
 
 @pytest.mark.limits

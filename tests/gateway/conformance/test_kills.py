@@ -1,6 +1,5 @@
 """Every created prediction ends exactly once, whichever processes are killed or stopped."""
 
-import os
 import signal
 import subprocess
 import time
@@ -14,10 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from gateway.serve import postgres
-from gateway.serve.supervisor import Supervisor, python
-from gateway.serve.system import Database
-from tests.gateway.processes import ENDED, FAKE, ROOT, TIMEOUT_S, System, Token
+from tests.gateway.processes import ENDED, FAKE, TIMEOUT_S, System, Token, own_database
 
 
 @dataclass
@@ -96,16 +92,10 @@ class Fragile:
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fragile]:
     folder = tmp_path_factory.mktemp("fragile")
     settings = {"GATEWAY_RETENTION_S": "0", "GATEWAY_ALIVE_FILE": str(folder / "alive")}
-    with postgres.temporary_folder() as home, Supervisor(folder / "logs", lambda _note: None) as supervisor:
-        cluster = postgres.prepare(home / "postgres", fsync="off")
-        supervisor.start(Database(cluster))
-        environment = {**os.environ, "GATEWAY_DATABASE_URL": cluster.url, "PYTHONPATH": str(ROOT)}
-        subprocess.run(python("-m", "gateway.record", "migrate"), env=environment, check=True, capture_output=True)
-        system = System(folder, cluster.url, supervisor, settings)
-        with system.closing:
-            system.start_model()
-            system.start_gateway()
-            yield Fragile(system, system.token(), folder / "alive")
+    with own_database(folder, settings) as system:
+        system.start_model()
+        system.start_gateway()
+        yield Fragile(system, system.token(), folder / "alive")
 
 
 def test_t13_a_crash_of_the_models_process_fails_its_prediction(fragile: Fragile) -> None:

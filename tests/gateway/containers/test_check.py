@@ -3,17 +3,16 @@
 import os
 import subprocess
 
-import psutil
 import pytest
 
 from gateway.serve.supervisor import python
+from tests.gateway.containers.conftest import cog_url
 from tests.gateway.processes import ROOT, System
 
 
 def table(containers: System, name: str, *words: str) -> tuple[int, dict[str, tuple[str, str]]]:
     """Return the exit status of a check, and its rows: marks and results by what they are about."""
-    arguments = psutil.Process(containers.supervisor.process(f"worker-{name}").pid).cmdline()
-    command = python("-m", "gateway.models", "check", "--url", arguments[arguments.index("--cog-url") + 1], *words)
+    command = python("-m", "gateway.models", "check", "--url", cog_url(containers, name), *words)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     lines = [(line[:6].strip(), *line[8:].split("  ", 1)) for line in ended.stdout.splitlines()]

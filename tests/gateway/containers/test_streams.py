@@ -1,41 +1,24 @@
 """Output as it is produced, by real Cog servers."""
 
 import json
-import time
 from typing import Any
 
 import pytest
 
 from tests.gateway.containers.conftest import version
-from tests.gateway.processes import System, Token
+from tests.gateway.processes import System, Token, events
 from tests.gateway.receiver import receiving
-
-
-def events(token: Token, prediction: dict[str, Any], last_event_id: str = "") -> list[tuple[float, str, str, str]]:
-    """Return a stream's events: when each came, its name, id and data."""
-    found: list[tuple[float, str, str, str]] = []
-    headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
-    with token.http.stream("GET", prediction["urls"]["stream"], headers=headers) as answer:
-        event: dict[str, str] = {}
-        for line in answer.iter_lines():
-            if line:
-                name, _, value = line.partition(": ")
-                event[name] = value
-            elif "event" in event:
-                found.append((time.monotonic(), event["event"], event["id"], event["data"]))
-                event = {}
-    return found
 
 
 def test_tokens_stream_while_the_model_produces_them(containers_token: Token) -> None:
     created = containers_token.create("test/tokens", input={"prompt": "w", "count": 10, "interval_s": 0.3})
-    came = events(containers_token, created)
+    came = list(events(created["urls"]["stream"]))
     outputs = [(at, data) for at, name, _, data in came if name == "output"]
     assert [data for _, data in outputs] == [f"w{number} " for number in range(10)]
     assert outputs[-1][0] - outputs[0][0] > 2  # of 2.7 s
     assert came[-1][1:] == ("done", "done-1", "{}")
     assert containers_token.get(created["id"])["output"] == [f"w{number} " for number in range(10)]
-    again = events(containers_token, created, came[3][2])
+    again = events(created["urls"]["stream"], came[3].id)
     assert [data for _, name, _, data in again if name == "output"] == [f"w{number} " for number in range(4, 10)]
 
 
@@ -60,7 +43,7 @@ def test_a_failure_keeps_what_was_produced_and_says_why(containers_token: Token)
     failed = containers_token.ended(created["id"])
     assert (failed["status"], failed["error"]) == ("failed", "out of words")
     assert failed["output"] == ["w0 ", "w1 ", "w2 "]
-    assert [name for _, name, _, _ in events(containers_token, created)] == [*["output"] * 3, "error", "done"]
+    assert [event.name for event in events(created["urls"]["stream"])] == [*["output"] * 3, "error", "done"]
 
 
 def test_files_of_an_iterator_are_there_while_it_runs(containers: System, containers_token: Token) -> None:
@@ -102,7 +85,7 @@ def test_a_stream_survives_restarts_of_the_worker_and_the_gateway(containers: Sy
     containers.kill("worker-tokens")
     containers.kill("gateway")
     containers.until(containers.answers)
-    came = events(containers_token, created)
+    came = list(events(created["urls"]["stream"]))
     assert [data for _, name, _, data in came if name == "output"] == [f"w{number} " for number in range(40)]
     ended = containers_token.get(created["id"])
     assert ended["output"] == [f"w{number} " for number in range(40)]
@@ -127,6 +110,6 @@ def test_the_clients_iterate_over_an_output(containers_token: Token) -> None:
 
 def test_ten_thousand_tokens_arrive(containers_token: Token) -> None:
     created = containers_token.create("test/tokens", input={"prompt": "", "count": 10000, "interval_s": 0})
-    came = events(containers_token, created)
+    came = list(events(created["urls"]["stream"]))
     assert [data for _, name, _, data in came if name == "output"] == [f"{number} " for number in range(10000)]
     assert json.loads(came[-1][3]) == {}
