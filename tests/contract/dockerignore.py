@@ -37,7 +37,6 @@ def parse(text: str) -> list[Rule]:
 
 
 def ignored(rules: list[Rule], path: str) -> bool:
-    """Tell whether the rules exclude a relative path from a build."""
     places = [path, *(str(parent) for parent in PurePosixPath(path).parents if str(parent) != ".")]
     verdicts = [rule.excludes for rule in rules if any(rule.expression.fullmatch(place) for place in places)]
     return bool(verdicts) and verdicts[-1]

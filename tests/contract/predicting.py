@@ -20,15 +20,12 @@ class KeepsMetrics:
 
     @property
     def metrics(self) -> dict[str, str | float]:
-        """The metrics recorded so far."""
         metrics: dict[str, str | float] = self.__dict__.setdefault("_metrics", {})
         return metrics
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The files of a run, its metrics and its log."""
-
     files: list[bytes]
     metrics: dict[str, str | float]
     log: str
@@ -43,7 +40,6 @@ def make_clip(predictor: Any, folder: Path, inputs: dict[str, Any]) -> Clip:
 
 
 def files_of(output: Any) -> list[bytes]:
-    """Return the content of the files that a run returned."""
     paths = [output] if isinstance(output, Path) else [getattr(output, name) for name in type(output).__annotations__]
     return [Path(path).read_bytes() for path in paths]
 

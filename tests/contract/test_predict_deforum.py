@@ -62,7 +62,6 @@ def no_thread_is_left() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def clip(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    """Make the clip that several tests look at."""
     return make_clip(predictor, tmp_path_factory.mktemp("clip"), DEFAULTS)
 
 

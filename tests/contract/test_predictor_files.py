@@ -23,7 +23,6 @@ def methods(path: Path) -> dict[str, ast.FunctionDef]:
 
 
 def inputs(path: Path) -> dict[str, tuple[str, ast.Call]]:
-    """Return the annotation and the Input(...) of each input."""
     arguments = methods(path)["run"].args
     assert not (arguments.posonlyargs or arguments.kwonlyargs or arguments.vararg or arguments.kwarg)
     found = {}

@@ -19,8 +19,6 @@ from local import ROOT
 
 @contextmanager
 def answering(body: bytes) -> Iterator[int]:
-    """Answer every GET with `body`; yield the port."""
-
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             assert self.path == "/health-check"

@@ -56,7 +56,6 @@ def of_kind(documents: list[Document], kind: str) -> dict[str, Document]:
 
 
 def pods(documents: list[Document]) -> dict[str, Document]:
-    """Return what describes pods, by name."""
     return {d["metadata"]["name"]: d["spec"]["template"]["spec"] for d in documents if "template" in d.get("spec", {})}
 
 

@@ -19,7 +19,6 @@ OPERATOR = "the operator's"
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Run async tests on asyncio."""
     return "asyncio"
 
 
@@ -35,8 +34,6 @@ def cluster() -> Iterator[postgres.Cluster]:
 
 
 class Databases:
-    """Create databases."""
-
     def __init__(self, cluster: postgres.Cluster) -> None:
         self._cluster = cluster
         asyncio.run(migrate(self.create("migrated")))
@@ -49,7 +46,6 @@ class Databases:
         return self._cluster.url_of(name)
 
     def make(self) -> str:
-        """Create a migrated database and return its URL."""
         return self.create(f"t{secrets.token_hex(6)}", "migrated")
 
     def emptied(self) -> str:
@@ -78,14 +74,12 @@ def record_options() -> dict[str, Any]:
 
 @pytest.fixture
 async def record(database_url: str, tmp_path: Path, record_options: dict[str, Any]) -> AsyncIterator[Record]:
-    """Open the record on a database of the test's own."""
     async with open_record(database_url, (tmp_path / "files").as_uri(), **record_options) as record:
         yield record
 
 
 @pytest.fixture
 async def owner(record: Record) -> int:
-    """Create a token and return its id."""
     return await recording.create_owner(record)
 
 
@@ -119,12 +113,10 @@ def system(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def token(system: System) -> Token:
-    """Return a token that has no predictions yet."""
     return system.token()
 
 
 @pytest.fixture(scope="session")
 def http() -> Iterator[httpx.Client]:
-    """Return an HTTP client without a token."""
     with httpx.Client(trust_env=False, verify=NO_TLS, timeout=TIMEOUT_S) as client:
         yield client

@@ -48,8 +48,6 @@ JsonObject = dict[str, Any]  # whatever a test sends
 
 @dataclass
 class Run:
-    """One prediction that runs."""
-
     id: str
     input: JsonObject
     webhook: str
@@ -58,38 +56,28 @@ class Run:
 
 
 class Server:
-    """The state of the server, which runs one prediction at a time."""
-
     def __init__(self, options: argparse.Namespace) -> None:
         self.started_at = datetime.now(UTC).isoformat()
-        self.health = "STARTING"
-        self.setup_logs = ""
+        self.health = "SETUP_FAILED" if options.setup_fails else "READY"
         self.run: Run | None = None
         self.ended_at = 0.0
         self.faults: JsonObject = {}
         self.silent_until = 0.0
         self.lock = threading.Lock()
         self._journal = options.journal
-        self._options = options
-        threading.Thread(target=self._set_up, daemon=True).start()
-
-    def _set_up(self) -> None:
-        if self._options.setup_fails:
-            self.setup_logs = "worker setup failed: Setup failed: setup failed: RuntimeError: no weights"
-        self.health = "SETUP_FAILED" if self._options.setup_fails else "READY"
 
     def note(self, method: str, path: str, status: int) -> None:
-        """Write a line into the journal."""
         if self._journal:
             line = json.dumps({"t": time.time(), "method": method, "path": path, "status": status}) + "\n"
             with self.lock, self._journal.open("a") as journal:
                 journal.write(line)
 
     def health_check(self) -> JsonObject:
-        """Answer /health-check."""
         status = "BUSY" if self.health == "READY" and self.run else self.health
-        kind = {"STARTING": "starting", "SETUP_FAILED": "failed"}.get(self.health, "succeeded")
-        setup = {"started_at": self.started_at, "status": kind, "logs": self.setup_logs}
+        setup = {"started_at": self.started_at, "status": "succeeded", "logs": ""}
+        if self.health == "SETUP_FAILED":
+            logs = "worker setup failed: Setup failed: setup failed: RuntimeError: no weights"
+            setup |= {"status": "failed", "logs": logs}
         return {"status": status, "setup": setup, "version": {"coglet": "0.23.1"}}
 
     def start(self, prediction_id: str, body: JsonObject) -> tuple[int, JsonObject]:
@@ -97,21 +85,17 @@ class Server:
         with self.lock:
             if not isinstance(body.get("input", {}), dict) and not (self.run and self.run.id == prediction_id):
                 return 422, {"detail": [{"loc": ["body", "input"], "msg": 'not of type "object"', "type": "x"}]}
-            if self.health in ("STARTING", "SETUP_FAILED"):
+            if self.health == "SETUP_FAILED":
                 return 503, {"error": "Setup has not finished yet.", "status": "failed"}
             if self.run and self.run.id == prediction_id:
                 return 202, {"id": prediction_id, "status": "processing", "logs": self.run.logs, "metrics": {}}
-            if (
-                self.run
-                or self.health == "UNHEALTHY"
-                or time.monotonic() < self.ended_at + self.faults.get("busy_s", 0)
-            ):
+            busy = time.monotonic() < self.ended_at + self.faults.get("busy_s", 0)
+            if self.run or self.health == "UNHEALTHY" or busy:
                 return 409, {"error": "At capacity - all prediction slots busy", "status": "failed"}
             given = body.get("input", {})
             if nulls := [name for name, value in given.items() if value is None]:
-                return 422, {
-                    "detail": [{"loc": ["body", "input", nulls[0]], "msg": "null is not of type", "type": "x"}]
-                }
+                detail = {"loc": ["body", "input", nulls[0]], "msg": "null is not of type", "type": "x"}
+                return 422, {"detail": [detail]}
             self.run = Run(prediction_id, given, body["webhook"])
             threading.Thread(target=self._predict, args=(self.run,), daemon=True).start()
         return 202, {"id": prediction_id, "status": "starting"}
@@ -139,17 +123,10 @@ class Server:
             self.health = "UNHEALTHY"
             self._finish(run, {"status": "failed", "error": "Worker crashed"})
         elif text := run.input.get("fail"):
-            self._finish(
-                run, {"status": "failed", "error": f"Prediction failed: Prediction failed: ValueError: {text}"}
-            )
+            error = f"Prediction failed: Prediction failed: ValueError: {text}"
+            self._finish(run, {"status": "failed", "error": error})
         else:
-            try:
-                output = _output(run.input)
-            except OSError as error:  # it can't fetch a file; Cog's own error names the URL too
-                error_text = f"{type(error).__name__}: {error} for url: {run.input.get('image')}"
-                self._finish(run, {"status": "failed", "error": f"Prediction failed: Prediction failed: {error_text}"})
-            else:
-                self._finish(run, {"status": "succeeded", "output": output})
+            self._finish(run, {"status": "succeeded", "output": _output(run.input)})
 
     def _work(self, run: Run) -> bool:
         """Run to the end. Return True if the run was canceled."""
@@ -215,17 +192,12 @@ def _output(given: JsonObject) -> Any:
         return hashlib.sha256(key.encode()).hexdigest()
     if not given.get("files"):
         return given.get("text", "done")
-    size = int(given.get("bytes", 100))
-    urls = [
-        f"data:{kind};base64,{base64.b64encode(fill * size).decode()}"
-        for kind, fill in (("audio/wav", b"w"), ("image/jpeg", b"j"))
-    ]
-    return urls[0] if given["files"] == 1 else {"audio": urls[0], "spectrogram": urls[1]}
+    audio, picture = (base64.b64encode(fill * int(given.get("bytes", 100))).decode() for fill in (b"w", b"j"))
+    files = {"audio": f"data:audio/wav;base64,{audio}", "spectrogram": f"data:image/jpeg;base64,{picture}"}
+    return files["audio"] if given["files"] == 1 else files
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Turn requests into calls of the server."""
-
     protocol_version = "HTTP/1.1"
     server_state: Server
     probing = False
@@ -282,13 +254,6 @@ class Handler(BaseHTTPRequestHandler):
         """Log nothing, since there is the journal."""
 
 
-class Listener(ThreadingHTTPServer):
-    """Handle each request in a thread of its own."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-
-
 def main() -> None:
     """Serve until killed. SIGTERM drops a run without a webhook, as coglet does."""
     parser = argparse.ArgumentParser(description="a stand-in for coglet, for tests")
@@ -296,7 +261,7 @@ def main() -> None:
     parser.add_argument("--journal", type=Path)
     parser.add_argument("--setup-fails", action="store_true")
     options = parser.parse_args()
-    listener = Listener(("127.0.0.1", options.port), Handler)
+    listener = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     Handler.server_state = Server(options)
     sys.stdout.write(f"listening on http://127.0.0.1:{listener.server_port}\n")

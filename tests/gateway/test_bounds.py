@@ -33,7 +33,6 @@ MEMORY_BYTES = 40 << 20
 
 @pytest.fixture(scope="module")
 def bounded(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Run a gateway with tight limits and without a worker."""
     with running(tmp_path_factory.mktemp("bounded"), databases.make(), SETTINGS, model=False) as system:
         yield system
 
@@ -44,7 +43,6 @@ def tight(bounded: System) -> Token:
 
 
 def memory(system: System) -> int:
-    """Return the gateway's resident memory in bytes."""
     status = Path(f"/proc/{system.supervisor.process('gateway').pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) << 10
 

@@ -74,21 +74,17 @@ async def test_files_without_a_prediction_are_swept_from_a_bucket(files: Files, 
 
 @dataclass(frozen=True)
 class Stored:
-    """A prediction whose output is in the bucket."""
-
     id: str
     token: dict[str, str]  # the header with its owner's token
     database_url: str
 
     @contextmanager
     def gateway(self, **settings: str) -> Iterator[str]:
-        """Run a gateway with the bucket and give its URL."""
         environment = {"GATEWAY_DATABASE_URL": self.database_url, "GATEWAY_FILES_URL": URL}
         with gateway_in_thread({**environment, "GATEWAY_CATALOG": str(CATALOG), **settings}) as url:
             yield url
 
     def output(self, url: str, http: httpx.Client) -> str:
-        """Return the URL of the output at a gateway."""
         response = http.get(f"{url}/predictions/{self.id}", headers=self.token)
         assert response.json()["status"] == "succeeded", response.text
         return str(response.json()["output"])

@@ -19,7 +19,6 @@ ALIVE = b'{"status":"live"}'
 
 @pytest.fixture(scope="module")
 def limited(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Run a gateway that accepts few connections."""
     settings = {"GATEWAY_CONNECTIONS": str(LIMIT), "GATEWAY_CONNECTIONS_PER_ADDRESS": str(PER_ADDRESS)}
     with running(tmp_path_factory.mktemp("limited"), databases.make(), settings, model=False) as system:
         yield system

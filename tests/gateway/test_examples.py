@@ -21,7 +21,6 @@ def environment(token: Token) -> dict[str, str]:
 
 
 def run(name: str, folder: Path, command: list[str], environment: dict[str, str], inputs: str = INPUT) -> str:
-    """Run a copy of an example and return its exit status and output."""
     here = folder / name
     if not here.exists():
         shutil.copytree(ROOT / "examples" / name, here)
@@ -42,17 +41,14 @@ def test_curl(tmp_path: Path, environment: dict[str, str]) -> None:
     failed = run("curl", tmp_path, ["./run.sh"], environment, '{"fail": "no such prompt"}')
     assert failed.startswith("1\n")
     assert "failed: " in failed
-    rejected = run("curl", tmp_path, ["./run.sh"], environment, '{"files": 3}')
-    assert "- input.files: Must be less than or equal to 2" in rejected
 
 
 def test_python(tmp_path: Path, environment: dict[str, str]) -> None:
-    python = str(CLIENTS / "python1" / "bin" / "python")
-    output = run("python", tmp_path, [python, "main.py"], environment)
+    command = [str(CLIENTS / "python1" / "bin" / "python"), "main.py"]
+    output = run("python", tmp_path, command, environment)
     assert output.startswith("0\n"), output
     assert sizes(tmp_path / "python") == [1000, 1000]
-    assert "no such prompt" in run("python", tmp_path, [python, "main.py"], environment, '{"fail": "no such prompt"}')
-    assert "- input.files" in run("python", tmp_path, [python, "main.py"], environment, '{"files": 3}')
+    assert "- input.files" in run("python", tmp_path, command, environment, '{"files": 3}')
 
 
 def test_javascript(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -3,14 +3,11 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
-import httpcore
 import psycopg
 import pytest
 from procrastinate.jobs import Job
 
-from gateway.addresses import AddressError, PublicOnly
 from gateway.clock import own_time
 from gateway.metrics import Metrics
 from gateway.record import Record
@@ -78,34 +75,6 @@ def test_a_name_that_resolves_to_a_private_address_is_rejected(receiver: Receive
 )
 def test_the_address_is_checked_again_at_the_delivery(url: str) -> None:
     assert refusal(url, private=False).startswith("the address is refused")
-
-
-class Connections(httpcore.AsyncMockBackend):
-    """A network that records the hosts of connections."""
-
-    def __init__(self) -> None:
-        super().__init__([])
-        self.hosts: list[str] = []
-
-    async def connect_tcp(self, host: str, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
-        self.hosts.append(host)
-        return await super().connect_tcp(host, *args, **options)
-
-
-@pytest.mark.anyio
-async def test_the_sender_connects_to_the_address_that_was_checked() -> None:
-    """The name is not resolved a second time, when it might have another address."""
-    answers = [["10.0.0.1", "1.1.1.1"], ["127.0.0.1"]]
-
-    async def rebinding(_host: str, _port: int) -> list[str]:
-        return answers.pop(0)
-
-    network = Connections()
-    backend = PublicOnly(private=False, backend=network, resolve=rebinding)
-    await backend.connect_tcp("rebinding.example", 443)
-    with pytest.raises(AddressError, match=r"rebinding\.example has no public address"):
-        await backend.connect_tcp("rebinding.example", 443)
-    assert network.hosts == ["1.1.1.1"]
 
 
 def pause_after(error: BaseException, event: str, queueing_lock: str | None = None) -> float | None:

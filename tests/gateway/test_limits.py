@@ -71,7 +71,6 @@ def upload(token: Token, size: int) -> str:
 
 
 def download(token: Token, url: str) -> int:
-    """Download through the gateway, and return how much came."""
     size = 0
     with token.http.stream("GET", url) as answer:
         for chunk in answer.iter_bytes():
@@ -80,8 +79,6 @@ def download(token: Token, url: str) -> int:
 
 
 def create(token: Token, size: int) -> str:
-    """Create a prediction with a data URL."""
-
     def body() -> Iterator[bytes]:
         yield b'{"input": {"image": "data:application/octet-stream;base64,'
         yield from map(base64.b64encode, pieces(size))

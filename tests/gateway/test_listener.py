@@ -23,7 +23,6 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make anoth
 
 @contextmanager
 def listening(user: int, address: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
-    """Listen as a user."""
     own = os.geteuid()
     os.seteuid(user)
     try:

@@ -19,7 +19,6 @@ def fetch(url: str, **options: Any) -> httpx.Response:
 
 @pytest.fixture
 def done(token: Token) -> dict[str, Any]:
-    """Return a prediction with a file of 1000 bytes."""
     prediction = token.run(files=1, bytes=1000)
     assert prediction["status"] == "succeeded", prediction
     return prediction

@@ -11,14 +11,12 @@ pytestmark = pytest.mark.anyio
 
 
 def jobs(url: str, task: str) -> list[tuple[int, str, str]]:
-    """Return the id, the event and the status of a task's jobs."""
     with psycopg.connect(url) as connection:
         query = "select id, args->>'event', status::text from procrastinate_jobs where task_name = %s order by id"
         return [(row[0], row[1], row[2]) for row in connection.execute(query, (task,)).fetchall()]
 
 
 def set_status(url: str, job_id: int | None, status: str) -> None:
-    """Change a job's status without the gateway."""
     with psycopg.connect(url) as connection:
         connection.execute("update procrastinate_jobs set status = %s where id = %s", (status, job_id))
 

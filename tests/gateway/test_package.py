@@ -19,7 +19,7 @@ from gateway.serve import postgres
 from tests.gateway.processes import ROOT, Token
 from tests.waiting import HANG_S, eventually
 
-MINORS = (11, pytest.param(12, marks=pytest.mark.slow), 13, 14)
+MINORS = (11, pytest.param(12, marks=pytest.mark.slow), pytest.param(13, marks=pytest.mark.slow), 14)
 FAKE = Path(__file__).with_name("fake_coglet.py")
 UV = str(ROOT / ".venv" / "bin" / "uv")
 CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("GATEWAY_")}
@@ -82,7 +82,6 @@ def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path: Path) -> Pa
 
 @pytest.fixture
 def container(tmp_path: Path) -> Iterator[str]:
-    """Run a container's Cog server, and give its address."""
     command = [sys.executable, str(FAKE), "--port", "0", "--journal", str(tmp_path / "journal")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -91,8 +90,6 @@ def container(tmp_path: Path) -> Iterator[str]:
 
 
 class Patient:
-    """Waits."""
-
     until = staticmethod(eventually)
 
 
@@ -125,7 +122,6 @@ def test_one_command_is_a_replicate_of_ones_own(installed: Path, container: str,
 
 
 def check_system(url: str, text: str) -> None:
-    """Run a prediction of the model, and open the page."""
     with Token(url, text, Patient()) as token:
         eventually(lambda: token.http.get("/models/ann/fake").is_success)
         assert [model["name"] for model in token.http.get("/models").json()["results"]] == ["fake"]

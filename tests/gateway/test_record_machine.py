@@ -47,8 +47,6 @@ class Model:
 
 
 class Environment:
-    """The database that the machines run on, one after the other."""
-
     def __init__(self, url: str, folder: Path) -> None:
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()

@@ -13,8 +13,6 @@ from tests.waiting import HANG_S, eventually
 
 
 def until(supervisor: Supervisor, there: Callable[[], bool]) -> None:
-    """Tend the supervisor until `there` is true."""
-
     def tended() -> bool:
         supervisor.tend()
         return there()

@@ -37,7 +37,6 @@ def upload(token: Token, content: bytes = CONTENT, fields: dict[str, str] | None
 
 
 def multipart(*parts: tuple[str, bytes], end: str = "--") -> bytes:
-    """Return a form of parts with their headers."""
     lines = [f"--{BOUNDARY}\r\n{head}\r\n\r\n".encode() + content for head, content in parts]
     return b"\r\n".join([*lines, f"--{BOUNDARY}{end}\r\n".encode()])
 
@@ -201,7 +200,6 @@ def rows(system: System, token: Token) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def tight(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Run a gateway alone, with tight limits."""
     settings = {
         "GATEWAY_FILE_BYTES": str(FILE_BYTES),
         "GATEWAY_FILE_QUOTA_BYTES": str(QUOTA_BYTES),

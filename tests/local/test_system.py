@@ -28,8 +28,6 @@ LONG = {"num_inference_steps": 1000}
 
 
 class Running:
-    """The system, and its processes, which a test may kill."""
-
     def __init__(self, data: Path, running: system.System) -> None:
         self.data = data
         self.url = running.url
@@ -49,7 +47,6 @@ class Running:
         return psutil.Process(self.supervisor.process(name).pid)
 
     def started(self, **inputs: object) -> str:
-        """Start a clip, and return its id once it runs."""
         created = self.token.create(RIFFUSION, input=inputs)["id"]
         self.token.until(created, "processing")
         return str(created)

@@ -21,15 +21,12 @@ RETRIED = {429, 500, 502, 503, 504}  # as their clients retry
 
 @dataclass
 class Asked:
-    """A prediction that a client wants, from its first request to its end."""
-
     input: dict[str, object]
     id: str = ""  # once it is created
     prediction: dict[str, Any] = field(default_factory=dict)  # as the client last saw it
 
     @property
     def ended(self) -> bool:
-        """Whether the client has seen its end."""
         return self.prediction.get("status") in ENDED
 
 

@@ -31,8 +31,6 @@ SESSIONS: LiteralString = "select count(*) from pg_stat_activity where client_ad
 
 @dataclass
 class Drill:
-    """What a fault works with, and what it finds."""
-
     site: Site
     clients: Clients
     receiver: Receiver
@@ -180,7 +178,6 @@ FAULTS: dict[str, Callable[[Drill], None]] = {
 
 
 def until_it_works(site: Site, host: Host) -> None:
-    """Wait until a host has started and finished a new prediction."""
     now = site.ask("select clock_timestamp()")
     ended: LiteralString = """select count(*) from predictions
                               where server = %s and started_at > %s and status = 'succeeded'"""

@@ -32,31 +32,25 @@ class Network:
             _run("ip", "-n", name, "link", "set", "dev", device, "up")
 
     def cut(self, name: str) -> None:
-        """Unplug the cable of a host: what either side sends is lost without notice."""
         _run("ip", "link", "set", "dev", name, "down")
 
     def repair(self, name: str) -> None:
-        """Plug the cable in again."""
         _run("ip", "link", "set", "dev", name, "up")
 
     def kill(self, name: str) -> None:
-        """Kill all processes of a host."""
         for pid in _run("ip", "netns", "pids", name).split():
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
 
     def remove(self, name: str) -> None:
-        """Remove a host with its cable, and whatever its kernel still wanted to send."""
         _run("ip", "netns", "delete", name)
 
 
 def on(host: str, command: list[str]) -> list[str]:
-    """Return the command that runs a command on a host."""
     return ["ip", "netns", "exec", host, *command]
 
 
 def small_disk(folder: Path, kib: int) -> None:
-    """Mount an empty disk of this many KiB."""
     folder.mkdir()
     _run("mount", "-t", "tmpfs", "-o", f"size={kib}k,mode=0755", "none", str(folder))
 

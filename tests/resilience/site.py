@@ -45,22 +45,17 @@ T = TypeVar("T")
 
 @dataclass
 class Host:
-    """A host, and the supervisor of its processes."""
-
     name: str
     address: str
     supervisor: Supervisor
     up: bool = True  # a host that is down doesn't restart its processes
 
     def command(self, name: str, command: list[str], environment: Mapping[str, str]) -> Command:
-        """Return a service that runs on this host."""
         return Command(name, on(self.name, command), environment)
 
 
 @dataclass
 class Site:
-    """All hosts, and what the faults do to them."""
-
     folder: Path
     logs: Path
     network: Network
@@ -72,12 +67,10 @@ class Site:
 
     @property
     def gateways(self) -> list[str]:
-        """The URLs of the gateways."""
         return [f"http://{self.hosts[name].address}:{PORT}" for name in GATEWAYS]
 
     @property
     def models(self) -> list[Host]:
-        """The model hosts that are up."""
         return [host for host in self.hosts.values() if host.name.startswith("model-") and host.up]
 
     @property
@@ -87,7 +80,6 @@ class Site:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings of all gateways and workers."""
         return {
             "GATEWAY_DATABASE_URL": self.database_url,
             "GATEWAY_FILES_URL": str(self.files),
@@ -97,7 +89,6 @@ class Site:
         }
 
     def add(self, name: str) -> Host:
-        """Add a host that runs nothing yet."""
         self.addresses += 1
         address = f"{PREFIX}.{self.addresses}"
         self.network.add(name, address)
@@ -106,19 +97,16 @@ class Site:
         return self.hosts[name]
 
     def start_gateway(self, name: str, environment: Mapping[str, str] | None = None) -> None:
-        """Start the gateway of a host."""
         host = self.hosts[name]
         given = {**self.environment, "GATEWAY_HOST": host.address, "GATEWAY_PORT": str(PORT), **(environment or {})}
         host.supervisor.start(host.command("gateway", python("-m", "gateway"), given))
 
     def start_cog(self, host: Host, environment: Mapping[str, str] | None = None) -> None:
-        """Start the stand-in for the Cog server of a host."""
         journal = self.folder / f"journal-{host.name}.jsonl"
         command = [sys.executable, fake_coglet.__file__, "--port", str(PORT), "--journal", str(journal)]
         host.supervisor.start(host.command("coglet", command, {"PYTHONPATH": str(ROOT), **(environment or {})}))
 
     def start_worker(self, host: Host, environment: Mapping[str, str] | None = None) -> None:
-        """Start the worker of a host."""
         arguments = ["--queue", FAKE, "--cog-url", f"http://127.0.0.1:{PORT}", "--name", host.name]
         given = {**self.environment, **(environment or {})}
         host.supervisor.start(
@@ -179,13 +167,10 @@ class Site:
         return self.hosts[self.until(lambda: self.ask(query, prediction_id, not_on))]
 
     def requests(self) -> list[dict[str, Any]]:
-        """Return the requests to all Cog servers."""
         journals = self.folder.glob("journal-*.jsonl")
         return [json.loads(line) for path in journals for line in path.read_text().splitlines()]
 
     def token(self) -> str:
-        """Create a token."""
-
         async def create() -> str:
             async with open_database(self.own_url) as opened:
                 return (await Tokens(opened).create(f"site-{secrets.token_hex(4)}"))[1]

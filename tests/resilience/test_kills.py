@@ -33,7 +33,6 @@ SETTINGS = {
 
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[System]:
-    """Run PostgreSQL, a gateway, and two workers with stand-ins for Cog servers."""
     with own_database(tmp_path, SETTINGS) as system:
         with psycopg.connect(system.database_url) as connection:
             connection.execute(AUDIT)

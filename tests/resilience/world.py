@@ -37,8 +37,6 @@ CLIENTS = 6
 
 @dataclass(frozen=True)
 class Result:
-    """What a fault caused."""
-
     created: int
     problems: list[str]
     seconds: dict[str, float]
@@ -112,7 +110,6 @@ def _expected(failed: dict[str, object], drill: Drill) -> bool:
 
 
 def main() -> None:
-    """Run the faults that stdin names."""
     folder, logs = map(Path, sys.argv[1:])
     known: set[str] = set()
     with running(folder, logs, MODELS) as site, receiving(OURS) as receiver:

@@ -65,7 +65,6 @@ def run_with_files(ref, path, more="images", **params):
 
 
 def files(path):
-    """Create, get, list, download and delete a file."""
     created = client.files.create(content=pathlib.Path(path), filename="b.png", type="image/x", metadata={"a": "1"})
     got = client.files.get(file_id=created.id)
     signed = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(got.urls.download).query))
@@ -86,7 +85,6 @@ def all_ids():
 
 
 def cancel(ref, inputs):
-    """Start a prediction, cancel it, and wait for its end."""
     prediction = client.predictions.create(version=ref, input=inputs)
     client.predictions.cancel(prediction_id=prediction.id)
     return client.predictions.wait(prediction.id).status

@@ -30,13 +30,11 @@ class Fragile:
         return self.created[-1]
 
     def processing(self, **inputs: Any) -> str:
-        """Create a prediction and wait until it runs on the Cog server."""
         prediction_id = self.create(**inputs)
         self.until_started(prediction_id, 1)
         return prediction_id
 
     def attempts(self, prediction_id: str) -> list[str]:
-        """Return the attempts of a prediction that a Cog server accepted, in order."""
         return [
             request["path"]
             for request in self.system.requests()
@@ -44,7 +42,6 @@ class Fragile:
         ]
 
     def until_started(self, prediction_id: str, attempts: int) -> None:
-        """Wait until a Cog server has accepted this many attempts."""
         self.system.until(lambda: len(self.attempts(prediction_id)) == attempts)
 
     def is_draining(self, prediction_id: str) -> bool:
@@ -53,7 +50,6 @@ class Fragile:
         return row == (True,)
 
     def stop(self, name: str) -> "subprocess.Popen[bytes]":
-        """Ask a process to exit."""
         process = self.system.supervisor.process(name)
         process.send_signal(signal.SIGTERM)
         return process

@@ -16,8 +16,6 @@ COUNT = 250
 
 @dataclass(frozen=True)
 class Many:
-    """A token's predictions, the newest first."""
-
     token: Token
     rows: list[Prediction]
 

@@ -18,7 +18,6 @@ CALLBACK_TOKEN = "sesame"  # noqa: S105
 
 
 def version(name: str) -> str:
-    """Return a predictor's version id."""
     return name.encode().hex().ljust(64, "0")
 
 
@@ -35,7 +34,6 @@ def catalog(folder: Path) -> Path:
 
 
 def cog_server(name: str, port: int, folder: Path) -> Command:
-    """Return the command of a real Cog server with one of the predictors."""
     (folder / ".cog").mkdir(parents=True)
     (folder / "tmp").mkdir()
     schema = (HERE / "schemas" / f"{name}.openapi.json").read_text()
@@ -75,7 +73,6 @@ def settings(folder: Path) -> dict[str, str]:
 
 
 def cog_url(system: System, name: str) -> str:
-    """Return the address of a Cog server, from its worker's command line."""
     arguments = system.supervisor.process(f"worker-{name}").args
     assert isinstance(arguments, list)
     return str(arguments[arguments.index("--cog-url") + 1])
@@ -93,5 +90,4 @@ def containers(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def containers_token(containers: System) -> Token:
-    """Return a token that has no predictions yet."""
     return containers.token()

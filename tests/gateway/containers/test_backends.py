@@ -110,7 +110,6 @@ def end_backends(database_url: str, chance: random.Random) -> Counter[str]:
 
 @pytest.fixture
 def wounded(tmp_path: Path) -> Iterator[System]:
-    """Run a system with real Cog servers on a PostgreSQL of its own."""
     more = {"GATEWAY_WEBHOOK_TRY_S": "5", "GATEWAY_RETENTION_S": "0"}
     with own_database(tmp_path, settings(tmp_path) | more) as system:
         with psycopg.connect(system.database_url) as connection:

@@ -22,7 +22,6 @@ def table(containers: System, name: str, *words: str) -> tuple[int, dict[str, tu
 
 @pytest.fixture(autouse=True)
 def ready(containers: System) -> None:
-    """Wait until the servers have started."""
     token = containers.token()
     for name in ("tokens", "lines", "slots", "nested"):
         token.ended(token.create(f"test/{name}", input=INPUTS.get(name, {}))["id"])
