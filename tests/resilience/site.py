@@ -96,15 +96,15 @@ class Site:
         self.hosts[name] = Host(name, address, supervisor)
         return self.hosts[name]
 
-    def start_gateway(self, name: str, environment: Mapping[str, str] | None = None) -> None:
+    def start_gateway(self, name: str) -> None:
         host = self.hosts[name]
-        given = {**self.environment, "GATEWAY_HOST": host.address, "GATEWAY_PORT": str(PORT), **(environment or {})}
+        given = {**self.environment, "GATEWAY_HOST": host.address, "GATEWAY_PORT": str(PORT)}
         host.supervisor.start(host.command("gateway", python("-m", "gateway"), given))
 
-    def start_cog(self, host: Host, environment: Mapping[str, str] | None = None) -> None:
+    def start_cog(self, host: Host) -> None:
         journal = self.folder / f"journal-{host.name}.jsonl"
         command = [sys.executable, fake_coglet.__file__, "--port", str(PORT), "--journal", str(journal)]
-        host.supervisor.start(host.command("coglet", command, {"PYTHONPATH": str(ROOT), **(environment or {})}))
+        host.supervisor.start(host.command("coglet", command, {"PYTHONPATH": str(ROOT)}))
 
     def start_worker(self, host: Host, environment: Mapping[str, str] | None = None) -> None:
         arguments = ["--queue", FAKE, "--cog-url", f"http://127.0.0.1:{PORT}", "--name", host.name]
