@@ -87,9 +87,8 @@ def test_what_is_no_uri_of_a_file_is_refused(token: Token, uri: str) -> None:
 
 
 def test_every_invalid_uri_is_named(token: Token) -> None:
-    assert [field for field, _ in refused(token, image="x", images=["y", "z"], seconds=-1)] == [
-        *("input.image", "input.images.0", "input.images.1", "input.seconds"),
-    ]
+    named = [field for field, _ in refused(token, image="x", images=["y", "z"], seconds=-1)]
+    assert named == ["input.image", "input.images.0", "input.images.1", "input.seconds"]
 
 
 def test_a_prediction_may_have_500_files(token: Token) -> None:

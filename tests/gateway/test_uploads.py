@@ -156,10 +156,6 @@ def test_forms_that_clients_send(token: Token, parts: list[tuple[str, bytes]], e
     assert httpx.get(file["urls"]["download"], trust_env=False).content == parts[0 if len(parts) < 3 else 1][1]
 
 
-def test_metadata_as_the_python_2_client_sends_it(token: Token) -> None:
-    assert upload(token, fields={"metadata[a]": "1", "metadata[b]": "x"})["metadata"] == {"a": "1", "b": "x"}
-
-
 @pytest.mark.parametrize(
     ("body", "field"),
     [
