@@ -9,15 +9,15 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.metadata import packages_distributions
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 import yaml
 
 from local import ROOT
-from tests.contract.dockerignore import ignored, parse
 from tests.contract.schema_of import input_schemas
 
 CONFIGS = {"riffusion": "cog.yaml", "deforum": "cog.deforum.yaml"}
@@ -32,8 +32,48 @@ RESERVED_NAMES = re.compile(
     "|(CUDA|NVIDIA|NV|R8|REPLICATE|PGET|KUBERNETES)_.*"
 )
 NEWEST_TORCH = (2, 11, 0)  # for which Cog 0.23.1 knows wheels and CUDA versions
-RULES = parse((ROOT / ".dockerignore").read_text(encoding="utf-8"))
 PINNED = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)==(\d+(?:\.\d+)*)")
+
+
+WILDCARDS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line: what it matches, and whether it excludes or includes that."""
+
+    expression: re.Pattern[str]
+    excludes: bool
+
+
+def parse(text: str) -> list[Rule]:
+    """Return the rules of a .dockerignore, which differs from git's.
+
+    Patterns are relative to the root. `*` and `?` stop at a slash, `**` doesn't. One that matches a folder matches all
+    below it. A `!` includes what was excluded, even below an excluded folder. The last matching line wins.
+    Source: Docker's build context documentation, checked against what its builders send.
+    """
+    rules = []
+    for line in text.splitlines():
+        pattern = line.strip()
+        if not pattern or line.startswith("#"):
+            continue
+        excludes = not pattern.startswith("!")
+        pattern = pattern.removeprefix("!").strip().strip("/")
+        assert not set(pattern) & set("![]\\"), f"unsupported pattern {pattern}"
+        tokens = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+        expression = "".join(WILDCARDS.get(token, re.escape(token)) for token in tokens)
+        rules.append(Rule(re.compile(expression), excludes))
+    return rules
+
+
+def ignored(rules: list[Rule], path: str) -> bool:
+    places = [path, *(str(parent) for parent in PurePosixPath(path).parents if str(parent) != ".")]
+    verdicts = [rule.excludes for rule in rules if any(rule.expression.fullmatch(place) for place in places)]
+    return bool(verdicts) and verdicts[-1]
+
+
+RULES = parse((ROOT / ".dockerignore").read_text(encoding="utf-8"))
 
 
 def lines(name: str) -> list[str]:

@@ -6,10 +6,11 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlparse
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Response, expect
 
 from tests.gateway.processes import CLIENTS, FAKE, TIMEOUT_S, System, Token, node
 from tests.web.browsing import EVIL, flaws, opened
@@ -246,3 +247,30 @@ def test_the_page_is_not_wider_than_the_screen(browser: Browser, visitor: Token,
             model.click()
             page.locator("form .fields").wait_for()
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+MOST_BYTES = 150_000
+FIRST_PAINT_MS = 200
+
+
+def test_the_first_view_is_small_and_comes_from_one_origin(browser: Browser, visitor: Token) -> None:
+    answers: list[Response] = []
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.on("response", lambda answer: answers.append(answer))  # playwright marks what it is given
+        page.goto(f"{visitor.url}/?model=riffusion/riffusion#token={visitor.text}", wait_until="networkidle")
+        page.locator("form .fields").wait_for()
+        sizes = [answer.request.sizes() for answer in answers]
+        assert len(answers) > 12  # its modules at least
+        assert {urlparse(answer.url).netloc for answer in answers} == {urlparse(visitor.url).netloc}
+        assert sum(size["responseBodySize"] + size["responseHeadersSize"] for size in sizes) < MOST_BYTES
+
+
+@pytest.mark.limits
+def test_the_first_paint_is_fast(browser: Browser, visitor: Token) -> None:
+    with opened(browser, f"{visitor.url}/#token={visitor.text}") as page:
+        page.locator("form .fields").wait_for()
+        page.reload()
+        page.locator("form .fields").wait_for()
+        painted_ms = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert painted_ms < FIRST_PAINT_MS
