@@ -318,6 +318,7 @@ def events(url: str, last_id: str = "") -> Iterator[Event]:
     headers = {"Last-Event-ID": last_id} if last_id else {}
     with httpx.stream("GET", url, headers=headers, trust_env=False, verify=NO_TLS, timeout=TIMEOUT_S) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["x-accel-buffering"] == "no"
         fields: dict[str, str] = {}
         for line in answer.iter_lines():
             name, _, value = line.partition(": ")

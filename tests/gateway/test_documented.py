@@ -46,14 +46,9 @@ def test_a_models_document_agrees_with_its_published_page(token: Token, name: st
             assert parameter in ours_parameters
         added = [parameter for parameter in ours_parameters if parameter not in operation["parameters"]]
         assert not any(parameter["required"] for parameter in added), "existing clients don't send what we added"
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_the_schema_of_a_models_request_body_is_the_published_one(token: Token, name: str) -> None:
-    page = token.http.get(f"/models/{MODELS[name]}/openapi.json").json()
-    (published,) = (operation["body"] for operation in documented(name)["operations"] if "body" in operation)
-    body = page["paths"]["/predictions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert body == published
+        if "body" in operation:
+            assert ours["requestBody"]["content"]["application/json"]["schema"] == operation["body"]
+    assert sum("body" in operation for operation in published["operations"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -292,7 +292,7 @@ def test_a_cancel_ends_a_fetch(open_system: System, server: Server) -> None:
 def test_a_worker_that_dies_while_it_fetches_costs_no_attempt(open_system: System, server: Server) -> None:
     token = open_system.token()
     created = token.create(input={"image": server.url("/slow/a.png")})
-    for deaths in range(1, 4):
+    for deaths in (1, 2):  # the end of a prediction whose attempts count
         open_system.until(lambda: len(server.asked) >= deaths)  # noqa: B023
         open_system.kill("worker")
     server.may_go_on.set()

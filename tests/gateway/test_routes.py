@@ -1,8 +1,10 @@
-"""The routes: who may use them, and the form of their responses."""
+"""The routes: who may use them, the form of their responses, and HTTP as RFC 9110 has it."""
 
 import base64
+import gzip
 import json
 import re
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -136,16 +138,6 @@ def test_every_error_has_the_documented_form(token: Token, method: str, path: st
     error_of(token.http.request(method, path), status)
 
 
-def test_a_blank_in_a_time_is_an_unescaped_plus(token: Token) -> None:
-    prediction_id = token.create()["id"]
-    for after, found in (
-        *(("2026-01-01T00:00:00+00:00", True), ("2026-01-01%2000:00:00+00:00", True), ("2026-01-01+00:00:00", True)),
-        *(("2999-01-01T00:00:00.5+14:00", False), ("2999-01-01+00:00:00+00:00", False)),
-    ):
-        results = token.http.get(f"/predictions?created_after={after}").json()["results"]
-        assert [row["id"] for row in results] == ([prediction_id] if found else []), after
-
-
 @many
 @given(
     st.text(max_size=60) | st.datetimes().map(str) | cursors,
@@ -229,6 +221,7 @@ def test_a_clients_token_does_not_open_the_metrics(token: Token, system: System,
     response = token.http.get("/metrics")
     assert (response.status_code, response.json()["title"]) == (401, "Unauthenticated")
     assert "gateway_" not in response.text
+    assert (token.http.head("/metrics").status_code, token.http.head("/v1/nothing").status_code) == (401, 404)
     with system.another_gateway({"GATEWAY_METRICS_PUBLIC": "true"}) as url:
         assert "gateway_ended_predictions_total" in http.get(f"{url}/metrics").text
 
@@ -252,3 +245,53 @@ def test_the_log_has_a_line_for_each_request_with_the_id_of_its_prediction(
     assert token.text not in log.read_text()
     token.http.request("PRAISE", "/predictions/x%0Ay")  # neither this method nor this path is counted or logged
     assert "PRAISE" not in metrics(system, http)
+
+
+@pytest.mark.parametrize("path", ["/health", "/openapi.json", "/", "/web/index.html", "/v1/v1/predictions"])
+def test_head_is_get_without_a_body(token: Token, path: str) -> None:
+    full, head = token.http.get(path), token.http.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == full.headers["content-type"]
+    assert head.headers["content-length"] == str(len(full.content))
+
+
+def test_head_of_a_stream_waits_for_nothing(token: Token, system: System) -> None:
+    prediction = token.create(input={"seconds": 600})
+    started_s = time.monotonic()
+    head = httpx.head(prediction["urls"]["stream"], trust_env=False, timeout=60)
+    assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert time.monotonic() - started_s < 10, "a comment keeps a stream open, so it must not have begun"
+    assert "gateway_open_streams 0.0" in metrics(system, token.http)
+    token.http.post(f"/predictions/{prediction['id']}/cancel")
+    forged = prediction["urls"]["stream"].replace(prediction["id"], "a" * 26)
+    assert httpx.head(forged, trust_env=False).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/predictions", "GET, HEAD, POST"), ("/v1/predictions/x", "GET, HEAD"), ("/v1/v1/predictions/x/cancel", "POST")],
+)
+def test_a_405_names_every_method_of_the_path(token: Token, path: str, allowed: str) -> None:
+    for method in ("PUT", "OPTIONS", "TRACE"):
+        answer = token.http.request(method, path)
+        error_of(answer, 405)
+        assert answer.headers["allow"] == allowed
+
+
+def test_the_page_is_there_for_everyone_who_accepts_html(system: System, http: httpx.Client) -> None:
+    accepted = ("*/*", "TEXT/HTML", "", None, "text/html;q=0.1, application/json", "neither one nor the other")
+    java = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"
+    for accept in (*accepted, java, "application/json", "text/html;q=0", "*/*, text/html;q=0"):
+        headers = {} if accept is None else {"Accept": accept}
+        request = httpx.Request("GET", system.url + "/?prediction=x", headers=headers)
+        status = http.send(request).status_code
+        assert status == (200 if accept in (*accepted, java) else 404), accept
+
+
+def test_a_compressed_body_is_refused_with_a_sentence(token: Token) -> None:
+    body = json.dumps({"version": "test/fake", "input": {}}).encode()
+    answer = token.http.post("/predictions", content=gzip.compress(body), headers={"Content-Encoding": "gzip"})
+    assert "must not be compressed, but its Content-Encoding is gzip" in error_of(answer, 415)["detail"]
+    assert answer.headers["accept-encoding"] == "identity"
+    plain = token.http.post("/predictions", content=body, headers={"Content-Encoding": "identity"})
+    assert plain.status_code == 201

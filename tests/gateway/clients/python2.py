@@ -5,26 +5,11 @@ import pathlib
 import sys
 import urllib.parse
 
+from plain import plain
 from replicate import APIStatusError, Replicate
-from replicate.lib._files import FileOutput
-from replicate.lib._predictions_use import URLPath, use
+from replicate.lib._predictions_use import use
 
 client = Replicate()
-
-
-def plain(value):
-    """Replace each file in an output by its first bytes and its length."""
-    if isinstance(value, FileOutput):
-        content = value.read()
-        return {"file": content[:16].hex(), "bytes": len(content), "url": value.url[:6]}
-    if isinstance(value, URLPath):
-        content = pathlib.Path(value).read_bytes()
-        return {"file": content[:16].hex(), "bytes": len(content), "url": value.__url__[:6]}
-    if isinstance(value, dict):
-        return {name: plain(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [plain(part) for part in value]
-    return value
 
 
 def run(ref, **params):
