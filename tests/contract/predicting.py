@@ -68,10 +68,10 @@ def cancelled(predictor: Any, after: int) -> Iterator[None]:
 
 
 @contextmanager
-def full_disk() -> Iterator[None]:
-    """Let no file grow beyond 2 kB."""
+def full_disk(file_bytes: int = 2000) -> Iterator[None]:
+    """Let no file of this process and of those that it starts grow further, as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, limits[1]))
     try:
         yield
     finally:

@@ -5,16 +5,16 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from lib.probe import RESTART, STUCK_AFTER_S, Observation, observe, restart_reason, total_cpu_s
 from local import ROOT
+from tests.gateway.receiver import serving
 
 
 @contextmanager
@@ -29,10 +29,8 @@ def answering(body: bytes) -> Iterator[int]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_port
-        server.shutdown()
+    with serving(Handler) as port:
+        yield port
 
 
 def probe(port: int, folder: Path) -> subprocess.CompletedProcess[str]:

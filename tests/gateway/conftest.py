@@ -15,6 +15,18 @@ from tests.gateway import recording, staging
 from tests.gateway.processes import NO_TLS, TIMEOUT_S, System, Token, running
 
 OPERATOR = "the operator's"
+BODY_S, FILE_BYTES, QUOTA_BYTES = 2, 99_000, 250_000
+BOUNDS = {
+    "GATEWAY_BODY_S": str(BODY_S),
+    "GATEWAY_BODY_BYTES": "20000",
+    "GATEWAY_FILE_BYTES": str(FILE_BYTES),  # 132,000 in base64
+    "GATEWAY_FILE_QUOTA_BYTES": str(QUOTA_BYTES),
+    "GATEWAY_FILE_RETENTION_S": "1",
+    "GATEWAY_CREATES_PER_S": "0.01",
+    "GATEWAY_CREATE_BURST": "4",
+    "GATEWAY_QUEUED": "3",
+    "GATEWAY_TRUSTED_PROXIES": "127.0.0.1",
+}
 
 
 @pytest.fixture
@@ -108,6 +120,13 @@ def system(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
         "GATEWAY_WEBHOOK_PAUSES_S": "0.1,0.1,0.1,0.1,0.1,0.1",
     }
     with running(tmp_path_factory.mktemp("system"), databases.make(), settings) as system:
+        yield system
+
+
+@pytest.fixture(scope="session")
+def bounded(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Run a gateway with tight limits and without a worker."""
+    with running(tmp_path_factory.mktemp("bounded"), databases.make(), BOUNDS, model=False) as system:
         yield system
 
 

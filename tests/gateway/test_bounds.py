@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,26 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.gateway.conftest import Databases
-from tests.gateway.processes import NO_TLS, ROOT, TIMEOUT_S, System, Token, running
+from tests.gateway.conftest import BODY_S
+from tests.gateway.processes import NO_TLS, ROOT, TIMEOUT_S, System, Token
 
-BODY_S = 2
-SETTINGS = {
-    "GATEWAY_BODY_S": str(BODY_S),
-    "GATEWAY_BODY_BYTES": "100000",
-    "GATEWAY_FILE_BYTES": "75000",  # 100,000 in base64
-    "GATEWAY_CREATES_PER_S": "0.01",
-    "GATEWAY_CREATE_BURST": "4",
-    "GATEWAY_QUEUED": "3",
-    "GATEWAY_TRUSTED_PROXIES": "127.0.0.1",
-}
 MEMORY_BYTES = 40 << 20
-
-
-@pytest.fixture(scope="module")
-def bounded(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with running(tmp_path_factory.mktemp("bounded"), databases.make(), SETTINGS, model=False) as system:
-        yield system
 
 
 @pytest.fixture
@@ -85,7 +68,7 @@ def test_a_content_length_of_100_mb_is_rejected_unread(bounded: System, tight: T
         answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close" in answer.lower()
-    assert b'"detail":"The body must have at most 200000 bytes."' in answer
+    assert b'"detail":"The body must have at most 152000 bytes."' in answer
 
 
 def test_slow_headers_and_bodies_end_their_connections(bounded: System, tight: Token) -> None:

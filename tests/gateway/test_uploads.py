@@ -19,13 +19,11 @@ import pytest
 from gateway.prediction import File, InputFile
 from gateway.record import Record, open_record
 from gateway.record.uploads import Limits, QuotaError
-from tests.gateway.conftest import Databases
-from tests.gateway.processes import System, Token, running
+from tests.gateway.conftest import FILE_BYTES, QUOTA_BYTES
+from tests.gateway.processes import System, Token
 from tests.gateway.recording import new
 
 CONTENT = bytes(range(256)) * 10
-FILE_BYTES = 100_000
-QUOTA_BYTES = 250_000
 BOUNDARY = "x" * 20
 
 
@@ -194,47 +192,34 @@ def rows(system: System, token: Token) -> list[tuple[str, str]]:
         ).fetchall()
 
 
-@pytest.fixture(scope="module")
-def tight(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    settings = {
-        "GATEWAY_FILE_BYTES": str(FILE_BYTES),
-        "GATEWAY_FILE_QUOTA_BYTES": str(QUOTA_BYTES),
-        "GATEWAY_FILE_RETENTION_S": "1",
-        "GATEWAY_BODY_BYTES": "20000",
-        "GATEWAY_BODY_S": "2",
-    }
-    with running(tmp_path_factory.mktemp("tight"), databases.make(), settings, model=False) as system:
-        yield system
-
-
-def test_a_file_of_the_limit_is_taken_and_a_larger_one_is_not(tight: System) -> None:
-    token = tight.token()
+def test_a_file_of_the_limit_is_taken_and_a_larger_one_is_not(bounded: System) -> None:
+    token = bounded.token()
     assert upload(token, bytes(FILE_BYTES))["size"] == FILE_BYTES
     body = multipart(part("content", bytes(FILE_BYTES + 1)))
     for content in (body, iter([body])):
         answer = post(token, content)
-        assert (answer.status_code, answer.json()["detail"]) == (413, "A file may have at most 100000 bytes.")
+        assert (answer.status_code, answer.json()["detail"]) == (413, f"A file may have at most {FILE_BYTES} bytes.")
     assert token.http.post("/files", files={"content": bytes(10 * FILE_BYTES)}).status_code == 413
-    assert [state for state, _ in rows(tight, token)] == ["stored"]
+    assert [state for state, _ in rows(bounded, token)] == ["stored"]
 
 
-def test_a_token_may_store_its_quota(tight: System) -> None:
-    token = tight.token()
+def test_a_token_may_store_its_quota(bounded: System) -> None:
+    token = bounded.token()
     files = [upload(token, bytes(n))["id"] for n in (FILE_BYTES, FILE_BYTES)]
     refused = token.http.post("/files", files={"content": bytes(FILE_BYTES)})
     assert (refused.status_code, refused.json()["detail"]) == (
         413,
-        "Your files would take more than 250000 bytes, which is your limit.",
+        f"Your files would take more than {QUOTA_BYTES} bytes, which is your limit.",
     )
     chunked = post(token, iter([multipart(part("content", bytes(40_000)))]))
     assert chunked.status_code == 201, "it fits, though its length was not announced"
-    assert tight.token().http.post("/files", files={"content": bytes(FILE_BYTES)}).status_code == 201
+    assert bounded.token().http.post("/files", files={"content": bytes(FILE_BYTES)}).status_code == 201
     assert token.http.delete(f"/files/{files[0]}").status_code == 204
     upload(token, bytes(FILE_BYTES))
 
 
-def test_a_slow_upload_is_refused_and_leaves_nothing(tight: System) -> None:
-    token = tight.token()
+def test_a_slow_upload_is_refused_and_leaves_nothing(bounded: System) -> None:
+    token = bounded.token()
 
     def slowly() -> Iterator[bytes]:
         yield multipart(part("content", bytes(50_000)))[:40_000]
@@ -244,11 +229,11 @@ def test_a_slow_upload_is_refused_and_leaves_nothing(tight: System) -> None:
 
     with suppress(httpx.TransportError):  # it may close the connection while more is under way
         assert post(token, slowly()).status_code == 408
-    tight.until(lambda: rows(tight, token) == [])
+    bounded.until(lambda: rows(bounded, token) == [])
 
 
-def test_an_upload_whose_client_leaves_is_discarded(tight: System) -> None:
-    token = tight.token()
+def test_an_upload_whose_client_leaves_is_discarded(bounded: System) -> None:
+    token = bounded.token()
     head = [
         "POST /files HTTP/1.1",
         "Host: x",
@@ -256,11 +241,11 @@ def test_an_upload_whose_client_leaves_is_discarded(tight: System) -> None:
         f"Content-Type: multipart/form-data; boundary={BOUNDARY}",
         "Content-Length: 90000",
     ]
-    with socket.create_connection(("127.0.0.1", tight.port)) as connection:
+    with socket.create_connection(("127.0.0.1", bounded.port)) as connection:
         connection.sendall("\r\n".join([*head, "", ""]).encode())
         connection.sendall(multipart(part("content", bytes(50_000)))[:40_000])
-        tight.until(lambda: [state for state, _ in rows(tight, token)] == ["arriving"])
-    tight.until(lambda: rows(tight, token) == [])
+        bounded.until(lambda: [state for state, _ in rows(bounded, token)] == ["arriving"])
+    bounded.until(lambda: rows(bounded, token) == [])
 
 
 async def _sweep(system: System) -> None:
@@ -268,15 +253,15 @@ async def _sweep(system: System) -> None:
         await record.uploads.sweep()
 
 
-def test_expired_files_are_gone(tight: System) -> None:
-    token = tight.token()
+def test_expired_files_are_gone(bounded: System) -> None:
+    token = bounded.token()
     file = upload(token)
-    tight.until(lambda: token.http.get(f"/files/{file['id']}").status_code == 404)
+    bounded.until(lambda: token.http.get(f"/files/{file['id']}").status_code == 404)
     assert token.http.get("/files").json()["results"] == []
     assert httpx.get(file["urls"]["download"], trust_env=False).status_code == 404
-    asyncio.run(_sweep(tight))  # as retention does each minute
-    assert rows(tight, token) == []
-    assert not (tight.folder / "files" / "uploads" / file["id"]).exists()
+    asyncio.run(_sweep(bounded))  # as retention does each minute
+    assert rows(bounded, token) == []
+    assert not (bounded.folder / "files" / "uploads" / file["id"]).exists()
 
 
 LIMITS = Limits(file_bytes=1000, quota_bytes=1000)
