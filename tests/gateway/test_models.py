@@ -84,9 +84,6 @@ def test_predictions_of_the_web_are_none(token: Token) -> None:
 
 
 def test_readmes_and_examples(token: Token) -> None:
-    readme = token.http.get("/models/test/fake/readme")
-    assert readme.headers["content-type"] == "text/plain; charset=utf-8"
-    assert readme.text == CATALOG.with_name("fake.md").read_text()
     error_of(token.http.get("/models/riffusion/riffusion/readme"), 404)  # the tests' catalog has none
     assert token.http.get("/models/riffusion/riffusion/examples").json()["results"] == []
     examples = token.http.get("/models/test/fake/examples").json()["results"]
@@ -94,8 +91,6 @@ def test_readmes_and_examples(token: Token) -> None:
         ({"text": "hi"}, "hi", False),
         ({"files": 1}, None, True),
     ]
-    assert len({row["id"] for row in examples}) == 2
-    assert examples == token.http.get("/models/test/fake/examples").json()["results"]
     assert token.http.get("/models/test/fake").json()["default_example"] == examples[0]
     assert token.http.get("/models/riffusion/riffusion").json()["default_example"] is None
 

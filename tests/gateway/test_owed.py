@@ -5,7 +5,7 @@ import pytest
 
 from gateway.prediction import Outcome, Status
 from gateway.record import Record
-from tests.gateway.recording import all_attempts_lost, begin, fail_and_fetch_delivery, new, reload
+from tests.gateway.recording import begin, fail_and_fetch_delivery, new, reload
 
 pytestmark = pytest.mark.anyio
 
@@ -87,19 +87,3 @@ async def test_a_deadline_is_kept_without_its_job(record: Record, owner: int, da
     assert now.status is (Status.PROCESSING if running else Status.CANCELED)
     assert (now.cancel_requested_at is not None) is running
     assert (await reload(record, later)).status is Status.STARTING
-
-
-@all_attempts_lost
-async def test_an_orderly_stop_does_not_count_as_a_lost_attempt(record: Record, owner: int) -> None:
-    """Each time, the worker shuts down while the prediction runs, and then its Cog server does."""
-    row = await record.predictions.create(new(owner))
-    for _ in range(3):
-        attempt = await begin(record, await reload(record, row))
-        assert await record.attempts.beat(attempt, draining=True)
-        assert (await record.sweep.once()).requeued == 1
-        assert (await reload(record, row)).attempts == 0
-    attempt = await begin(record, await reload(record, row))
-    assert await record.attempts.beat(attempt, draining=True)
-    assert await record.attempts.beat(attempt)  # by the next worker, which has adopted it
-    assert (await record.sweep.once()).requeued == 1
-    assert (await reload(record, row)).attempts == 1

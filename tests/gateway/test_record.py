@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gateway.prediction import Outcome, Status, resolve
+from gateway.prediction import Outcome, Status
 from gateway.record import Record
 from gateway.record.database import UNAVAILABLE, Connection, Database, conninfo
 from gateway.record.predictions import NotStoredError
@@ -16,8 +16,6 @@ from tests.gateway.recording import (
     QUEUE,
     all_attempts_lost,
     begin,
-    deliveries,
-    fail_and_fetch_delivery,
     fetch,
     new,
     reload,
@@ -45,29 +43,6 @@ async def test_ending_a_prediction_deletes_the_job_of_its_deadline(record: Recor
     await record.predictions.cancel(row.id)
     jobs = await record.procrastinate.job_manager.list_jobs_async()
     assert [(job.task_name, job.status) for job in jobs] == [("attempt", "cancelled")]
-
-
-async def test_a_prediction_from_its_start_to_its_end(record: Record, owner: int, database_url: str) -> None:
-    row = await record.predictions.create(new(owner))
-    attempt = await begin(record, row)
-    assert await record.attempts.log(attempt, "one\ntwo\n")
-    assert await record.attempts.log(attempt, "one\n")  # arrives out of order
-    file = await record.files.put(row.id, "output.wav", "audio/wav", b"RIFF")
-    outcome = Outcome(Status.SUCCEEDED, output={"audio": file.reference}, files=(file,), metrics={"predict_time": 1.5})
-    ended = await record.attempts.end(attempt, outcome)
-    assert ended is not None
-    assert (ended.logs, ended.files, ended.attempts) == ("one\ntwo\n", (file,), 1)
-    assert ended.metrics["predict_time"] == 1.5
-    assert ended.started_at is not None
-    assert ended.completed_at is not None
-    assert row.created_at <= ended.started_at <= ended.completed_at
-    assert resolve(ended.output, ended.files, lambda f: f"https://x/{f.name}") == {"audio": "https://x/output.wav"}
-    owed = await record.deliveries.get(row.id)
-    assert owed is not None
-    assert b'"succeeded"' in owed.body
-    assert deliveries(database_url, row.id) == ["start", "logs", "output", "completed"]
-    (count,) = await record.statistics.ended()
-    assert (count.status, count.count) == ("succeeded", 1)
 
 
 @pytest.mark.parametrize("committed", [True, False])
@@ -98,18 +73,6 @@ REJECT_END = """
     create function reject() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
     create trigger reject before update on predictions for each row
     when (new.id = '{id}' and new.completed_at is not null) execute function reject()"""
-
-
-@all_attempts_lost
-async def test_tidy_retries_deliveries_of_dead_gateways_and_finishes_jobs_of_ended_predictions(
-    record: Record, owner: int
-) -> None:
-    row = await record.predictions.create(new(owner))
-    delivery = await fail_and_fetch_delivery(record, row)
-    assert await record.sweep.tidy() == 2
-    assert await record.sweep.tidy() == 0
-    jobs = {job.id: job.status for job in await record.procrastinate.job_manager.list_jobs_async()}
-    assert (jobs[row.job_id], jobs[delivery.id]) == ("failed", "todo")
 
 
 async def test_the_sweep_ends_a_prediction_that_is_canceled_before_its_attempt_begins(

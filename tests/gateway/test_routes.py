@@ -111,15 +111,6 @@ def test_a_prediction_from_its_create_to_its_end(token: Token, prefix: str) -> N
     assert (cancel.status_code, cancel.json()["status"]) == (200, "succeeded")
 
 
-def test_a_prediction_may_be_created_by_model_or_deployment(token: Token) -> None:
-    for path in ("/models/test/fake/predictions", "/deployments/test/deployed/predictions"):
-        prediction = token.http.post(path, json={"input": {}}, headers={"Prefer": "wait=50"}).json()
-        assert (prediction["model"], prediction["version"]) == ("test/fake", FAKE_VERSION)
-        assert prediction["status"] == "succeeded"
-    for path in ("/models/test/none/predictions", "/deployments/test/fake/predictions"):
-        error_of(token.http.post(path, json={"input": {}}), 404)
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

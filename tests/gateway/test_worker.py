@@ -25,23 +25,6 @@ async def test_predictions_run_one_at_a_time_in_order(harness: Harness) -> None:
     assert list(await harness.record.procrastinate.job_manager.list_jobs_async(queue=QUEUE)) == []
 
 
-async def test_files_and_logs_are_stored(harness: Harness) -> None:
-    row = await harness.create(files=2, bytes=100_000, logs=["one", "two\0", "three"], seconds=1.8)
-    async with harness.worker():
-        early = await harness.until(row, lambda now: now.logs)
-        done = await harness.ended(row)
-    assert done.logs == "one\ntwo\ufffd\nthree\n"
-    assert done.logs.startswith(early.logs)
-    assert [(file.name, file.media_type, file.size) for file in done.files] == [
-        ("audio.wav", "audio/wav", 100_000),
-        ("spectrogram.jpg", "image/jpeg", 100_000),
-    ]
-    assert done.output == {"audio": done.files[0].reference, "spectrogram": done.files[1].reference}
-    data = b"".join([chunk async for chunk in harness.record.files.read(done.files[1].key)])
-    assert data == b"j" * 100_000
-    assert done.metrics["predict_time"] == 0.1
-
-
 async def test_errors_are_in_the_models_own_words(harness: Harness) -> None:
     async with harness.worker():
         failed = await harness.run(fail="zoom is 0, but must be above 0")

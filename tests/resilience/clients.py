@@ -4,6 +4,7 @@ import itertools
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,11 @@ class Clients:
     gateways: list[str]
     token: str
     webhook: str
+    choose: Callable[[random.Random], dict[str, object]] = lambda chance: {
+        "seconds": round(chance.uniform(0.1, 0.6), 2),
+        "files": 1,
+        "bytes": 1000,
+    }
     stopping: threading.Event = field(default_factory=threading.Event)
     asked: list[Asked] = field(default_factory=list)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -65,8 +71,7 @@ class Clients:
 
     def _live(self, chance: random.Random, number: int) -> None:
         while not self.stopping.is_set():
-            given = {"seconds": round(chance.uniform(0.1, 0.6), 2), "files": 1, "bytes": 1000}
-            self._ask(Asked(dict(given)), number % 2 == 0, number // 2)
+            self._ask(Asked(self.choose(chance)), number % 2 == 0, number // 2)
 
     def _ask(self, asked: Asked, wait: bool, gateway: int) -> None:
         self.asked.append(asked)

@@ -10,8 +10,7 @@ from typing import LiteralString
 from gateway.serve.supervisor import python
 from tests.gateway.receiver import Receiver
 from tests.resilience.clients import Clients
-from tests.resilience.network import small_disk
-from tests.resilience.site import GATEWAYS, Host, Site
+from tests.resilience.site import GATEWAYS, Host, Site, small_disk
 
 CUT_S = 60.0
 BRIEF_S = 15.0  # half the time after which a silent attempt counts as lost

@@ -25,8 +25,7 @@ from tests.gateway.receiver import Receiver, receiving
 from tests.resilience.clients import Clients
 from tests.resilience.faults import FAULTS, Drill
 from tests.resilience.judge import judge, unfinished
-from tests.resilience.network import OURS
-from tests.resilience.site import Site, running
+from tests.resilience.site import OURS, Site, running
 
 # It has its own process table: when its first process ends, the kernel kills the rest and removes network and mounts.
 UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]

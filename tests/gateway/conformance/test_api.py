@@ -102,15 +102,6 @@ def test_t11_an_unknown_version_is_rejected(token: Token, version: str) -> None:
     assert isinstance(response.json()["detail"], str)
 
 
-@pytest.mark.parametrize("version", [RIFFUSION_VERSION, RIFFUSION, f"{RIFFUSION}:{RIFFUSION_VERSION}"])
-def test_a_version_may_be_named_in_three_ways(token: Token, version: str) -> None:
-    response = token.http.post("/predictions", json={"version": version, "input": {"prompt_b": None, "unknown": 1}})
-    assert response.status_code == httpx.codes.CREATED
-    assert response.json()["version"] == RIFFUSION_VERSION
-    assert "unknown" not in response.json()["input"]
-    assert response.headers["Location"].endswith(response.json()["id"])
-
-
 def test_t12_cancel_of_a_queued_a_running_and_an_ended_prediction(token: Token) -> None:
     response = token.cancel(token.create(IDLE)["id"])
     assert (response.status_code, response.json()["status"]) == (200, "canceled")
