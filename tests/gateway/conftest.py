@@ -13,6 +13,7 @@ from gateway.record.migrations import migrate
 from gateway.serve import postgres
 from tests.gateway import recording, staging
 from tests.gateway.processes import NO_TLS, TIMEOUT_S, System, Token, running
+from tests.gateway.receiver import Receiver, receiving
 
 OPERATOR = "the operator's"
 BODY_S, FILE_BYTES, QUOTA_BYTES = 2, 99_000, 250_000
@@ -133,6 +134,12 @@ def bounded(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture
 def token(system: System) -> Token:
     return system.token()
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """How webhooks are sent: to which addresses, with which signatures, and when they are retried."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 
 import psycopg
@@ -19,12 +18,6 @@ from tests.gateway.receiver import Receiver, receiving
 from tests.gateway.recording import fail_and_fetch_delivery, new
 
 SECRET = secret_of(b"k" * 32, 1)
-
-
-@pytest.fixture(scope="module")
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
 
 
 def send(url: str, *, private: bool = True, try_s: float = 20, body: bytes = b'{"status":"succeeded"}') -> None:

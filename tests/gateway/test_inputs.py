@@ -15,7 +15,7 @@ import pytest
 from tests.gateway.conftest import Databases
 from tests.gateway.file_server import FILE_BYTES, PNG, Server, serving
 from tests.gateway.processes import FAKE, System, Token, running
-from tests.gateway.receiver import receiving
+from tests.gateway.receiver import Receiver
 from tests.gateway.test_uploads import upload
 
 WEBP = b"RIFF\0\0\0\0WEBP" + bytes(1000)
@@ -321,15 +321,14 @@ def everything_in(database_url: str) -> str:
         return "".join(str(connection.execute(query).fetchall()) for query in queries)
 
 
-def test_a_secret_is_shown_nowhere(open_system: System) -> None:
+def test_a_secret_is_shown_nowhere(open_system: System, receiver: Receiver) -> None:
     token = open_system.token()
-    with receiving() as receiver:
-        created = token.create(input={"key": SECRET, "seconds": 2, "text": "open"}, webhook=f"{receiver.url}/hook")
-        token.until(created["id"], "processing")
-        assert SECRET not in everything_in(open_system.database_url)
-        ended = token.ended(created["id"])
-        open_system.until(lambda: len(receiver.at("/hook")) >= 3)
-        bodies = [delivery.body for delivery in receiver.at("/hook")]
+    created = token.create(input={"key": SECRET, "seconds": 2, "text": "open"}, webhook=f"{receiver.url}/hook")
+    token.until(created["id"], "processing")
+    assert SECRET not in everything_in(open_system.database_url)
+    ended = token.ended(created["id"])
+    open_system.until(lambda: len(receiver.at("/hook")) >= 3)
+    bodies = [delivery.body for delivery in receiver.at("/hook")]
     assert ended["output"] == hashlib.sha256(SECRET.encode()).hexdigest(), "the model got it"
     listed = token.http.get("/predictions").json()["results"][0]
     for shown in (created, ended, listed, *map(json.loads, bodies)):

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.catalog_files import CatalogError, CatalogFiles
 from tests.gateway.processes import CATALOG, FAKE, FAKE_VERSION, System, Token
-from tests.gateway.receiver import receiving
+from tests.gateway.receiver import Receiver
 from tests.gateway.test_routes import error_of
 
 DEPLOYED = "test/deployed"
@@ -41,14 +41,13 @@ def test_all_clients_browse_the_models_and_deployments(token: Token) -> None:
     assert javascript == expected
 
 
-def test_a_prediction_keeps_the_deployment_it_was_created_with(token: Token) -> None:
-    with receiving() as receiver:
-        body = {"input": {}, "webhook": f"{receiver.url}/hook", "webhook_events_filter": ["completed"]}
-        created = token.http.post(f"/deployments/{DEPLOYED}/predictions", json=body).json()
-        assert created["deployment"] == DEPLOYED
-        assert token.ended(created["id"])["deployment"] == DEPLOYED
-        token.system.until(lambda: receiver.deliveries)
-        assert json.loads(receiver.deliveries[0].body)["deployment"] == DEPLOYED
+def test_a_prediction_keeps_the_deployment_it_was_created_with(token: Token, receiver: Receiver) -> None:
+    body = {"input": {}, "webhook": f"{receiver.url}/hook", "webhook_events_filter": ["completed"]}
+    created = token.http.post(f"/deployments/{DEPLOYED}/predictions", json=body).json()
+    assert created["deployment"] == DEPLOYED
+    assert token.ended(created["id"])["deployment"] == DEPLOYED
+    token.system.until(lambda: receiver.deliveries)
+    assert json.loads(receiver.deliveries[0].body)["deployment"] == DEPLOYED
     assert "deployment" not in token.create()
     listed = token.http.get("/predictions").json()["results"]
     assert [row.get("deployment") for row in listed] == [None, DEPLOYED]

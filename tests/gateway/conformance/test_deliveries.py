@@ -1,18 +1,11 @@
 """Webhooks: event filters, signatures, retries and redirects."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from tests.gateway.processes import System, Token
-from tests.gateway.receiver import Receiver, receiving
-
-
-@pytest.fixture(scope="module")
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
+from tests.gateway.receiver import Receiver
 
 
 @pytest.fixture(scope="module")

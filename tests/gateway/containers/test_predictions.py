@@ -10,7 +10,7 @@ import pytest
 from gateway.work.coglet import FOLDER
 from tests.gateway.containers.conftest import version
 from tests.gateway.processes import System, Token, events
-from tests.gateway.receiver import receiving
+from tests.gateway.receiver import Receiver
 
 
 def test_tokens_stream_while_the_model_produces_them(containers_token: Token) -> None:
@@ -25,15 +25,21 @@ def test_tokens_stream_while_the_model_produces_them(containers_token: Token) ->
     assert [data for _, name, _, data in again if name == "output"] == [f"w{number} " for number in range(4, 10)]
 
 
-def test_a_poll_shows_the_output_so_far_and_a_cancel_keeps_it(containers: System, containers_token: Token) -> None:
-    created = containers_token.create("test/tokens", input={"prompt": "w", "count": 200, "interval_s": 0.1})
+def with_output(token: Token, prediction_id: str) -> dict[str, Any]:
+    """Wait until a running prediction shows output."""
 
-    def some() -> dict[str, Any] | None:
-        prediction = containers_token.get(created["id"])
+    def check() -> dict[str, Any] | None:
+        prediction = token.get(prediction_id)
         return prediction if prediction["output"] else None
 
-    running = containers.until(some)
+    running = token.system.until(check)
     assert running["status"] == "processing"
+    return running
+
+
+def test_a_poll_shows_the_output_so_far_and_a_cancel_keeps_it(containers_token: Token) -> None:
+    created = containers_token.create("test/tokens", input={"prompt": "w", "count": 200, "interval_s": 0.1})
+    running = with_output(containers_token, created["id"])
     assert running["output"][0] == "w0 "
     containers_token.http.post(f"/predictions/{created['id']}/cancel")
     canceled = containers_token.ended(created["id"])
@@ -49,15 +55,9 @@ def test_a_failure_keeps_what_was_produced_and_says_why(containers_token: Token)
     assert [event.name for event in events(created["urls"]["stream"])] == [*["output"] * 3, "error", "done"]
 
 
-def test_files_of_an_iterator_are_there_while_it_runs(containers: System, containers_token: Token) -> None:
+def test_files_of_an_iterator_are_there_while_it_runs(containers_token: Token) -> None:
     created = containers_token.create("test/lines", input={"count": 4, "interval_s": 0.5})
-
-    def some() -> dict[str, Any] | None:
-        prediction = containers_token.get(created["id"])
-        return prediction if prediction["output"] else None
-
-    running = containers.until(some)
-    assert running["status"] == "processing"
+    running = with_output(containers_token, created["id"])
     assert containers_token.http.get(running["output"][0]).text == "frame 0"
     ended = containers_token.ended(created["id"])
     assert [containers_token.http.get(url).text for url in ended["output"]] == [f"frame {n}" for n in range(4)]
@@ -65,17 +65,13 @@ def test_files_of_an_iterator_are_there_while_it_runs(containers: System, contai
     assert first[0] == first[1]  # stored once
 
 
-def test_output_webhooks_come_while_it_runs(containers_token: Token) -> None:
-    with receiving() as receiver:
-        created = containers_token.create(
-            "test/tokens",
-            input={"prompt": "w", "count": 20, "interval_s": 0.1},
-            webhook=f"{receiver.url}/hook",
-            webhook_events_filter=["output", "completed"],
-        )
-        containers_token.ended(created["id"])
-        containers_token.system.until(lambda: "succeeded" in receiver.statuses("/hook"))
-        bodies = [json.loads(delivery.body) for delivery in receiver.at("/hook")]
+def test_output_webhooks_come_while_it_runs(containers_token: Token, receiver: Receiver) -> None:
+    given = {"prompt": "w", "count": 20, "interval_s": 0.1}
+    webhook = {"webhook": f"{receiver.url}/hook", "webhook_events_filter": ["output", "completed"]}
+    created = containers_token.create("test/tokens", body={"input": given, **webhook})
+    containers_token.ended(created["id"])
+    containers_token.system.until(lambda: "succeeded" in receiver.statuses("/hook"))
+    bodies = [json.loads(delivery.body) for delivery in receiver.at("/hook")]
     running = [body for body in bodies if body["status"] == "processing"]
     assert 2 <= len(running) <= 7  # one per 0.5 s of 2 s, and the last
     lengths = [len(body["output"]) for body in running]
