@@ -45,6 +45,14 @@ async def test_ending_a_prediction_deletes_the_job_of_its_deadline(record: Recor
     assert [(job.task_name, job.status) for job in jobs] == [("attempt", "cancelled")]
 
 
+async def test_cancel_notifies_the_worker_of_a_running_prediction(record: Record, owner: int) -> None:
+    running = await record.predictions.create(new(owner))
+    await begin(record, running)
+    with record.notices.watch(running.id) as watch:
+        await record.predictions.cancel(running.id, owner)
+        assert await watch.changed(120)
+
+
 @pytest.mark.parametrize("committed", [True, False])
 async def test_a_create_that_loses_its_connection_during_the_commit_finds_out_whether_it_is_stored(
     record: Record, owner: int, monkeypatch: pytest.MonkeyPatch, committed: bool
