@@ -126,7 +126,10 @@ class Server:
             error = f"Prediction failed: Prediction failed: ValueError: {text}"
             self._finish(run, {"status": "failed", "error": error})
         else:
-            self._finish(run, {"status": "succeeded", "output": _output(run.input)})
+            try:
+                self._finish(run, {"status": "succeeded", "output": _output(run.input)})
+            except OSError as error:  # it can't fetch a file
+                self._finish(run, {"status": "failed", "error": f"Prediction failed: {error}"})
 
     def _work(self, run: Run) -> bool:
         """Run to the end. Return True if the run was canceled."""
