@@ -18,33 +18,7 @@ from tests.gateway.conftest import OPERATOR
 from tests.gateway.processes import FAKE_VERSION, RIFFUSION_VERSION, System, Token
 
 PREFIXES = ["", "/v1", "/v1/v1"]
-ROUTES = [
-    ("GET", "/predictions"),
-    ("POST", "/predictions"),
-    ("GET", f"/predictions/{'a' * 26}"),
-    ("POST", f"/predictions/{'a' * 26}/cancel"),
-    ("GET", "/models"),
-    ("GET", "/models/test/fake"),
-    ("GET", "/models/test/fake/versions"),
-    ("GET", f"/models/test/fake/versions/{FAKE_VERSION}"),
-    ("GET", "/models/test/fake/openapi.json"),
-    ("POST", "/models/test/fake/predictions"),
-    ("GET", "/models/test/fake/readme"),
-    ("GET", "/models/test/fake/examples"),
-    ("GET", "/deployments"),
-    ("GET", "/deployments/test/deployed"),
-    ("POST", "/deployments/test/deployed/predictions"),
-    ("GET", "/collections"),
-    ("GET", "/hardware"),
-    ("GET", "/trainings"),
-    ("GET", "/webhooks/default/secret"),
-    ("GET", "/account"),
-    ("GET", "/files"),
-    ("POST", "/files"),
-    ("GET", f"/files/{'a' * 26}"),
-    ("DELETE", f"/files/{'a' * 26}"),
-]
-BARE_ONLY = [("GET", "/openapi.json"), ("GET", "/metrics")]
+ROUTES = 25
 # Strings that resemble cursors: some have a direction, a time and an id, or two of these.
 cursors = st.lists(
     st.sampled_from(
@@ -69,27 +43,20 @@ def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
     return body
 
 
-@pytest.mark.parametrize(("method", "path"), [*ROUTES, *BARE_ONLY])
-def test_t10_every_route_needs_a_token(token: Token, http: httpx.Client, method: str, path: str) -> None:
-    for prefix in PREFIXES if (method, path) in ROUTES else [""]:
-        for authorization in (None, "Bearer r8_unknown", "Basic eDp5", token.text):
-            headers = {"Authorization": authorization} if authorization else {}
-            response = http.request(method, token.url + prefix + path, headers=headers)
-            assert error_of(response, 401)["title"] == "Unauthenticated"
-
-
-def test_the_document_has_every_route_and_routes_lists_them_all(token: Token) -> None:
-    listed = {(method, re.sub(r"/test/\w+|/[a-z0-9]{26,}|/x$", "/{}", path)) for method, path in ROUTES}
-    documented = {
-        (method.upper(), re.sub(r"/\{owner\}/\{name\}|/\{\w+\}", "/{}", path))
-        for path, methods in token.http.get("/openapi.json").json()["paths"].items()
-        for method in methods
-    }
-    assert {path for _, path in documented} - {"/openapi.json"} <= {path for _, path in listed}
-    assert {(method, path) for method, path in listed if not path.startswith("/files")} <= documented
-    assert {getattr(route, "path", "") for route in operations.routes} == {
-        *("/health", "/health/live", "/health/ready", "/metrics"),
-    }
+def test_t10_every_route_needs_a_token(token: Token, http: httpx.Client) -> None:
+    documented = token.http.get("/openapi.json").json()["paths"]
+    routes = [
+        (method.upper(), re.sub(r"{\w+}", "x", path)) for path, methods in documented.items() for method in methods
+    ]
+    assert len(routes) == ROUTES  # so that the document leaves out none
+    for method, path in [*routes, ("GET", "/metrics")]:
+        for prefix in PREFIXES if path not in ("/openapi.json", "/metrics") else [""]:
+            for authorization in (None, "Bearer r8_unknown", "Basic eDp5", token.text):
+                headers = {"Authorization": authorization} if authorization else {}
+                response = http.request(method, token.url + prefix + path, headers=headers)
+                assert error_of(response, 401)["title"] == "Unauthenticated", (method, prefix, path)
+    public = {getattr(route, "path", "") for route in operations.routes} - {"/metrics"}
+    assert public == {"/health", "/health/live", "/health/ready"}
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
