@@ -50,7 +50,7 @@ def probe(port: int, folder: Path) -> subprocess.CompletedProcess[str]:
         ("DEFUNCT", RESTART),
     ],
 )
-def test_a_bad_status_is_reported_and_asks_for_a_restart(tmp_path: Path, status: str, code: int) -> None:
+def test_only_a_bad_status_is_reported_and_asks_for_a_restart(tmp_path: Path, status: str, code: int) -> None:
     with answering(json.dumps({"status": status}).encode()) as port:
         ended = [probe(port, tmp_path) for _ in range(2)]
     assert [one.returncode for one in ended] == [code, code]

@@ -100,18 +100,20 @@ def _account(system: System, token: Token, address: str) -> int:
     return int(ask(system.port, head.encode(), address).split()[1])
 
 
-@pytest.mark.parametrize("length", ["Content-Length: 4\r\n", "Content-Length: 35\r\n", ""])
-@pytest.mark.parametrize("version", ["1.1", "1.0"])
-def test_a_smuggled_request_gets_no_response(limited: System, limited_token: Token, length: str, version: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "length"),
+    [
+        *(("1.1", "Content-Length: 4\r\n"), ("1.1", "Content-Length: 35\r\n")),
+        *(("1.0", "Content-Length: 4\r\n"), ("1.0", "Content-Length: 35\r\n"), ("1.0", "")),
+    ],
+)
+def test_a_smuggled_request_gets_no_response(limited: System, limited_token: Token, version: str, length: str) -> None:
     """By Content-Length, or by HTTP 1.0, this is one request, by Transfer-Encoding two. A proxy may see only one."""
     head = f"POST /predictions HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {limited_token.text}\r\n{length}"
     answer = ask(limited.port, head.encode() + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + LIVE)
-    if length or version == "1.0":
-        assert answer.startswith(b"HTTP/1.1 400 ")
-        assert answer.count(b"HTTP/1.1 ") == 1
-        assert b"connection: close" in answer.lower()
-    else:
-        assert answer.count(b"HTTP/1.1 ") == 2  # the first had an empty body, and the second is answered too
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in answer.lower()
 
 
 @pytest.mark.parametrize("beyond", [-100, 1])
