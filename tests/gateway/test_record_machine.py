@@ -107,6 +107,14 @@ class RecordMachine(RuleBasedStateMachine):
         model.attempts += 1
         return attempt
 
+    @rule()
+    def fetch_and_release(self) -> None:
+        """Fetch the next job, and queue it again as a worker does that stops before it begins."""
+        job = self.run(self.record.procrastinate.job_manager.fetch_job([QUEUE], self.environment.worker))
+        if job is not None:
+            released = [self.run(self.record.attempts.release(prediction_id_of(job), job.id or 0)) for _ in range(2)]
+            assert released == [True, False]
+
     @rule(attempt=attempts)
     def begin_again(self, attempt: Attempt) -> None:
         """A job is one attempt."""
