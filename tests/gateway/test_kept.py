@@ -105,6 +105,22 @@ HOUR_S = 3600
 CC = shutil.which("cc")
 
 
+@all_attempts_lost
+async def test_an_orderly_stop_does_not_count_as_a_lost_attempt(record: Record, owner: int) -> None:
+    """Each time, the worker shuts down while the prediction runs, and then its Cog server does."""
+    row = await record.predictions.create(new(owner))
+    for _ in range(3):
+        attempt = await begin(record, await reload(record, row))
+        assert await record.attempts.beat(attempt, draining=True)
+        assert (await record.sweep.once()).requeued == 1
+        assert (await reload(record, row)).attempts == 0
+    attempt = await begin(record, await reload(record, row))
+    assert await record.attempts.beat(attempt, draining=True)
+    assert await record.attempts.beat(attempt)  # by the next worker, which has adopted it
+    assert (await record.sweep.once()).requeued == 1
+    assert (await reload(record, row)).attempts == 1
+
+
 class WrongClock(Clock):
     """The clock of a host that is an hour behind."""
 

@@ -16,6 +16,7 @@ from tests.gateway.recording import (
     QUEUE,
     all_attempts_lost,
     begin,
+    deliveries,
     fetch,
     new,
     reload,
@@ -43,6 +44,28 @@ async def test_ending_a_prediction_deletes_the_job_of_its_deadline(record: Recor
     await record.predictions.cancel(row.id)
     jobs = await record.procrastinate.job_manager.list_jobs_async()
     assert [(job.task_name, job.status) for job in jobs] == [("attempt", "cancelled")]
+
+
+@all_attempts_lost
+async def test_a_worker_that_lost_its_attempt_writes_nothing(record: Record, owner: int, database_url: str) -> None:
+    row = await record.predictions.create(new(owner))
+    zombie = await begin(record, row)
+    assert (await record.sweep.once()).requeued == 1
+    requeued = await reload(record, row)
+    assert requeued.job_id != row.job_id
+    assert requeued.status is Status.PROCESSING  # clients never see a status go back
+    assert not await record.attempts.beat(zombie)
+    assert not await record.attempts.log(zombie, "late")
+    assert await record.attempts.end(zombie, Outcome(Status.SUCCEEDED, output="late")) is None
+    assert not await record.attempts.give_back(zombie)
+    assert not await record.sweep.give_up(zombie.id, zombie.job_id)
+    second = await begin(record, requeued)
+    assert await record.attempts.begin(second) is None  # a job is one attempt
+    assert await record.attempts.end(second, Outcome(Status.SUCCEEDED, output="mine"))
+    assert await record.attempts.end(second, Outcome(Status.FAILED, error="again")) is None
+    ended = await reload(record, row)
+    assert (ended.output, ended.logs, ended.attempts) == ("mine", "", 2)
+    assert deliveries(database_url, row.id) == ["start", "output", "completed"]
 
 
 async def test_cancel_notifies_the_worker_of_a_running_prediction(record: Record, owner: int) -> None:

@@ -28,7 +28,6 @@ class Model:
     queued: bool = True
     attempts: int = 0
     cancel_requested: bool = False
-    draining: bool = False  # the holder's worker stops: a loss doesn't count
     holder: int | None = None  # the job that may write
     logs: str = ""
     events: list[str] = field(default_factory=list)
@@ -41,11 +40,10 @@ class Model:
         """Queue a lost attempt again, or end its prediction."""
         if self.cancel_requested:
             self.end(Status.CANCELED)
-        elif self.attempts >= 2 and not self.draining:
+        elif self.attempts >= 2:
             self.end(Status.FAILED)
         else:
             self.queued, self.holder = True, None
-            self.attempts -= self.draining
 
 
 class Environment:
@@ -103,7 +101,7 @@ class RecordMachine(RuleBasedStateMachine):
         assert begun is not None
         if model.status is Status.STARTING:
             model.events.append("start")
-        model.status, model.queued, model.holder, model.draining = Status.PROCESSING, False, job.id, False
+        model.status, model.queued, model.holder = Status.PROCESSING, False, job.id
         model.attempts += 1
         return attempt
 
@@ -138,12 +136,9 @@ class RecordMachine(RuleBasedStateMachine):
         if "logs" not in model.events:
             model.events.append("logs")
 
-    @rule(attempt=attempts, draining=st.booleans())
-    def beat(self, attempt: Attempt, draining: bool) -> None:
-        model = self.holder(attempt)
-        assert self.run(self.record.attempts.beat(attempt, draining=draining)) == (model is not None)
-        if model:
-            model.draining = draining
+    @rule(attempt=attempts)
+    def beat(self, attempt: Attempt) -> None:
+        assert self.run(self.record.attempts.beat(attempt)) == (self.holder(attempt) is not None)
 
     @rule(attempt=attempts, status=ENDS)
     def end(self, attempt: Attempt, status: Status) -> None:
