@@ -304,7 +304,7 @@ def test_a_file_that_an_earlier_worker_was_to_serve_is_served_again(open_system:
     """The Cog server asks for it after the worker has died, and another has adopted the run."""
     token = open_system.token()
     file = token.http.post("/files", files={"content": ("a.webp", WEBP)}).json()
-    created = token.create(input={"image": file["urls"]["get"], "seconds": 10})  # until there is another worker
+    created = token.create(input={"image": file["urls"]["get"], "seconds": 30})  # until there is another worker
     token.until(created["id"], "processing")
     open_system.until(lambda: any(created["id"] in asked["path"] for asked in open_system.requests()))
     open_system.kill("worker")
