@@ -292,7 +292,7 @@ def test_a_cancel_ends_a_fetch(open_system: System, server: Server) -> None:
 def test_a_worker_that_dies_while_it_fetches_costs_no_attempt(open_system: System, server: Server) -> None:
     token = open_system.token()
     created = token.create(input={"image": server.url("/slow/a.png")})
-    for deaths in (1, 2):  # the end of a prediction whose attempts count
+    for deaths in range(1, 4):
         open_system.until(lambda: len(server.asked) >= deaths)  # noqa: B023
         open_system.kill("worker")
     server.may_go_on.set()
@@ -300,11 +300,19 @@ def test_a_worker_that_dies_while_it_fetches_costs_no_attempt(open_system: Syste
     assert (ended["status"], ended["output"]) == ("succeeded", [seen("file.png", b"x" + PNG)])
 
 
+def test_a_large_file_is_served_to_the_model(open_system: System) -> None:
+    token = open_system.token()
+    content = PNG * 23  # more than fits a request
+    assert output(token, image=upload(token, content)["urls"]["get"], images=[data_url(b"small")]) == [
+        *(seen("a.png", content, data_url=False), seen("file.png", b"small")),
+    ]
+
+
 def test_a_file_that_an_earlier_worker_was_to_serve_is_served_again(open_system: System) -> None:
     """The Cog server asks for it after the worker has died, and another has adopted the run."""
     token = open_system.token()
     file = token.http.post("/files", files={"content": ("a.webp", WEBP)}).json()
-    created = token.create(input={"image": file["urls"]["get"], "seconds": 30})  # until there is another worker
+    created = token.create(input={"image": file["urls"]["get"], "seconds": 3})
     token.until(created["id"], "processing")
     open_system.until(lambda: any(created["id"] in asked["path"] for asked in open_system.requests()))
     open_system.kill("worker")
