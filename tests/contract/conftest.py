@@ -5,6 +5,5 @@ import pytest
 
 @pytest.fixture
 def output_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder to which predictors write."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path

@@ -20,15 +20,12 @@ class KeepsMetrics:
 
     @property
     def metrics(self) -> dict[str, str | float]:
-        """The metrics recorded so far."""
         metrics: dict[str, str | float] = self.__dict__.setdefault("_metrics", {})
         return metrics
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The files of a run, its metrics and its log."""
-
     files: list[bytes]
     metrics: dict[str, str | float]
     log: str
@@ -43,7 +40,6 @@ def make_clip(predictor: Any, folder: Path, inputs: dict[str, Any]) -> Clip:
 
 
 def files_of(output: Any) -> list[bytes]:
-    """Return the content of the files that a run returned."""
     paths = [output] if isinstance(output, Path) else [getattr(output, name) for name in type(output).__annotations__]
     return [Path(path).read_bytes() for path in paths]
 
@@ -72,10 +68,10 @@ def cancelled(predictor: Any, after: int) -> Iterator[None]:
 
 
 @contextmanager
-def full_disk() -> Iterator[None]:
-    """Let no file grow beyond 2 kB."""
+def full_disk(file_bytes: int = 2000) -> Iterator[None]:
+    """Let no file of this process and of those that it starts grow further, as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, limits[1]))
     try:
         yield
     finally:

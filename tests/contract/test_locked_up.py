@@ -11,8 +11,7 @@ import pytest
 
 from gateway.serve.processes import free_port
 from local import ROOT
-from tests.contract.dockerignore import ignored
-from tests.contract.test_container import CONFIGS, RULES, config, tracked
+from tests.contract.test_container import CONFIGS, config, copy_of_the_build
 
 SANDBOX = str(ROOT / "tests" / "contract" / "locked_up.sh")
 ASK = """
@@ -56,10 +55,7 @@ print(json.dumps(found))
 def test_a_user_without_name_or_capabilities_makes_a_clip(tmp_path: Path) -> None:
     source, root = tmp_path / "src", tmp_path / "root"
     root.mkdir()
-    for name in tracked("."):
-        if not ignored(RULES, name):
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, source / name)
+    copy_of_the_build(source)
     (source / ".cog").mkdir()
     shutil.copy(ROOT / "schema" / "riffusion.openapi.json", source / ".cog" / "openapi_schema.json")
     assert (source / CONFIGS["riffusion"]).exists()

@@ -62,7 +62,6 @@ def no_thread_is_left() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def clip(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    """Make the clip that several tests look at."""
     return make_clip(predictor, tmp_path_factory.mktemp("clip"), DEFAULTS)
 
 
@@ -77,20 +76,17 @@ def evaluated(predictor: Predictor) -> Iterator[list[int]]:
         hook.remove()
 
 
-@pytest.mark.parametrize(("max_frames", "fps"), [(3, 10), (4, 23)])
-def test_a_clip_is_an_mp4_with_max_frames_frames_at_fps(
-    predictor: Predictor, output_root: Path, max_frames: int, fps: int
-) -> None:
-    path = Path(predictor.run(**{**DEFAULTS, "max_frames": max_frames, "fps": fps}))
+def test_a_clip_is_an_mp4_with_max_frames_frames_at_fps(predictor: Predictor, output_root: Path) -> None:
+    path = Path(predictor.run(**{**DEFAULTS, "max_frames": 4, "fps": 23}))
     assert path.suffix == ".mp4"
     with av.open(path) as container:
         (stream,) = container.streams
         assert isinstance(stream, av.VideoStream)
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
-        assert stream.average_rate == stream.base_rate == fps
-        assert stream.frames == max_frames
+        assert stream.average_rate == stream.base_rate == 23
+        assert stream.frames == 4
         times_s = [frame.time for frame in container.decode(video=0)]
-    assert times_s == pytest.approx([n / fps for n in range(max_frames)])
+    assert times_s == pytest.approx([n / 23 for n in range(4)])
 
 
 def test_the_clip_shows_the_frames_and_has_the_settings(predictor: Predictor, clip: Clip) -> None:
@@ -106,29 +102,21 @@ def test_the_clip_shows_the_frames_and_has_the_settings(predictor: Predictor, cl
     assert likeness.diagonal().min() > 0.9
 
 
-def test_a_random_seed_is_logged_and_reported_and_gives_the_same_file_again(
-    predictor: Predictor, output_root: Path, clip: Clip, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("given", [None, 0])
+def test_the_seed_is_logged_and_reported_and_gives_the_same_file_again(
+    predictor: Predictor, output_root: Path, clip: Clip, capsys: pytest.CaptureFixture[str], given: int | None
 ) -> None:
-    path = Path(predictor.run(**{**DEFAULTS, "seed": None}))
+    path = Path(predictor.run(**{**DEFAULTS, "seed": given}))
     video = path.read_bytes()
     logged = re.search(r"^Using seed: (\d+)$", capsys.readouterr().out, re.MULTILINE)
     assert logged
     seed = int(logged[1])
-    assert 0 <= seed < 2**32
+    assert 0 <= seed < 2**32 if given is None else seed == given
     assert predictor.metrics["seed"] == seed
     with av.open(path) as container:
         assert json.loads(container.metadata["comment"])["seed"] == seed
     assert video != clip.files[0]
     assert Path(predictor.run(**{**DEFAULTS, "seed": seed})).read_bytes() == video
-
-
-def test_seed_0_is_an_ordinary_seed(
-    predictor: Predictor, output_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with av.open(predictor.run(**{**DEFAULTS, "seed": 0})) as container:
-        assert json.loads(container.metadata["comment"])["seed"] == 0
-    assert predictor.metrics["seed"] == 0
-    assert "Using seed: 0\n" in capsys.readouterr().out
 
 
 def test_progress_is_logged_in_lines_that_clients_parse(clip: Clip) -> None:
@@ -152,18 +140,7 @@ def test_the_metrics_describe_the_run(clip: Clip) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("max_frames", 2),
-        ("max_frames", 1001),
-        ("animation_prompts", "0: a | 4: b"),
-        ("animation_prompts", None),
-        ("angle", "0:(__import__('os'))"),
-        ("zoom", "0:(0)"),
-        ("translation_x", "0"),
-        ("translation_y", "0:(1/0)"),
-        ("color_coherence", "LAB"),
-        ("sampler", "k_euler"),
-        ("fps", 61),
-        ("seed", -2),
+        *(("max_frames", 2), ("animation_prompts", None), ("zoom", "0:(0)"), ("seed", -2)),
     ],
 )
 def test_an_invalid_input_is_rejected_before_any_work(
@@ -183,7 +160,7 @@ def test_an_invalid_input_is_rejected_before_any_work(
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("after", [1, 10, 20, EVALUATIONS])
+@pytest.mark.parametrize("after", [1, EVALUATIONS])
 def test_a_cancelled_run_stops_at_once_and_leaves_nothing(
     predictor: Predictor, output_root: Path, evaluated: list[int], after: int
 ) -> None:

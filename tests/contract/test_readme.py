@@ -19,8 +19,6 @@ LISTING = ["git", "ls-files", "*.md"]
 NAMES = subprocess.check_output(LISTING, cwd=ROOT, text=True).splitlines()
 PAGES = sorted(ROOT / name for name in NAMES if (ROOT / name).is_file())
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-# What a browser shows of the README without scrolling: some 20 lines of text and the picture.
-FIRST_SCREEN_LINES = 22
 
 
 def text_of(page: Path) -> str:
@@ -28,7 +26,6 @@ def text_of(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings."""
     headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -49,14 +46,6 @@ def test_the_links_of_a_page_have_targets(page: Path) -> None:
         linked = page.parent / path if path else page
         assert linked.exists(), f"{page.name} links to {target}"
         assert not anchor or anchor in anchors(linked), f"{page.name} links to {target}"
-
-
-def test_the_first_screen_has_a_picture_and_the_two_commands() -> None:
-    screen = "\n".join(text_of(ROOT / "README.md").splitlines()[:FIRST_SCREEN_LINES])
-    assert "](docs/pictures/" in screen
-    for model in MODELS:
-        assert f"**{model}**" in screen
-        assert f"script/predict {model} " in screen
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -90,9 +79,3 @@ def test_scripts_report_the_version() -> None:
     for program in ("local.predict", "local.serve"):
         command = [sys.executable, "-m", program, "--version"]
         assert subprocess.check_output(command, cwd=ROOT, text=True).strip() == version()
-
-
-def test_continuous_integration_runs_only_the_projects_own_script() -> None:
-    (workflow,) = (ROOT / ".github" / "workflows").iterdir()
-    jobs = yaml.safe_load(text_of(workflow))["jobs"]
-    assert [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step] == [".ci/run"]

@@ -83,12 +83,3 @@ def read(model: str, name: str, value: object) -> object:
     """Return the value in the request made of an input."""
     changes: dict[str, Any] = {name: value}
     return getattr(replace(INPUTS[model], **changes).request().inputs, name)
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_descriptions_are_plain_one_line_literals(model: str) -> None:
-    """Cog reads the raw text of a literal, and so misreads one that is joined, in brackets or escaped."""
-    source = (ROOT / f"predict_{model}.py").read_text(encoding="utf-8")
-    for about in as_documented(committed(model, "openapi")["components"]["schemas"])["properties"].values():
-        if about["description"] != "An enumeration.":
-            assert f'description="{about["description"]}"' in source

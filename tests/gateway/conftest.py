@@ -1,7 +1,5 @@
 import asyncio
 import secrets
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,33 +13,40 @@ from gateway.record.migrations import migrate
 from gateway.serve import postgres
 from tests.gateway import recording, staging
 from tests.gateway.processes import NO_TLS, TIMEOUT_S, System, Token, running
+from tests.gateway.receiver import Receiver, receiving
 
 OPERATOR = "the operator's"
+BODY_S, FILE_BYTES, QUOTA_BYTES = 2, 99_000, 250_000
+BOUNDS = {
+    "GATEWAY_BODY_S": str(BODY_S),
+    "GATEWAY_BODY_BYTES": "20000",
+    "GATEWAY_FILE_BYTES": str(FILE_BYTES),  # 132,000 in base64
+    "GATEWAY_FILE_QUOTA_BYTES": str(QUOTA_BYTES),
+    "GATEWAY_FILE_RETENTION_S": "1",
+    "GATEWAY_CREATES_PER_S": "0.01",
+    "GATEWAY_CREATE_BURST": "4",
+    "GATEWAY_QUEUED": "3",
+    "GATEWAY_TRUSTED_PROXIES": "127.0.0.1",
+}
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Run async tests on asyncio."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[postgres.Cluster]:
     """Run PostgreSQL. Without fsync, because no test needs its data to survive a crash of the machine."""
-    folder = Path(tempfile.mkdtemp(prefix="gw-"))  # short, since a socket's path is limited
-    folder.chmod(0o711)  # for the user that PostgreSQL runs as
-    try:
-        with (folder / "log").open("wb") as log, postgres.started(folder / "pg", log, fsync="off") as cluster:
-            yield cluster
-    finally:
-        if (folder / "pg").exists():
-            postgres.remove(folder / "pg")
-        shutil.rmtree(folder)
+    with (
+        postgres.temporary_folder() as folder,
+        (folder / "log").open("wb") as log,
+        postgres.started(folder / "postgres", log, fsync="off") as cluster,
+    ):
+        yield cluster
 
 
 class Databases:
-    """Create databases."""
-
     def __init__(self, cluster: postgres.Cluster) -> None:
         self._cluster = cluster
         asyncio.run(migrate(self.create("migrated")))
@@ -54,7 +59,6 @@ class Databases:
         return self._cluster.url_of(name)
 
     def make(self) -> str:
-        """Create a migrated database and return its URL."""
         return self.create(f"t{secrets.token_hex(6)}", "migrated")
 
     def emptied(self) -> str:
@@ -83,14 +87,12 @@ def record_options() -> dict[str, Any]:
 
 @pytest.fixture
 async def record(database_url: str, tmp_path: Path, record_options: dict[str, Any]) -> AsyncIterator[Record]:
-    """Open the record on a database of the test's own."""
     async with open_record(database_url, (tmp_path / "files").as_uri(), **record_options) as record:
         yield record
 
 
 @pytest.fixture
 async def owner(record: Record) -> int:
-    """Create a token and return its id."""
     return await recording.create_owner(record)
 
 
@@ -122,14 +124,25 @@ def system(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
         yield system
 
 
+@pytest.fixture(scope="session")
+def bounded(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Run a gateway with tight limits and without a worker."""
+    with running(tmp_path_factory.mktemp("bounded"), databases.make(), BOUNDS, model=False) as system:
+        yield system
+
+
 @pytest.fixture
 def token(system: System) -> Token:
-    """Return a token that has no predictions yet."""
     return system.token()
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
 
 
 @pytest.fixture(scope="session")
 def http() -> Iterator[httpx.Client]:
-    """Return an HTTP client without a token."""
     with httpx.Client(trust_env=False, verify=NO_TLS, timeout=TIMEOUT_S) as client:
         yield client

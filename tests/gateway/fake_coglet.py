@@ -1,8 +1,8 @@
-r"""A stand-in for coglet 0.23.1, with its quirks and with faults on request; nothing but the standard library.
+r"""A stand-in for coglet 0.23.1 that has its quirks and injects faults. It needs only the standard library.
 
-    python tests/gateway/fake_coglet.py --port 0 --journal FILE [--setup-s 1] [--setup-fails]
+    python tests/gateway/fake_coglet.py --port 0 --journal FILE [--setup-fails]
 
-It prints `listening on URL`. Each request is a line of JSON in the journal. A prediction's input steers its run:
+It prints `listening on URL`. Each request is a line of JSON in the journal. A prediction's input controls its run:
 
     seconds: 0.2     how long it runs
     logs: ["a"]      lines, printed evenly over the run
@@ -16,8 +16,8 @@ It prints `listening on URL`. Each request is a line of JSON in the journal. A p
     deaf: true       it can't be cancelled
     tidy_s: 0.5      how long it tidies up after a cancel
 
-POST /faults takes {"lose_terminal": n, "busy_s": s, "dead_child": true, "silent_s": s}: the next n terminal webhooks
-are lost, so long a PUT after an end is answered 409, the idle child has died, and nothing is answered for so long.
+POST /faults takes {"lose_terminal": n, "busy_s": s, "dead_child": true, "silent_s": s}: lose the next n terminal
+webhooks, answer 409 to a PUT for s seconds after an end, let the idle child die, or answer nothing for s seconds.
 """
 
 import argparse
@@ -48,8 +48,6 @@ JsonObject = dict[str, Any]  # whatever a test sends
 
 @dataclass
 class Run:
-    """One prediction that runs."""
-
     id: str
     input: JsonObject
     webhook: str
@@ -58,39 +56,28 @@ class Run:
 
 
 class Server:
-    """The state of the server: at most one run at a time."""
-
     def __init__(self, options: argparse.Namespace) -> None:
         self.started_at = datetime.now(UTC).isoformat()
-        self.health = "STARTING"
-        self.setup_logs = ""
+        self.health = "SETUP_FAILED" if options.setup_fails else "READY"
         self.run: Run | None = None
         self.ended_at = 0.0
         self.faults: JsonObject = {}
         self.silent_until = 0.0
         self.lock = threading.Lock()
         self._journal = options.journal
-        self._options = options
-        threading.Thread(target=self._set_up, daemon=True).start()
-
-    def _set_up(self) -> None:
-        time.sleep(self._options.setup_s)
-        if self._options.setup_fails:
-            self.setup_logs = "worker setup failed: Setup failed: setup failed: RuntimeError: no weights"
-        self.health = "SETUP_FAILED" if self._options.setup_fails else "READY"
 
     def note(self, method: str, path: str, status: int) -> None:
-        """Write a line into the journal."""
         if self._journal:
             line = json.dumps({"t": time.time(), "method": method, "path": path, "status": status}) + "\n"
             with self.lock, self._journal.open("a") as journal:
                 journal.write(line)
 
     def health_check(self) -> JsonObject:
-        """Answer /health-check."""
         status = "BUSY" if self.health == "READY" and self.run else self.health
-        kind = {"STARTING": "starting", "SETUP_FAILED": "failed"}.get(self.health, "succeeded")
-        setup = {"started_at": self.started_at, "status": kind, "logs": self.setup_logs}
+        setup = {"started_at": self.started_at, "status": "succeeded", "logs": ""}
+        if self.health == "SETUP_FAILED":
+            logs = "worker setup failed: Setup failed: setup failed: RuntimeError: no weights"
+            setup |= {"status": "failed", "logs": logs}
         return {"status": status, "setup": setup, "version": {"coglet": "0.23.1"}}
 
     def start(self, prediction_id: str, body: JsonObject) -> tuple[int, JsonObject]:
@@ -98,21 +85,17 @@ class Server:
         with self.lock:
             if not isinstance(body.get("input", {}), dict) and not (self.run and self.run.id == prediction_id):
                 return 422, {"detail": [{"loc": ["body", "input"], "msg": 'not of type "object"', "type": "x"}]}
-            if self.health in ("STARTING", "SETUP_FAILED"):
+            if self.health == "SETUP_FAILED":
                 return 503, {"error": "Setup has not finished yet.", "status": "failed"}
             if self.run and self.run.id == prediction_id:
                 return 202, {"id": prediction_id, "status": "processing", "logs": self.run.logs, "metrics": {}}
-            if (
-                self.run
-                or self.health == "UNHEALTHY"
-                or time.monotonic() < self.ended_at + self.faults.get("busy_s", 0)
-            ):
+            busy = time.monotonic() < self.ended_at + self.faults.get("busy_s", 0)
+            if self.run or self.health == "UNHEALTHY" or busy:
                 return 409, {"error": "At capacity - all prediction slots busy", "status": "failed"}
             given = body.get("input", {})
             if nulls := [name for name, value in given.items() if value is None]:
-                return 422, {
-                    "detail": [{"loc": ["body", "input", nulls[0]], "msg": "null is not of type", "type": "x"}]
-                }
+                detail = {"loc": ["body", "input", nulls[0]], "msg": "null is not of type", "type": "x"}
+                return 422, {"detail": [detail]}
             self.run = Run(prediction_id, given, body["webhook"])
             threading.Thread(target=self._predict, args=(self.run,), daemon=True).start()
         return 202, {"id": prediction_id, "status": "starting"}
@@ -140,20 +123,16 @@ class Server:
             self.health = "UNHEALTHY"
             self._finish(run, {"status": "failed", "error": "Worker crashed"})
         elif text := run.input.get("fail"):
-            self._finish(
-                run, {"status": "failed", "error": f"Prediction failed: Prediction failed: ValueError: {text}"}
-            )
+            error = f"Prediction failed: Prediction failed: ValueError: {text}"
+            self._finish(run, {"status": "failed", "error": error})
         else:
             try:
-                output = _output(run.input)
-            except OSError as error:  # it can't fetch a file; Cog's own error names the URL too
-                error_text = f"{type(error).__name__}: {error} for url: {run.input.get('image')}"
-                self._finish(run, {"status": "failed", "error": f"Prediction failed: Prediction failed: {error_text}"})
-            else:
-                self._finish(run, {"status": "succeeded", "output": output})
+                self._finish(run, {"status": "succeeded", "output": _output(run.input)})
+            except OSError as error:  # it can't fetch a file
+                self._finish(run, {"status": "failed", "error": f"Prediction failed: {error}"})
 
     def _work(self, run: Run) -> bool:
-        """Run to the end, or to a cancel: True."""
+        """Run to the end. Return True if the run was canceled."""
         seconds, lines = float(run.input.get("seconds", 0.05)), run.input.get("logs", [])
         sent_at = time.monotonic()
         for line in [*lines, None]:
@@ -184,7 +163,7 @@ class Server:
             time.sleep(pause_s)
 
     def _send(self, run: Run, result: JsonObject) -> int | None:
-        """Send a webhook and return the status of its answer; None: no connection."""
+        """Send a webhook and return the status of the response, or None without a connection."""
         body = {"id": run.id, "logs": run.logs, "metrics": {}, **result}
         request = urllib.request.Request(  # noqa: S310 - the worker's own
             run.webhook, json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -216,17 +195,12 @@ def _output(given: JsonObject) -> Any:
         return hashlib.sha256(key.encode()).hexdigest()
     if not given.get("files"):
         return given.get("text", "done")
-    size = int(given.get("bytes", 100))
-    urls = [
-        f"data:{kind};base64,{base64.b64encode(fill * size).decode()}"
-        for kind, fill in (("audio/wav", b"w"), ("image/jpeg", b"j"))
-    ]
-    return urls[0] if given["files"] == 1 else {"audio": urls[0], "spectrogram": urls[1]}
+    audio, picture = (base64.b64encode(fill * int(given.get("bytes", 100))).decode() for fill in (b"w", b"j"))
+    files = {"audio": f"data:audio/wav;base64,{audio}", "spectrogram": f"data:image/jpeg;base64,{picture}"}
+    return files["audio"] if given["files"] == 1 else files
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Turn requests into calls of the server."""
-
     protocol_version = "HTTP/1.1"
     server_state: Server
     probing = False
@@ -280,14 +254,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Say nothing: the journal does."""
-
-
-class Listener(ThreadingHTTPServer):
-    """Take requests, each on a thread of its own."""
-
-    daemon_threads = True
-    allow_reuse_address = True
+        """Log nothing, since there is the journal."""
 
 
 def main() -> None:
@@ -295,10 +262,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="a stand-in for coglet, for tests")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--journal", type=Path)
-    parser.add_argument("--setup-s", type=float, default=0.0)
     parser.add_argument("--setup-fails", action="store_true")
     options = parser.parse_args()
-    listener = Listener(("127.0.0.1", options.port), Handler)
+    listener = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     Handler.server_state = Server(options)
     sys.stdout.write(f"listening on http://127.0.0.1:{listener.server_port}\n")

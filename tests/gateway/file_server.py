@@ -2,24 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from threading import Event
+
+from tests.gateway import receiver
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 3200  # 800 kB
 FILE_BYTES = 20_000_000  # one more is too large
 
 
-class Server(ThreadingHTTPServer):
-    """A server that remembers what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[str] = []
-        self.may_go_on = Event()
-
-    @property
-    def port(self) -> int:
-        return int(self.server_address[1])
+@dataclass
+class Server:
+    asked: list[str] = field(default_factory=list)
+    may_go_on: Event = field(default_factory=Event)
+    port: int = 0
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -28,23 +25,16 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """Answer by the path: a file, a redirect, an error, too much, too slowly."""
 
-    server: Server
+    state: Server
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.path)
+        self.state.asked.append(self.path)
         kind = self.path.split("/")[1]
-        if kind in ("redirect", "to"):
-            self.send_response(302)
-            self.send_header("Location", self.path.removeprefix("/redirect").removeprefix("/to/"))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        if kind == "round":
-            self.send_response(307)
-            self.send_header("Location", self.path)
-            self.end_headers()
-            return
-        self.send_response(int(kind) if kind.isdecimal() else 200)
+        locations = {"redirect": self.path.removeprefix("/redirect"), "to": self.path.removeprefix("/to/")}
+        status = 302 if kind in locations else 307 if kind == "round" else int(kind) if kind.isdecimal() else 200
+        self.send_response(status)
+        if 300 <= status < 400:
+            self.send_header("Location", locations.get(kind, self.path))
         if kind == "typed":
             self.send_header("Content-Type", "image/png; charset=x")
         if kind == "gzip":
@@ -58,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         if kind == "slow":
             self.wfile.write(b"x")
             self.wfile.flush()
-            self.server.may_go_on.wait(60)
+            self.state.may_go_on.wait(60)
         self.wfile.write(PNG)
 
     def log_message(self, *_: object) -> None:
@@ -71,12 +61,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving() -> Iterator[Server]:
-    with Server() as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    server = Server()
+    with receiver.serving(type("Bound", (Handler,), {"state": server})) as server.port:
         try:
             yield server
         finally:
             server.may_go_on.set()
-            server.shutdown()
-            thread.join()

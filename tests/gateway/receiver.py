@@ -13,8 +13,6 @@ SLOW_S = 1.5
 
 @dataclass(frozen=True)
 class Delivery:
-    """A request that the receiver got."""
-
     path: str
     at: float  # seconds of the monotonic clock
     headers: dict[str, str]
@@ -25,7 +23,8 @@ class Delivery:
 @dataclass
 class Receiver:
     """A server that answers 200, except that it redirects /redirect/... to /trap, answers 500 to /fail/..., and
-    answers 500 to the first delivery of each message to /late/..., and after SLOW_S to /slow/....
+    answers 500 to the first delivery of each message to /late/..., and after SLOW_S to /slow/.... It answers N to
+    /status/N/..., and not at all if N is 0.
     """
 
     host: str = "127.0.0.1"
@@ -38,7 +37,6 @@ class Receiver:
         return f"http://{self.host}:{self.port}"
 
     def at(self, path: str) -> list[Delivery]:
-        """Return the deliveries to a path, in order."""
         return [delivery for delivery in list(self.deliveries) if delivery.path == path]
 
     def statuses(self, path: str) -> list[str]:
@@ -47,13 +45,24 @@ class Receiver:
 
 
 @contextmanager
+def serving(handler: type[BaseHTTPRequestHandler], host: str = "127.0.0.1") -> Iterator[int]:
+    with ThreadingHTTPServer((host, 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
 def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
-    """Run a receiver on a free port."""
     receiver = Receiver(host)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
             headers = {name.lower(): value for name, value in self.headers.items()}
             message = headers.get("webhook-id")
             first = all(delivery.headers.get("webhook-id") != message for delivery in receiver.at(self.path))
@@ -62,10 +71,13 @@ def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
             if kind == "slow" and first:
                 time.sleep(SLOW_S)
             answers = {"redirect": 302, "fail": 500, "late": 500 if first else 200, "slow": 500 if first else 200}
-            self.send_response(answers.get(kind, 200))
-            if kind == "redirect":
+            status = int(self.path.split("/")[2]) if kind == "status" else answers.get(kind, 200)
+            if not status:
+                return
+            self.send_response(status)
+            if 300 <= status < 400:
                 self.send_header("Location", f"{receiver.url}/trap")
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(10**12) if kind == "status" else "0")  # nobody should wait for it
             self.end_headers()
 
         do_GET = do_PUT = do_POST
@@ -73,12 +85,5 @@ def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
             """Say nothing."""
 
-    with ThreadingHTTPServer((host, 0), Handler) as server:
-        receiver.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler, host) as receiver.port:
+        yield receiver

@@ -21,7 +21,6 @@ def empty_database(connection: "psycopg.Connection[tuple[str, ...]]") -> None:
 
 
 async def create_owner(record: Record, name: str = "test") -> int:
-    """Create a token and return its id."""
     token, _ = await record.tokens.create(name)
     return token.id
 
@@ -41,7 +40,6 @@ def new(owner_id: int, **fields: object) -> NewPrediction:
 
 
 async def reload(record: Record, row: Prediction) -> Prediction:
-    """Return a prediction as it is now."""
     found = await record.predictions.get(row.id)
     assert found is not None
     return found
@@ -57,7 +55,6 @@ async def fetch(record: Record, row: Prediction) -> Attempt:
 
 
 async def begin(record: Record, row: Prediction) -> Attempt:
-    """Fetch the prediction's job and begin the attempt."""
     attempt = await fetch(record, row)
     assert await record.attempts.begin(attempt)
     return attempt

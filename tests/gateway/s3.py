@@ -2,18 +2,18 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import httpx
 
 from gateway.serve.processes import free_port
+from tests.gateway import receiver
 from tests.gateway.processes import NO_TLS, TIMEOUT_S
+from tests.waiting import eventually
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ALLOW_HTTP": "true"}
 RCLONE = Path(sys.executable).with_name("rclone")
@@ -23,17 +23,14 @@ HOP = {"connection", "transfer-encoding", "date", "server"}
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """Serve the subfolders of folder/buckets as buckets, to clients with KEYS, and give the address."""
-    port = free_port("127.0.0.1", 0)
+    port = free_port()
     pair = f"{KEYS['AWS_ACCESS_KEY_ID']},{KEYS['AWS_SECRET_ACCESS_KEY']}"
     serve = ["serve", "s3", "--config", "", "--vfs-cache-mode", "off", "--auth-key", pair]
     command = [str(RCLONE), *serve, "--addr", f"127.0.0.1:{port}", str(folder / "buckets")]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
-            give_up = time.monotonic() + TIMEOUT_S
-            while not _serves(port):
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < give_up, (folder / "log").read_text()
-                time.sleep(0.05)
+            eventually(lambda: process.poll() is not None or _serves(port), 0.05)
+            assert process.poll() is None, (folder / "log").read_text()
             with _relay(port) as url:
                 yield url
         finally:
@@ -78,11 +75,5 @@ def _relay(port: int) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Relay) as relay:
-        thread = Thread(target=relay.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{relay.server_port}"
-        finally:
-            relay.shutdown()
-            thread.join()
+    with receiver.serving(Relay) as relay_port:
+        yield f"http://127.0.0.1:{relay_port}"

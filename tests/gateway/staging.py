@@ -28,14 +28,11 @@ ENDLESS_S = 600  # a run that a test cancels or interrupts
 
 @dataclass
 class FakeCog:
-    """A fake Cog server that can be killed and started again."""
-
     journal: Path
     arguments: tuple[str, ...] = ()
     url: str = ""
 
     def start(self) -> None:
-        """Start it, at the same port as before."""
         port = self.url.rpartition(":")[2] or "0"
         command = [sys.executable, str(FAKE), "--port", port, "--journal", str(self.journal), *self.arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -43,7 +40,6 @@ class FakeCog:
         self.url = self.process.stdout.readline().split()[-1]
 
     def close(self) -> None:
-        """Kill it and close its output."""
         self.process.kill()
         self.process.communicate()
 
@@ -63,8 +59,6 @@ class FakeCog:
 
 @dataclass
 class Harness:
-    """What a worker works with, and what a test does to it."""
-
     record: Record
     cog: FakeCog
     client: httpx.AsyncClient
@@ -74,11 +68,9 @@ class Harness:
         return await self.record.predictions.create(new(self.owner, input=inputs))
 
     async def run(self, **inputs: object) -> Prediction:
-        """Create a prediction and wait for its end."""
         return await self.ended(await self.create(**inputs))
 
     async def until(self, row: Prediction, condition: Callable[[Prediction], object]) -> Prediction:
-        """Wait until the prediction fulfils a condition, and return it."""
         with self.record.notices.watch(row.id) as watch:
             async with asyncio.timeout(TIMEOUT_S):
                 while not condition(now := await reload(self.record, row)):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.catalog_files import AddedModels, CatalogError, CatalogFiles, LiveCatalog
+from gateway.models import main
 from gateway.serve.supervisor import python
 from tests.gateway.processes import CATALOG, FAKE, FAKE_VERSION, ROOT, System, Token
 from tests.gateway.test_routes import error_of
@@ -57,6 +58,21 @@ def test_a_container_is_offered_without_a_restart_until_it_is_removed(
     [
         (("add", ADDED, "--url", "http://127.0.0.1:9"), "http://127.0.0.1:9 doesn't answer: nothing listens there"),
         (("add", ADDED, "--url", "{gateway}"), "doesn't answer, or not as a Cog server does"),
+    ],
+)
+def test_a_server_that_is_none_is_refused_with_a_sentence(
+    system: System, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    refused = model(system, *(word.format(gateway=system.url) for word in words), data=tmp_path)
+    assert refused.returncode == 1
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
         (("add", ADDED, "--url", "ftp://x"), "'ftp://x' is not a URL such as http://127.0.0.1:5001"),
         (("add", "../x", "--url", "http://x"), "'../x' is not OWNER/NAME"),
         (("add", "a/../../x", "--url", "http://x"), "is not OWNER/NAME"),
@@ -64,14 +80,12 @@ def test_a_container_is_offered_without_a_restart_until_it_is_removed(
         (("remove", "/etc/passwd"), "is not OWNER/NAME"),
     ],
 )
-def test_what_can_not_be_added_is_refused_with_a_sentence(
-    system: System, tmp_path: Path, words: tuple[str, ...], said: str
+def test_an_invalid_command_line_is_refused(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
 ) -> None:
-    refused = model(system, *(word.format(gateway=system.url) for word in words), data=tmp_path)
-    assert refused.returncode != 0
-    assert said in refused.stderr
-    assert "Traceback" not in refused.stderr
-    assert not list(tmp_path.rglob("*.json"))
+    with pytest.raises(SystemExit):
+        main(words)
+    assert said in capsys.readouterr().err
 
 
 def test_a_name_of_the_catalogs_file_is_taken(system: System, tmp_path: Path) -> None:

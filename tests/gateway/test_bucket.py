@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -40,7 +39,9 @@ async def content(files: Files, key: str, start: int = 0, end: int | None = None
 
 
 @pytest.mark.anyio
-async def test_a_bucket_stores_reads_and_deletes_files(files: Files) -> None:
+@pytest.mark.parametrize("kind", ["bucket", "folder"])
+async def test_files_are_stored_read_and_deleted(server: str, tmp_path: Path, kind: str) -> None:
+    files = Files(URL if kind == "bucket" else tmp_path.as_uri())
     data = bytes(range(256)) * 5000  # more than one chunk
     file = await files.put("one", "output.wav", "audio/wav", data)
     empty = await files.put("one", "empty.bin", "application/octet-stream", b"")
@@ -49,27 +50,13 @@ async def test_a_bucket_stores_reads_and_deletes_files(files: Files) -> None:
     assert await content(files, file.key, 1_279_990) == data[1_279_990:]
     assert await content(files, empty.key) == b""
     assert await files.size(file.key) == len(data)
-    assert (await files.by_prediction())["one"] == sorted([file.key, empty.key])
+    assert sorted((await files.by_prediction())["one"]) == sorted([file.key, empty.key])
+    assert (await files.presigned(file.key, 60) is None) == (kind == "folder")
     await files.delete([file.key, empty.key, file.key])
     assert await files.size(file.key) is None
     with pytest.raises(FileNotFoundError):
         await content(files, file.key)
     assert "one" not in await files.by_prediction()
-
-
-@pytest.mark.anyio
-async def test_a_presigned_url_opens_one_file_without_a_token(files: Files, server: str, http: httpx.Client) -> None:
-    key = (await files.put("two", "output.wav", "audio/wav", bytes(1000))).key
-    url = await files.presigned(key, 3600)
-    assert url is not None
-    assert await files.origin() == server
-    assert url.startswith(f"{server}/bucket/files/{key}?")
-    whole = http.get(url)
-    assert (whole.status_code, whole.content, whole.headers["content-type"]) == (200, bytes(1000), "audio/wav")
-    part = http.get(url, headers={"Range": "bytes=990-"})
-    assert (part.status_code, part.content) == (206, bytes(10))
-    assert http.get(url.partition("?")[0]).status_code in (400, 403)
-    assert http.get(url[:-1] + ("0" if url[-1] != "0" else "1")).status_code == 403
 
 
 @pytest.mark.anyio
@@ -83,58 +70,33 @@ async def test_files_without_a_prediction_are_swept_from_a_bucket(files: Files, 
         assert await files.size(left.key) is None
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A prediction whose output is in the bucket."""
-
-    id: str
-    token: dict[str, str]  # the header with its owner's token
-    database_url: str
-
-    @contextmanager
-    def gateway(self, **settings: str) -> Iterator[str]:
-        """Run a gateway with the bucket and give its URL."""
-        environment = {"GATEWAY_DATABASE_URL": self.database_url, "GATEWAY_FILES_URL": URL}
-        with gateway_in_thread({**environment, "GATEWAY_CATALOG": str(CATALOG), **settings}) as url:
-            yield url
-
-    def output(self, url: str, http: httpx.Client) -> str:
-        """Return the URL of the output at a gateway."""
-        response = http.get(f"{url}/predictions/{self.id}", headers=self.token)
-        assert response.json()["status"] == "succeeded", response.text
-        return str(response.json()["output"])
-
-
-@pytest.fixture(scope="module")
-def stored(server: str, databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Stored:
-    """Return a prediction whose output a worker has stored in the bucket."""
+def test_requests_without_a_token_are_redirected_to_the_bucket_unless_redirects_are_off(
+    server: str, databases: Databases, tmp_path: Path, http: httpx.Client
+) -> None:
     database_url = databases.make()
 
-    async def run() -> Stored:
+    async def store() -> tuple[str, dict[str, str]]:
+        """Return a prediction whose output a worker has stored in the bucket, and its owner's token."""
         async with open_record(database_url, URL) as record:
             token, secret = await record.tokens.create("test")
-            journal = tmp_path_factory.mktemp("stored") / "journal.jsonl"
-            async with staging.running(record, token.id, journal, ()) as harness, harness.worker():
-                row = await harness.run(files=1, bytes=1000)
-            return Stored(row.id, {"Authorization": f"Bearer {secret}"}, database_url)
+            async with staging.running(record, token.id, tmp_path / "journal", ()) as harness, harness.worker():
+                return (await harness.run(files=1, bytes=1000)).id, {"Authorization": f"Bearer {secret}"}
 
-    return asyncio.run(run())
-
-
-def test_requests_without_a_token_are_redirected_to_the_bucket(stored: Stored, server: str, http: httpx.Client) -> None:
-    with stored.gateway() as url:
-        output = stored.output(url, http)
+    prediction_id, token = asyncio.run(store())
+    environment = {"GATEWAY_DATABASE_URL": database_url, "GATEWAY_FILES_URL": URL, "GATEWAY_CATALOG": str(CATALOG)}
+    with gateway_in_thread(environment) as url:
+        output = http.get(f"{url}/predictions/{prediction_id}", headers=token).json()["output"]
         assert output.startswith(f"{url}/outputs/")
         redirect = http.get(output)
         assert redirect.status_code == 307
-        assert redirect.headers["location"].startswith(f"{server}/bucket/files/{stored.id}/")
+        assert redirect.headers["location"].startswith(f"{server}/bucket/files/{prediction_id}/")
         assert redirect.headers["access-control-allow-origin"] == "*"
         whole = http.get(output, follow_redirects=True)
         assert (whole.status_code, len(whole.content)) == (200, 1000)
         part = http.get(output, headers={"Range": "bytes=0-9"}, follow_redirects=True)
         assert (part.status_code, part.content) == (206, whole.content[:10])
         # A client that sends its token along gets the file itself. HEAD is answered here too.
-        with_token = http.get(output, headers=stored.token)
+        with_token = http.get(output, headers=token)
         assert (with_token.status_code, with_token.content) == (200, whole.content)
         head = http.head(output)
         assert (head.status_code, head.headers["content-length"]) == (200, "1000")
@@ -146,11 +108,9 @@ def test_requests_without_a_token_are_redirected_to_the_bucket(stored: Stored, s
             for kind in ("media-src", "img-src", "connect-src"):
                 assert sources[kind].split()[-1] == server
             assert server not in sources["script-src"] + sources["default-src"]
-
-
-def test_files_pass_through_the_gateway_if_redirects_are_off(stored: Stored, http: httpx.Client) -> None:
-    with stored.gateway(GATEWAY_FILE_REDIRECTS="false") as url:
-        part = http.get(stored.output(url, http), headers={"Range": "bytes=0-9"})
+    with gateway_in_thread(environment | {"GATEWAY_FILE_REDIRECTS": "false"}) as url:
+        output = http.get(f"{url}/predictions/{prediction_id}", headers=token).json()["output"]
+        part = http.get(output, headers={"Range": "bytes=0-9"})
         assert (part.status_code, len(part.content), part.headers["content-range"]) == (206, 10, "bytes 0-9/1000")
         policy = http.get(url, headers=HTML).headers["content-security-policy"]
         assert "media-src 'self' data: blob:;" in policy

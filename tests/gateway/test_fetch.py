@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import httpcore
 import pytest
 
-from gateway.addresses import PublicOnly
+from gateway.addresses import AddressError, PublicOnly
 from gateway.media_types import UNKNOWN
 from gateway.work.fetch import Budget, Content, Fetcher, FetchError, typed
 from tests.gateway.file_server import PNG, Server, serving
@@ -101,10 +101,27 @@ def test_each_redirect_is_checked(server: Server, to: str, said: str) -> None:
     assert server.asked == [f"/to/{to}"]
 
 
+def test_a_name_is_resolved_once_for_the_check_and_the_connection(server: Server) -> None:
+    """A second time it might have another address. Webhooks are sent over such a network too."""
+    answers = [["10.0.0.1", "1.1.1.1"], ["127.0.0.1"]]
+    network = Rewired(server.port)
+
+    async def rebinding(_host: str, _port: int) -> list[str]:
+        return answers.pop(0)
+
+    async def connect() -> None:
+        backend = PublicOnly(private=False, backend=network, resolve=rebinding)
+        await (await backend.connect_tcp("rebinding.example", 443)).aclose()
+        with pytest.raises(AddressError, match=r"rebinding\.example has no public address"):
+            await backend.connect_tcp("rebinding.example", 443)
+
+    asyncio.run(connect())
+    assert network.to == ["1.1.1.1"]
+
+
 def test_the_files_of_a_prediction_have_a_limit_together(server: Server) -> None:
-    assert (
-        refusal(server, "http://public.example/file/a", budget=1000) == "the prediction's files are too large together"
-    )
+    said = refusal(server, "http://public.example/file/a", budget=1000)
+    assert said == "the prediction's files are too large together"
     assert refusal(server, "http://public.example/file/a", 1000) == "it has more than 1000 bytes"
 
 

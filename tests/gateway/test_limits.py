@@ -14,8 +14,7 @@ from tests.gateway.processes import FAKE, System, Token, running
 pytestmark = pytest.mark.limits
 FILE_BYTES = 100 << 20
 ABOVE_IDLE_BYTES = 40_000_000
-PIECE = os.urandom(3 << 18)  # a multiple of three, so that its base64 has no padding
-BOUNDARY = "limits"
+PIECE_BYTES = 3 << 18  # a multiple of three, so that its base64 has no padding
 
 
 class Memory:
@@ -50,28 +49,22 @@ def system(
             yield system
 
 
-def form(size: int) -> Iterator[bytes]:
-    yield f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="content"; filename="large.bin"\r\n\r\n'.encode()
-    yield from pieces(size)
-    yield f"\r\n--{BOUNDARY}--\r\n".encode()
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("large") / "large.bin"
+    path.write_bytes(os.urandom(FILE_BYTES))
+    return path
 
 
-def pieces(size: int) -> Iterator[bytes]:
-    for _ in range(size // len(PIECE)):
-        yield PIECE
-    yield PIECE[: size % len(PIECE)]
-
-
-def upload(token: Token, size: int) -> str:
-    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
-    answer = token.http.post("/files", content=form(size), headers=headers)
+def upload(token: Token, path: Path) -> str:
+    with path.open("rb") as file:
+        answer = token.http.post("/files", files={"content": ("large.bin", file)})
     assert answer.status_code == 201, answer.text
     url: str = answer.json()["urls"]["download"]
     return url
 
 
 def download(token: Token, url: str) -> int:
-    """Download through the gateway, and return how much came."""
     size = 0
     with token.http.stream("GET", url) as answer:
         for chunk in answer.iter_bytes():
@@ -79,12 +72,14 @@ def download(token: Token, url: str) -> int:
     return size
 
 
-def create(token: Token, size: int) -> str:
+def create(token: Token, path: Path) -> str:
     """Create a prediction with a data URL."""
 
     def body() -> Iterator[bytes]:
         yield b'{"input": {"image": "data:application/octet-stream;base64,'
-        yield from map(base64.b64encode, pieces(size))
+        with path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                yield base64.b64encode(piece)
         yield b'"}}'
 
     answer = token.http.post(f"/models/{FAKE}/predictions", content=body())
@@ -93,16 +88,17 @@ def create(token: Token, size: int) -> str:
     return prediction_id
 
 
-def test_100_mib_up_and_down(system: System) -> None:
+def test_100_mib_up_and_down(system: System, large: Path, tmp_path: Path) -> None:
     token = system.token()
-    for size in (1 << 20, 12 << 20):  # what is loaded at the first use is idle too
-        download(token, upload(token, size))
-        token.ended(create(token, size))
+    first = tmp_path / "first.bin"
+    first.write_bytes(bytes(12 << 20))
+    download(token, upload(token, first))  # what is loaded at the first use is idle too
+    token.ended(create(token, first))
     gateway = system.supervisor.process("gateway").pid
     worker = system.supervisor.process("worker").pid
 
     memory = Memory(gateway)
-    url = upload(token, FILE_BYTES)
+    url = upload(token, large)
     up = memory.above_idle_bytes()
 
     memory = Memory(gateway)
@@ -110,7 +106,7 @@ def test_100_mib_up_and_down(system: System) -> None:
     down = memory.above_idle_bytes()
 
     memory, of_worker = Memory(gateway), Memory(worker)
-    prediction_id = create(token, FILE_BYTES)
+    prediction_id = create(token, large)
     created = memory.above_idle_bytes()
     ended = token.ended(prediction_id)
     assert ended["output"][0]["bytes"] == FILE_BYTES

@@ -23,7 +23,6 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make anoth
 
 @contextmanager
 def listening(user: int, address: str = "127.0.0.1", port: int = 0) -> Iterator[socket.socket]:
-    """Listen as a user."""
     own = os.geteuid()
     os.seteuid(user)
     try:
@@ -60,12 +59,9 @@ def test_the_user_of_a_listener_is_known(bound: str) -> None:
     assert users_listening("127.0.0.1", port) == set()
 
 
-def test_a_listener_at_another_address_does_not_count() -> None:
+def test_only_a_loopback_address_is_checked_and_of_others_no_listener_counts() -> None:
     with listening(os.geteuid(), "127.0.0.2") as listener:
         assert users_listening("127.0.0.1", listener.getsockname()[1]) == set()
-
-
-def test_only_a_loopback_address_is_checked() -> None:
     assert all(is_loopback(host) for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"))
     assert not any(is_loopback(host) for host in ("10.0.0.1", "riffusion-small", "::2"))
 

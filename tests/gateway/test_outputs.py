@@ -1,14 +1,21 @@
-"""Output files and event streams, which browsers and clients fetch without a token."""
+"""Output files, from data URLs to the store and to those who fetch them without a token, and event streams."""
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from obstore.exceptions import BaseError
 
 from gateway.api import stream
-from tests.gateway.processes import IDLE, NO_TLS, TIMEOUT_S, System, Token
+from gateway.prediction import File, Json
+from gateway.record.files import Files
+from gateway.work.outputs import Stored, store
+from tests.gateway.processes import IDLE, NO_TLS, TIMEOUT_S, System, Token, events
+
+pytestmark = pytest.mark.anyio
 
 PYTHON_1 = {"User-Agent": "replicate-python/1.0.7"}
 
@@ -19,7 +26,6 @@ def fetch(url: str, **options: Any) -> httpx.Response:
 
 @pytest.fixture
 def done(token: Token) -> dict[str, Any]:
-    """Return a prediction with a file of 1000 bytes."""
     prediction = token.run(files=1, bytes=1000)
     assert prediction["status"] == "succeeded", prediction
     return prediction
@@ -32,15 +38,9 @@ def test_a_file_can_be_fetched_whole_or_in_ranges(done: dict[str, Any]) -> None:
     assert whole.headers["accept-ranges"] == "bytes"
     assert whole.headers["x-content-type-options"] == "nosniff"
     assert whole.headers["content-security-policy"].startswith("sandbox")
-    for header, expected, content_range in [
-        ("bytes=0-9", whole.content[:10], "bytes 0-9/1000"),
-        ("bytes=990-", whole.content[990:], "bytes 990-999/1000"),
-        ("bytes=-5", whole.content[-5:], "bytes 995-999/1000"),
-        ("bytes=0-", whole.content, "bytes 0-999/1000"),
-    ]:
-        part = fetch(done["output"], headers={"Range": header})
-        assert (part.status_code, part.content) == (206, expected)
-        assert (part.headers["content-range"], part.headers["content-length"]) == (content_range, str(len(expected)))
+    part = fetch(done["output"], headers={"Range": "bytes=-5"})
+    assert (part.status_code, part.content) == (206, whole.content[-5:])
+    assert (part.headers["content-range"], part.headers["content-length"]) == ("bytes 995-999/1000", "5")
     beyond = fetch(done["output"], headers={"Range": "bytes=1000-"})
     assert (beyond.status_code, beyond.headers["content-range"]) == (416, "bytes */1000")
 
@@ -86,67 +86,48 @@ def test_clients_that_hand_urls_to_the_user_get_urls(token: Token, done: dict[st
     assert output.startswith("http://")
 
 
-def events(url: str, **options: Any) -> list[dict[str, str]]:
-    """Return the events of a stream up to its end."""
-    response = fetch(url, **options)
-    assert response.headers["content-type"].startswith("text/event-stream")
-    assert response.headers["x-accel-buffering"] == "no"
-    found = []
-    for block in response.text.split("\n\n"):
-        lines = [line.partition(": ") for line in block.splitlines() if line and not line.startswith(":")]
-        event: dict[str, str] = {}
-        for name, _, value in lines:
-            event[name] = f"{event[name]}\n{value}" if name in event else value
-        if event:
-            found.append(event)
-    return found
-
-
 def test_a_stream_has_the_files_and_the_end_with_ids(token: Token) -> None:
     created = token.create(input={"files": 2, "logs": ["one", "two"]})
-    found = events(created["urls"]["stream"])
-    assert [event["event"] for event in found] == ["output", "output", "done"]
-    assert all(event["id"] for event in found)
-    assert found[-1]["data"] == "{}"
-    assert all(fetch(event["data"]).status_code == 200 for event in found[:2])
-    rest = events(created["urls"]["stream"], headers={"Last-Event-ID": found[0]["id"]})
-    assert [event["id"] for event in rest] == [event["id"] for event in found[1:]]
-    assert fetch(created["urls"]["stream"], headers={"Last-Event-ID": found[-1]["id"]}).status_code == 204
+    found = list(events(created["urls"]["stream"]))
+    assert [event.name for event in found] == ["output", "output", "done"]
+    assert all(event.id for event in found)
+    assert found[-1].data == "{}"
+    assert all(fetch(event.data).status_code == 200 for event in found[:2])
+    assert [event.id for event in events(created["urls"]["stream"], found[0].id)] == [event.id for event in found[1:]]
+    assert fetch(created["urls"]["stream"], headers={"Last-Event-ID": found[-1].id}).status_code == 204
 
 
 def test_a_stream_has_the_logs_on_request(token: Token) -> None:
     created = token.create(input={"logs": ["one", "two"], "seconds": 1})
-    found = events(f"{created['urls']['stream']}?logs=1")
-    logs = [event for event in found if event["event"] == "logs"]
-    assert "".join(event["data"] for event in logs).replace("\n", "") == token.get(created["id"])["logs"].replace(
-        "\n", ""
-    )
-    assert [event["event"] for event in found[len(logs) :]] == ["output", "done"]
-    rest = events(f"{created['urls']['stream']}?logs=1", headers={"Last-Event-ID": logs[-1]["id"]})
-    assert [event["event"] for event in rest] == ["output", "done"]
+    found = list(events(f"{created['urls']['stream']}?logs=1"))
+    logs = [event for event in found if event.name == "logs"]
+    assert "".join(event.data for event in logs).split() == token.get(created["id"])["logs"].split() == ["one", "two"]
+    assert [event.name for event in found[len(logs) :]] == ["output", "done"]
+    rest = events(f"{created['urls']['stream']}?logs=1", logs[-1].id)
+    assert [event.name for event in rest] == ["output", "done"]
 
 
 def test_a_stream_reports_the_status_on_request(token: Token) -> None:
     first = token.create(input={"seconds": 2})
     second = token.create(input={})
-    found = events(f"{second['urls']['stream']}?status=1")
-    statuses = [json.loads(event["data"]) for event in found if event["event"] == "status"]
+    found = list(events(f"{second['urls']['stream']}?status=1"))
+    statuses = [json.loads(event.data) for event in found if event.name == "status"]
     assert statuses[-1] == {"status": "succeeded", "position": None}
     assert {"status": "starting", "position": 1} in statuses or {"status": "starting", "position": 2} in statuses
-    assert not any("id" in event for event in found if event["event"] == "status")  # so Last-Event-ID stays the same
-    assert [event["event"] for event in found[-2:]] == ["output", "done"]
+    assert not any(event.id for event in found if event.name == "status")  # so Last-Event-ID stays the same
+    assert [event.name for event in found[-2:]] == ["output", "done"]
     token.ended(first["id"])
 
 
 def test_a_stream_has_errors_and_cancels(token: Token) -> None:
-    failed = events(token.create(input={"fail": "no such seed"})["urls"]["stream"])
-    assert [event["event"] for event in failed] == ["error", "done"]
-    assert json.loads(failed[0]["data"])["detail"].endswith("no such seed")
-    assert json.loads(failed[1]["data"]) == {"reason": "error"}
+    error, done = events(token.create(input={"fail": "no such seed"})["urls"]["stream"])
+    assert (error.name, done.name) == ("error", "done")
+    assert json.loads(error.data)["detail"].endswith("no such seed")
+    assert json.loads(done.data) == {"reason": "error"}
     created = token.create(input={"seconds": 600})
     token.cancel(created["id"])
-    canceled = events(created["urls"]["stream"])
-    assert [(event["event"], json.loads(event["data"])) for event in canceled] == [("done", {"reason": "canceled"})]
+    (done,) = events(created["urls"]["stream"])
+    assert (done.name, json.loads(done.data)) == ("done", {"reason": "canceled"})
 
 
 def test_a_stream_needs_the_signature_for_its_prediction(token: Token, system: System) -> None:
@@ -169,3 +150,66 @@ def test_a_stream_sends_comments_while_nothing_happens(
         with httpx.stream("GET", url, trust_env=False, verify=NO_TLS, timeout=TIMEOUT_S) as response:
             assert next(response.iter_lines()).startswith(": ")
     token.cancel(created["id"])
+
+
+async def stored(folder: Path, output: Json) -> Stored:
+    return await store(output, Files(folder.as_uri()), "prediction")
+
+
+def data_url(media_type: str, data: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("media_type", "name"),
+    [
+        ("audio/wav", "output.wav"),
+        ("video/mp4", "output.mp4"),
+        ("image/png", "output.png"),
+        ("application/x-unheard-of", "output.bin"),
+        ("text/plain;charset=utf-8", "output.txt"),
+    ],
+)
+async def test_a_files_suffix_follows_its_media_type(tmp_path: Path, media_type: str, name: str) -> None:
+    (file,) = (await stored(tmp_path, data_url(media_type, b"data"))).files
+    assert (file.name, file.media_type, file.size) == (name, media_type.split(";")[0], 4)
+    assert (tmp_path / file.key).read_bytes() == b"data"
+
+
+async def test_files_are_found_at_any_depth(tmp_path: Path) -> None:
+    png = data_url("image/png", b"")
+    found = await stored(
+        tmp_path, {"a b/../c": png, "list": [1, {"x": png}, [png]], "text": "data: not one", "none": None}
+    )
+    assert [file.name for file in found.files] == ["a-b-..-c.png", "x.png", "list-2-0.png"]
+    first, second, third = (file.reference for file in found.files)
+    listed: Json = [1, {"x": second}, [third]]
+    assert found.output == {"a b/../c": first, "list": listed, "text": "data: not one", "none": None}
+    assert len({file.key.split("/")[1] for file in found.files}) == 3  # a random part for each
+
+
+@pytest.mark.parametrize("text", ["data:text/plain,hi", "data:image/png;base64,!!!!", "data:image/png;base64,\xe9", ""])
+async def test_text_that_resembles_a_data_url_stays_text(tmp_path: Path, text: str) -> None:
+    assert await stored(tmp_path, text) == Stored(text, ())
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_large_file_is_stored_unchanged(tmp_path: Path) -> None:
+    data = bytes(range(256)) * (5 << 12) + b"end"  # more than one chunk of base64
+    (file,) = (await stored(tmp_path, data_url("audio/wav", data))).files
+    assert (tmp_path / file.key).read_bytes() == data
+
+
+async def test_no_file_is_left_if_one_can_not_be_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = Files(tmp_path.as_uri())
+    put = files.put
+
+    async def fail_for_some(prediction_id: str, name: str, media_type: str, data: bytes) -> File:
+        if name.startswith("bad"):
+            raise BaseError("the disk is full")
+        return await put(prediction_id, name, media_type, data)
+
+    monkeypatch.setattr(files, "put", fail_for_some)
+    with pytest.raises(BaseError):
+        await store({"ok": data_url("image/png", b"1"), "bad": data_url("image/png", b"2")}, files, "prediction")
+    assert list(tmp_path.iterdir()) == []

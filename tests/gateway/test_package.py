@@ -19,7 +19,6 @@ from gateway.serve import postgres
 from tests.gateway.processes import ROOT, Token
 from tests.waiting import HANG_S, eventually
 
-MINORS = (11, pytest.param(12, marks=pytest.mark.slow), 13, 14)
 FAKE = Path(__file__).with_name("fake_coglet.py")
 UV = str(ROOT / ".venv" / "bin" / "uv")
 CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("GATEWAY_")}
@@ -34,6 +33,10 @@ def interpreter(minor: int) -> str | None:
         if said.stdout.startswith(f"Python 3.{minor}."):
             return str(candidate)
     return None
+
+
+MINORS = [minor for minor in (11, 12, 13, 14) if interpreter(minor)]
+PYTHONS = [*(pytest.param(minor, marks=pytest.mark.slow) for minor in MINORS[:-1]), MINORS[-1]]
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +70,10 @@ def test_every_dependency_has_a_wheel_for_the_newest_python() -> None:
     assert "uvicorn==" in subprocess.run(compiling, check=True, capture_output=True, text=True, env=CLEAN).stdout
 
 
-@pytest.fixture(params=MINORS, ids=lambda minor: f"3.{minor}")
+@pytest.fixture(params=PYTHONS, ids=lambda minor: f"3.{minor}")
 def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path: Path) -> Path:
     """Return the programs' folder of a fresh environment with the wheel."""
-    python = interpreter(request.param)
-    if python is None:
-        pytest.skip(f"this machine has no Python 3.{request.param}")
+    python = str(interpreter(request.param))
     programs = tmp_path / "venv" / "bin"
     install = [UV, "pip", "install", "--quiet", "--only-binary", ":all:", "--python", str(programs / "python")]
     subprocess.run([UV, "venv", "--quiet", "--python", python, str(programs.parent)], check=True, env=CLEAN)
@@ -82,7 +83,6 @@ def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path: Path) -> Pa
 
 @pytest.fixture
 def container(tmp_path: Path) -> Iterator[str]:
-    """Run a container's Cog server, and give its address."""
     command = [sys.executable, str(FAKE), "--port", "0", "--journal", str(tmp_path / "journal")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -91,8 +91,6 @@ def container(tmp_path: Path) -> Iterator[str]:
 
 
 class Patient:
-    """Waits."""
-
     until = staticmethod(eventually)
 
 
@@ -125,7 +123,6 @@ def test_one_command_is_a_replicate_of_ones_own(installed: Path, container: str,
 
 
 def check_system(url: str, text: str) -> None:
-    """Run a prediction of the model, and open the page."""
     with Token(url, text, Patient()) as token:
         eventually(lambda: token.http.get("/models/ann/fake").is_success)
         assert [model["name"] for model in token.http.get("/models").json()["results"]] == ["fake"]

@@ -47,8 +47,6 @@ class Model:
 
 
 class Environment:
-    """The database that the machines run on, one after the other."""
-
     def __init__(self, url: str, folder: Path) -> None:
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
@@ -106,6 +104,19 @@ class RecordMachine(RuleBasedStateMachine):
         model.status, model.queued, model.holder = Status.PROCESSING, False, job.id
         model.attempts += 1
         return attempt
+
+    @rule()
+    def fetch_and_release(self) -> None:
+        """Fetch the next job, and queue it again as a worker does that stops before it begins."""
+        job = self.run(self.record.procrastinate.job_manager.fetch_job([QUEUE], self.environment.worker))
+        if job is not None:
+            released = [self.run(self.record.attempts.release(prediction_id_of(job), job.id or 0)) for _ in range(2)]
+            assert released == [True, False]
+
+    @rule(attempt=attempts)
+    def begin_again(self, attempt: Attempt) -> None:
+        """A job is one attempt."""
+        assert self.run(self.record.attempts.begin(attempt)) is None
 
     def holder(self, attempt: Attempt) -> Model | None:
         """Return the model of an attempt that may still write, else None."""

@@ -18,8 +18,6 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def until(supervisor: Supervisor, there: Callable[[], bool]) -> None:
-    """Tend the supervisor until `there` is true."""
-
     def tended() -> bool:
         supervisor.tend()
         return there()

@@ -1,15 +1,14 @@
 """The preview of deforum's motion and prompts, as the page requests it at every key press."""
 
 import json
-import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
-from http.server import ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from local.preview import MAX_BODY_BYTES, Handler, preview
+from tests.gateway.receiver import serving
 
 INPUT = {"max_frames": 120, "animation_prompts": "0: a | 50: b", "zoom": "0: (1 + 0.123456789*t)", "fps": 20}
 
@@ -38,10 +37,8 @@ def test_an_invalid_input_has_an_error_and_hides_no_other() -> None:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_port
-        server.shutdown()
+    with serving(Handler) as port:
+        yield port
 
 
 def posted(port: int, body: bytes, **headers: str) -> tuple[int, dict[str, Any]]:

@@ -4,10 +4,7 @@ import json
 import os
 import pty
 import re
-import resource
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -19,6 +16,7 @@ from lib.errors import UserError
 from local import ROOT
 from local.inputs import MODELS, inputs_of
 from local.predict import check_ending, chosen_seed, make, save
+from tests.contract.predicting import full_disk
 from tests.waiting import HANG_S
 
 QUICK = ("-i", "num_inference_steps=2")
@@ -77,7 +75,7 @@ def test_predict_draws_one_line_of_progress_in_a_terminal_and_reports_a_full_dis
     full, output = tmp_path / "full", tmp_path / "out"
     full.mkdir()
     terminal, screen = pty.openpty()
-    with full_disk(full) as reason:
+    with full_disk(CLIP_BYTES // 4):
         process = subprocess.Popen(
             command("predict", "riffusion", *QUICK, "-o", output),
             env={**os.environ, "TMPDIR": str(full)},
@@ -93,7 +91,7 @@ def test_predict_draws_one_line_of_progress_in_a_terminal_and_reports_a_full_dis
     (progress,) = (line for line in lines if "%|" in line)
     assert progress.count("\r") == progress.count("%|") >= 2
     assert error.startswith("script/predict: ")
-    assert all(part in error for part in (str(full), reason, "TMPDIR"))
+    assert all(part in error for part in (str(full), "File too large", "TMPDIR"))
 
 
 def _read(terminal: int) -> bytes:
@@ -101,27 +99,6 @@ def _read(terminal: int) -> bytes:
         return os.read(terminal, 4096)
     except OSError:  # Linux's way to say that the other end is closed
         return b""
-
-
-@contextmanager
-def full_disk(folder: Path) -> Iterator[str]:
-    """Let programs started within the block find no room for files in `folder`; yield the system's error message.
-
-    Root mounts a disk that is too small; everyone else sets a limit on the size of files.
-    """
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={CLIP_BYTES // 4}", "tmpfs", str(folder)]
-    if os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
-        try:
-            yield "No space left on device"
-        finally:
-            subprocess.run(["umount", str(folder)], check=True)  # noqa: S607
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (CLIP_BYTES // 4, hard))
-    try:
-        yield "File too large"
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_output_files_are_written_completely_or_not_at_all_and_overwrite_none(tmp_path: Path) -> None:
@@ -138,10 +115,10 @@ def test_output_files_are_written_completely_or_not_at_all_and_overwrite_none(tm
     files[1].write_bytes(bytes(CLIP_BYTES))
     full = tmp_path / "full"
     full.mkdir()
-    with full_disk(full) as reason, pytest.raises(UserError) as error:
+    with full_disk(CLIP_BYTES // 4), pytest.raises(UserError) as error:
         save(files, full, 7)
     assert str(error.value) == (
-        f"Can't write {full}/spectrogram-7.png: {reason}. Free some space, or choose another folder with -o."
+        f"Can't write {full}/spectrogram-7.png: File too large. Free some space, or choose another folder with -o."
     )
     assert (names(full), names(output)) == ([], before)
 
@@ -175,28 +152,16 @@ def test_predict_lists_a_models_inputs(model: str) -> None:
     assert "--seed N" in text
 
 
-FIRST = "riffusion", "--seed", "1", "-i", "denoising=2", "-i", "num_inference_steps=1001", "-i", "prompt_a=(a:101)"
-SECOND = "deforum", "-i", "zoom=0:(foo)", "-i", "fps=2.5", "-i", "seed=x"
-
-
 @pytest.mark.parametrize(
     ("arguments", "problems"),
     [
         (
-            FIRST,
-            [
-                "prompt_a: the weight of 'a' is 101, but must be from 0 to 100",
-                "denoising is 2, but must be a number from 0 to 1",
-                "num_inference_steps is 1001, but must be a whole number from 1 to 1000",
-            ],
+            ("riffusion", "--seed", "1", "-i", "num_inference_steps=1001", "-i", "prompt_a=(a:101)"),
+            ["prompt_a: the weight of 'a' is 101, but must be", "num_inference_steps is 1001, but must be"],
         ),
         (
-            SECOND,
-            [
-                "seed is 'x', but must be a whole number from 0 to 4294967295",
-                "zoom, keyframe 0: ",
-                "fps is 2.5, but must be a whole number from 10 to 60",
-            ],
+            ("deforum", "-i", "zoom=0:(foo)", "-i", "fps=2.5", "-i", "seed=x"),
+            ["seed is 'x', but must be", "zoom, keyframe 0: ", "fps is 2.5, but must be a whole number from 10 to 60"],
         ),
         (
             ("riffusion", "-i", "seed=5", "-i", "prompt_a", "-i", "prompt=x"),
@@ -207,7 +172,6 @@ SECOND = "deforum", "-i", "zoom=0:(foo)", "-i", "fps=2.5", "-i", "seed=x"
             ],
         ),
         (("riffusion",), ["RIFFUSION_SEED is 'abc', but must be a whole number from 0 to 4294967295"]),
-        (("riffusion", "--seed", "-1"), ["--seed is -1, but must be a whole number from 0 to 4294967295"]),
         (("deforum", "--seed", "1", "-i", "seed=1"), ["both --seed and -i seed are given; use one of them"]),
     ],
 )
@@ -225,26 +189,8 @@ def test_predict_reports_all_mistakes_at_once(arguments: tuple[str, ...], proble
     assert not (tmp_path / "new").exists()
 
 
-def test_predict_refuses_an_unknown_model() -> None:
-    ended = script("predict", "whisper")
-    assert ended.returncode == 2
-    assert "invalid choice: 'whisper'" in ended.stderr
-
-
 def test_an_impossible_output_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError) as error:
         make(tmp_path / "file")
     assert str(error.value) == f"Can't create the output folder {tmp_path}/file: File exists"
-
-
-def test_setup_refuses_an_unknown_environment() -> None:
-    ended = script("setup", "--help")
-    assert (ended.returncode, ended.stderr) == (2, "usage: script/setup [run|dev]\n")
-
-
-@pytest.mark.parametrize("arguments", [[], ["whisper"]])
-def test_weights_prints_its_usage(arguments: list[str]) -> None:
-    ended = script("weights", *arguments)
-    assert ended.returncode == 1
-    assert ended.stderr == "usage: script/weights riffusion|deforum\n"

@@ -59,9 +59,7 @@ def test_a_missing_database_is_reported(tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["--models", "riffusion,jazz"], "unknown model 'jazz'; available are riffusion, deforum"),
-        (["--models", ""], "unknown model ''; available are riffusion, deforum"),
         (["--port", "70000"], "70000 is not a port; use a number from 0 to 65535, 0 for a free port"),
-        (["--port", "x"], "x is not a port; use a number from 0 to 65535, 0 for a free port"),
     ],
 )
 def test_an_invalid_command_line_is_refused(arguments: list[str], sentence: str) -> None:

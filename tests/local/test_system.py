@@ -17,7 +17,7 @@ from gateway.serve import postgres
 from gateway.serve.processes import StartError
 from gateway.work.coglet import FOLDER
 from local import system
-from tests.gateway.processes import RIFFUSION_VERSION, ROOT, Token, answers
+from tests.gateway.processes import RIFFUSION_VERSION, ROOT, Token
 from tests.waiting import HANG_S, eventually
 
 T = TypeVar("T")
@@ -35,8 +35,6 @@ class Patient:
 
 
 class Running:
-    """The system, and its processes, which a test may kill."""
-
     def __init__(self, data: Path, running: system.System) -> None:
         self.data = data
         self.url = running.url
@@ -56,7 +54,6 @@ class Running:
         return psutil.Process(self.supervisor.process(name).pid)
 
     def started(self, **inputs: object) -> str:
-        """Start a clip, and return its id once it runs."""
         created = self.token.create(RIFFUSION, input=inputs)["id"]
         self.token.until(created, "processing")
         return str(created)
@@ -104,18 +101,6 @@ def test_deforum_makes_a_video_that_a_browser_can_seek_in(whole: Running) -> Non
     assert ended["logs"]
 
 
-def test_an_input_that_the_model_rejects_fails_with_its_message(whole: Running) -> None:
-    ended = whole.token.ended(whole.token.create(DEFORUM, input={"zoom": "0: (nonsense)"})["id"])
-    assert ended["status"] == "failed"
-    assert ended["error"].startswith("zoom"), ended["error"]
-
-
-def test_t12_a_running_clip_is_cancelled(whole: Running) -> None:
-    clip = whole.started(**LONG)
-    whole.token.http.post(f"/predictions/{clip}/cancel")
-    assert whole.token.ended(clip)["status"] == "canceled"
-
-
 def test_t13_a_killed_model_process_fails_its_clip(whole: Running) -> None:
     clip = whole.started(**LONG)
     whole.process("riffusion").children()[0].kill()
@@ -128,16 +113,6 @@ def test_t13_a_killed_model_process_fails_its_clip(whole: Running) -> None:
 def test_t14_a_clip_survives_a_killed_cog_server(whole: Running) -> None:
     clip = whole.started(num_inference_steps=20)
     whole.process("riffusion").kill()
-    assert whole.token.ended(clip)["status"] == "succeeded"
-
-
-def test_t15_a_clip_survives_a_killed_gateway_and_database(whole: Running) -> None:
-    clip = whole.started(num_inference_steps=20)
-    for name in ("gateway", "postgres"):
-        process = whole.process(name)
-        process.kill()
-        whole.supervisor.process(name).wait()
-    whole.until(lambda: answers(whole.url))
     assert whole.token.ended(clip)["status"] == "succeeded"
 
 

@@ -4,6 +4,7 @@ import itertools
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,15 +22,12 @@ RETRIED = {429, 500, 502, 503, 504}  # as their clients retry
 
 @dataclass
 class Asked:
-    """A prediction that a client wants, from its first request to its end."""
-
     input: dict[str, object]
     id: str = ""  # once it is created
     prediction: dict[str, Any] = field(default_factory=dict)  # as the client last saw it
 
     @property
     def ended(self) -> bool:
-        """Whether the client has seen its end."""
         return self.prediction.get("status") in ENDED
 
 
@@ -40,6 +38,11 @@ class Clients:
     gateways: list[str]
     token: str
     webhook: str
+    choose: Callable[[random.Random], dict[str, object]] = lambda chance: {
+        "seconds": round(chance.uniform(0.1, 0.6), 2),
+        "files": 1,
+        "bytes": 1000,
+    }
     stopping: threading.Event = field(default_factory=threading.Event)
     asked: list[Asked] = field(default_factory=list)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -68,8 +71,7 @@ class Clients:
 
     def _live(self, chance: random.Random, number: int) -> None:
         while not self.stopping.is_set():
-            given = {"seconds": round(chance.uniform(0.1, 0.6), 2), "files": 1, "bytes": 1000}
-            self._ask(Asked(dict(given)), number % 2 == 0, number // 2)
+            self._ask(Asked(self.choose(chance)), number % 2 == 0, number // 2)
 
     def _ask(self, asked: Asked, wait: bool, gateway: int) -> None:
         self.asked.append(asked)

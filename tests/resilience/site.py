@@ -1,13 +1,17 @@
-"""The site: PostgreSQL, two gateways and some model hosts, each on a host of its own."""
+"""The site: PostgreSQL, two gateways and some model hosts, each on a host of its own.
+
+Hosts are network namespaces with an address each, on one switch whose cables can be cut.
+"""
 
 import asyncio
 import json
+import os
 import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, LiteralString, TypeVar
@@ -24,7 +28,6 @@ from local import ROOT
 from tests.gateway import fake_coglet
 from tests.gateway.processes import CATALOG, FAKE, answers
 from tests.resilience.judge import AUDIT
-from tests.resilience.network import PREFIX, Network, on
 from tests.waiting import HANG_S, eventually
 
 PORT = 5000
@@ -43,24 +46,75 @@ where name = any(%s) and health in ('READY', 'BUSY') and seen_at > now() - inter
 T = TypeVar("T")
 
 
+PREFIX = "10.77.0"
+OURS = f"{PREFIX}.1"  # the address of the test itself: its clients and its receiver of webhooks
+SWITCH = "switch"
+
+
+class Network:
+    """A switch with hosts, in this process's own network namespace; all of it disappears with that."""
+
+    def __init__(self) -> None:
+        # `ip netns` keeps its names in /run; in a file system of our own they disappear with it.
+        _run("mount", "-t", "tmpfs", "none", "/run")
+        _run("ip", "link", "set", "dev", "lo", "up")
+        _run("ip", "link", "add", "name", SWITCH, "type", "bridge")
+        _run("ip", "address", "add", f"{OURS}/24", "dev", SWITCH)
+        _run("ip", "link", "set", "dev", SWITCH, "up")
+
+    def add(self, name: str, address: str) -> None:
+        """Add a host. Its end of the cable is called eth0; the end at the switch has the name of the host."""
+        _run("ip", "netns", "add", name)
+        _run("ip", "link", "add", "name", name, "type", "veth", "peer", "name", "eth0", "netns", name)
+        _run("ip", "link", "set", "dev", name, "master", SWITCH, "up")
+        _run("ip", "-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+        for device in ("lo", "eth0"):
+            _run("ip", "-n", name, "link", "set", "dev", device, "up")
+
+    def cut(self, name: str) -> None:
+        _run("ip", "link", "set", "dev", name, "down")
+
+    def repair(self, name: str) -> None:
+        _run("ip", "link", "set", "dev", name, "up")
+
+    def kill(self, name: str) -> None:
+        for pid in _run("ip", "netns", "pids", name).split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+    def remove(self, name: str) -> None:
+        _run("ip", "netns", "delete", name)
+
+
+def on(host: str, command: list[str]) -> list[str]:
+    return ["ip", "netns", "exec", host, *command]
+
+
+def small_disk(folder: Path, kib: int) -> None:
+    folder.mkdir()
+    _run("mount", "-t", "tmpfs", "-o", f"size={kib}k,mode=0755", "none", str(folder))
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
 @dataclass
 class Host:
-    """A host, and the supervisor of its processes."""
-
     name: str
     address: str
     supervisor: Supervisor
     up: bool = True  # a host that is down doesn't restart its processes
 
     def command(self, name: str, command: list[str], environment: Mapping[str, str]) -> Command:
-        """Return a service that runs on this host."""
         return Command(name, on(self.name, command), environment)
 
 
 @dataclass
 class Site:
-    """All hosts, and what the faults do to them."""
-
     folder: Path
     logs: Path
     network: Network
@@ -72,12 +126,10 @@ class Site:
 
     @property
     def gateways(self) -> list[str]:
-        """The URLs of the gateways."""
         return [f"http://{self.hosts[name].address}:{PORT}" for name in GATEWAYS]
 
     @property
     def models(self) -> list[Host]:
-        """The model hosts that are up."""
         return [host for host in self.hosts.values() if host.name.startswith("model-") and host.up]
 
     @property
@@ -87,7 +139,6 @@ class Site:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings of all gateways and workers."""
         return {
             "GATEWAY_DATABASE_URL": self.database_url,
             "GATEWAY_FILES_URL": str(self.files),
@@ -97,7 +148,6 @@ class Site:
         }
 
     def add(self, name: str) -> Host:
-        """Add a host that runs nothing yet."""
         self.addresses += 1
         address = f"{PREFIX}.{self.addresses}"
         self.network.add(name, address)
@@ -105,20 +155,17 @@ class Site:
         self.hosts[name] = Host(name, address, supervisor)
         return self.hosts[name]
 
-    def start_gateway(self, name: str, environment: Mapping[str, str] | None = None) -> None:
-        """Start the gateway of a host."""
+    def start_gateway(self, name: str) -> None:
         host = self.hosts[name]
-        given = {**self.environment, "GATEWAY_HOST": host.address, "GATEWAY_PORT": str(PORT), **(environment or {})}
+        given = {**self.environment, "GATEWAY_HOST": host.address, "GATEWAY_PORT": str(PORT)}
         host.supervisor.start(host.command("gateway", python("-m", "gateway"), given))
 
-    def start_cog(self, host: Host, environment: Mapping[str, str] | None = None) -> None:
-        """Start the stand-in for the Cog server of a host."""
+    def start_cog(self, host: Host) -> None:
         journal = self.folder / f"journal-{host.name}.jsonl"
         command = [sys.executable, fake_coglet.__file__, "--port", str(PORT), "--journal", str(journal)]
-        host.supervisor.start(host.command("coglet", command, {"PYTHONPATH": str(ROOT), **(environment or {})}))
+        host.supervisor.start(host.command("coglet", command, {"PYTHONPATH": str(ROOT)}))
 
     def start_worker(self, host: Host, environment: Mapping[str, str] | None = None) -> None:
-        """Start the worker of a host."""
         arguments = ["--queue", FAKE, "--cog-url", f"http://127.0.0.1:{PORT}", "--name", host.name]
         given = {**self.environment, **(environment or {})}
         host.supervisor.start(
@@ -179,13 +226,10 @@ class Site:
         return self.hosts[self.until(lambda: self.ask(query, prediction_id, not_on))]
 
     def requests(self) -> list[dict[str, Any]]:
-        """Return the requests to all Cog servers."""
         journals = self.folder.glob("journal-*.jsonl")
         return [json.loads(line) for path in journals for line in path.read_text().splitlines()]
 
     def token(self) -> str:
-        """Create a token."""
-
         async def create() -> str:
             async with open_database(self.own_url) as opened:
                 return (await Tokens(opened).create(f"site-{secrets.token_hex(4)}"))[1]

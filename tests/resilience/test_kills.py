@@ -1,31 +1,26 @@
 """Kill every part of a system again and again: no prediction is lost or doubled, and no webhook is early."""
 
 import json
-import os
 import random
-import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
 
-from gateway.serve import postgres
-from gateway.serve.supervisor import Supervisor, python
-from gateway.serve.system import Database
-from local import ROOT
-from tests.gateway.processes import FAKE, System, Token
+from tests.gateway.processes import System, own_database
 from tests.gateway.receiver import Receiver, receiving
+from tests.resilience.clients import Clients
 from tests.resilience.judge import AUDIT, judge, unfinished
 from tests.waiting import eventually
 
 KILLS_S = 120.0
 PAUSE_S = (2.0, 6.0)  # between two kills
-CREATES_PER_S = 4.0
+CLIENTS = 6
 PARTS = ("gateway", "worker", "worker-2", "coglet", "coglet-2", "postgres")
 MODEL_PROCESS, EVERYTHING = "the process of a model", "everything"
 SETTINGS = {
@@ -37,55 +32,25 @@ SETTINGS = {
 
 
 @pytest.fixture
-def system() -> Iterator[System]:
-    """Run PostgreSQL, a gateway, and two workers with stand-ins for Cog servers."""
-    with postgres.temporary_folder() as folder, Supervisor(folder / "logs", lambda _: None) as supervisor:
-        cluster = postgres.prepare(folder / "postgres")
-        supervisor.start(Database(cluster))
-        environment = {**os.environ, "GATEWAY_DATABASE_URL": cluster.url, "PYTHONPATH": str(ROOT)}
-        subprocess.run(python("-m", "gateway.record", "migrate"), env=environment, check=True, capture_output=True)
-        with psycopg.connect(cluster.url) as connection:
+def system(tmp_path: Path) -> Iterator[System]:
+    with own_database(tmp_path, SETTINGS) as system:
+        with psycopg.connect(system.database_url) as connection:
             connection.execute(AUDIT)
-        system = System(folder, cluster.url, supervisor, SETTINGS)
-        with system.closing:
-            for number in (1, 2):
-                system.start_model(number)
-            system.start_gateway()
-            yield system
+        for number in (1, 2):
+            system.start_model(number)
+        system.start_gateway()
+        yield system
 
 
-@dataclass
-class Load:
-    """Create predictions with webhooks at a steady rate, and cancel some of them."""
-
-    token: Token
-    receiver: Receiver
-    chance: random.Random
-    created: list[str] = field(default_factory=list)
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        """Create predictions until `stop`; a gateway that is down can't answer some of the requests."""
-        while not self.stop.wait(self.chance.expovariate(CREATES_PER_S)):
-            headers = {"Cancel-After": "5s"} if self.chance.random() < 0.03 else {}
-            webhook = {"webhook": f"{self.receiver.url}/completed", "webhook_events_filter": "completed"}
-            body = {"input": self._input(), **webhook}
-            with suppress(httpx.TransportError):
-                answer = self.token.http.post(f"/models/{FAKE}/predictions", json=body, headers=headers)
-                if answer.status_code == httpx.codes.CREATED:
-                    self.created.append(answer.json()["id"])
-                    if self.chance.random() < 0.1:
-                        self.token.http.post(f"/predictions/{self.chance.choice(self.created[-20:])}/cancel")
-
-    def _input(self) -> dict[str, object]:
-        kind = self.chance.random()
-        return {
-            "seconds": min(round(self.chance.expovariate(4), 3), 3),
-            "files": self.chance.choice((0, 1, 2)),
-            "logs": ["one", "two"] if kind < 0.3 else [],
-            "crash": kind > 0.99,
-            **({"fail": "no such mood"} if 0.9 < kind < 0.95 else {}),
-        }
+def any_input(chance: random.Random) -> dict[str, object]:
+    kind = chance.random()
+    return {
+        "seconds": min(round(chance.expovariate(4), 3), 3),
+        "files": chance.choice((0, 1, 2)),
+        "logs": ["one", "two"] if kind < 0.3 else [],
+        "crash": kind > 0.99,
+        **({"fail": "no such mood"} if 0.9 < kind < 0.95 else {}),
+    }
 
 
 @dataclass
@@ -130,31 +95,35 @@ def test_random_kills_lose_and_double_nothing(system: System) -> None:
     chance = random.Random(seed)
     with receiving() as receiver:
         webhooks = Webhooks(receiver, system.database_url)
-        load = Load(system.token(), receiver, random.Random(seed + 1))
-        thread = threading.Thread(target=load.run)
-        thread.start()
-        began = next_kill = time.monotonic()
+        token = system.token()
+        clients = Clients([system.url], token.text, f"{receiver.url}/completed", any_input)
+        clients.start(CLIENTS)
+        began = time.monotonic()
+        next_kill = began + PAUSE_S[0]
         try:
             while time.monotonic() < began + KILLS_S:
                 webhooks.check()
                 system.supervisor.tend()
                 if time.monotonic() > next_kill:
+                    with suppress(httpx.TransportError):
+                        token.cancel(chance.choice(clients.asked).id)
                     kill(system, chance.choice((*PARTS, MODEL_PROCESS, EVERYTHING)), chance)
                     next_kill = time.monotonic() + chance.uniform(*PAUSE_S)
                 time.sleep(0.05)
         finally:
-            load.stop.set()
-            thread.join()
+            clients.stopping.set()
 
         def settled() -> bool:
             system.supervisor.tend()
             webhooks.check()
             with suppress(psycopg.OperationalError):
-                return unfinished(system.database_url) == 0
+                return all(asked.ended for asked in clients.asked) and unfinished(system.database_url) == 0
             return False
 
         eventually(settled)
+        clients.stop()
         folder, tend = system.folder / "files", system.supervisor.tend
-        judged = judge(system.database_url, load.created, receiver.deliveries, system.requests(), folder, tend)
+        created = [asked.id for asked in clients.asked]
+        judged = judge(system.database_url, created, receiver.deliveries, system.requests(), folder, tend)
         assert [*webhooks.early, *judged] == []
-    assert len(load.created) > 10
+    assert len(created) > 10

@@ -25,20 +25,17 @@ from tests.gateway.receiver import Receiver, receiving
 from tests.resilience.clients import Clients
 from tests.resilience.faults import FAULTS, Drill
 from tests.resilience.judge import judge, unfinished
-from tests.resilience.network import OURS
-from tests.resilience.site import Site, running
+from tests.resilience.site import OURS, Site, running
 
 # It has its own process table: when its first process ends, the kernel kills the rest and removes network and mounts.
 UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-PROGRAMS = ("unshare", "setpriv", "mount", "ip", "cc")
+PROGRAMS = ("unshare", "setpriv", "mount", "ip")
 MODELS = 3
 CLIENTS = 6
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a fault caused."""
-
     created: int
     problems: list[str]
     seconds: dict[str, float]
@@ -49,7 +46,7 @@ def missing() -> str | None:
     if sys.platform != "linux" or os.geteuid() != 0:
         return "the hosts are network namespaces of Linux, which only root may create"
     if absent := [program for program in PROGRAMS if shutil.which(program) is None]:
-        return f"needs the programs {', '.join(absent)} (util-linux, mount, iproute2, gcc with libc6-dev)"
+        return f"needs the programs {', '.join(absent)} (util-linux, mount, iproute2)"
     command = [*UNSHARE, "ip", "link", "add", "name", "probe", "type", "bridge"]
     tried = subprocess.run(command, capture_output=True, text=True, check=False)
     return f"this system lets us create no network: {tried.stderr.strip()}" if tried.returncode else None
@@ -112,7 +109,6 @@ def _expected(failed: dict[str, object], drill: Drill) -> bool:
 
 
 def main() -> None:
-    """Run the faults that stdin names."""
     folder, logs = map(Path, sys.argv[1:])
     known: set[str] = set()
     with running(folder, logs, MODELS) as site, receiving(OURS) as receiver:

@@ -58,6 +58,5 @@ def opened(
 
 
 def flaws(page: Page) -> str:
-    """Return axe's report of accessibility violations; an empty string if there are none."""
     found = Axe().run(page)
     return str(found.generate_report()) if found.violations_count else ""

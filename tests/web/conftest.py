@@ -16,5 +16,4 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visitor(system: System) -> Token:  # noqa: F811
-    """Return the token of a visitor without any predictions."""
     return browsing.token_of(system)

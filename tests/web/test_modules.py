@@ -32,10 +32,6 @@ def names_of(view: str) -> set[str]:
     return {view} | {name for model in MODELS if model.page == view for name in (model.owner, model.name)}
 
 
-def name_of(path: Path) -> str:
-    return str(path.relative_to(WEB))
-
-
 def test_the_catalog_names_each_view_and_each_has_its_files() -> None:
     assert {model.page for model in MODELS} == VIEWS
     for view in VIEWS:
@@ -43,20 +39,15 @@ def test_the_catalog_names_each_view_and_each_has_its_files() -> None:
         assert (WEB / "styles" / f"{view}.css").is_file()
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_no_module_knows_a_model_but_its_own(path: Path) -> None:
-    words = set(re.findall(r"\w+", path.read_text(encoding="utf-8").lower()))
-    own = view_of(path)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(WEB)))
+def test_no_module_knows_or_imports_a_model_but_its_own(path: Path) -> None:
+    text, own = path.read_text(encoding="utf-8"), view_of(path)
+    words = set(re.findall(r"\w+", text.lower()))
     for view in VIEWS - {own}:
         assert not words & names_of(view)
-    if own is None:
-        assert not words & INPUTS
-
-
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_modules_import_the_generic_page_and_their_own_view(path: Path) -> None:
-    for name in IMPORT.findall(path.read_text(encoding="utf-8")):
-        assert view_of((path.parent / name).resolve()) in (None, view_of(path)), f"it imports {name}"
+    assert own or not words & INPUTS
+    for name in IMPORT.findall(text):
+        assert view_of((path.parent / name).resolve()) in (None, own), f"it imports {name}"
 
 
 def test_the_vendored_library_is_the_published_one() -> None:

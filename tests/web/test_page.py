@@ -6,10 +6,11 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlparse
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Response, expect
 
 from tests.gateway.processes import CLIENTS, FAKE, TIMEOUT_S, System, Token, node
 from tests.web.browsing import EVIL, flaws, opened
@@ -73,23 +74,14 @@ def test_escape_cancels_and_the_position_in_the_queue_is_shown(browser: Browser,
         expect(page.get_by_role("status")).to_have_text("Canceled")
 
 
-def test_progress_is_parsed_from_the_logs(browser: Browser, visitor: Token) -> None:
-    logs = ["50%|#####     | 10/20 [00:01<00:01]"] + ["more"] * 300  # spread evenly over the run
-    created = visitor.create(input={"seconds": 300, "logs": logs})
-    with opened(browser, f"{visitor.url}/?prediction={created['id']}#token={visitor.text}") as page:
-        expect(page.locator(".progress")).to_contain_text("10 of 20")
-        assert page.locator("progress").get_attribute("value") == "50"
-        page.keyboard.press("Escape")
-        expect(page.get_by_role("status")).to_have_text("Canceled")
-
-
 def test_a_run_is_followed_by_one_stream_and_no_polling(browser: Browser, visitor: Token) -> None:
-    logs = ["50%|#####     | 10/20 [00:01<00:01]"] + ["more"] * 300
+    logs = ["50%|#####     | 10/20 [00:01<00:01]"] + ["more"] * 300  # spread evenly over the run
     with at_the_form(browser, visitor) as page:
         page.locator("#input-seconds").fill("300")
         page.locator("#input-logs").fill("\n".join(logs))
         page.keyboard.press("Control+Enter")
         expect(page.locator(".progress")).to_contain_text("10 of 20")
+        assert page.locator("progress").get_attribute("value") == "50"
         requests: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         page.wait_for_timeout(3000)
@@ -255,3 +247,30 @@ def test_the_page_is_not_wider_than_the_screen(browser: Browser, visitor: Token,
             model.click()
             page.locator("form .fields").wait_for()
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+MOST_BYTES = 150_000
+FIRST_PAINT_MS = 200
+
+
+def test_the_first_view_is_small_and_comes_from_one_origin(browser: Browser, visitor: Token) -> None:
+    answers: list[Response] = []
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.on("response", lambda answer: answers.append(answer))  # playwright marks what it is given
+        page.goto(f"{visitor.url}/?model=riffusion/riffusion#token={visitor.text}", wait_until="networkidle")
+        page.locator("form .fields").wait_for()
+        sizes = [answer.request.sizes() for answer in answers]
+        assert len(answers) > 12  # its modules at least
+        assert {urlparse(answer.url).netloc for answer in answers} == {urlparse(visitor.url).netloc}
+        assert sum(size["responseBodySize"] + size["responseHeadersSize"] for size in sizes) < MOST_BYTES
+
+
+@pytest.mark.limits
+def test_the_first_paint_is_fast(browser: Browser, visitor: Token) -> None:
+    with opened(browser, f"{visitor.url}/#token={visitor.text}") as page:
+        page.locator("form .fields").wait_for()
+        page.reload()
+        page.locator("form .fields").wait_for()
+        painted_ms = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert painted_ms < FIRST_PAINT_MS

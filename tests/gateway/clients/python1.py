@@ -6,21 +6,9 @@ import pathlib
 import sys
 
 import replicate
+from plain import plain
 from replicate.exceptions import ModelError, ReplicateError
-from replicate.helpers import FileOutput
 from replicate.webhook import Webhooks, WebhookSigningSecret, WebhookValidationError
-
-
-def plain(value):
-    """Replace each file in an output by its first bytes and its length."""
-    if isinstance(value, FileOutput):
-        content = value.read()
-        return {"file": content[:16].hex(), "bytes": len(content), "url": value.url[:6]}
-    if isinstance(value, dict):
-        return {name: plain(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [plain(part) for part in value]
-    return value
 
 
 def run(ref, **params):

@@ -5,26 +5,11 @@ import pathlib
 import sys
 import urllib.parse
 
+from plain import plain
 from replicate import APIStatusError, Replicate
-from replicate.lib._files import FileOutput
-from replicate.lib._predictions_use import URLPath, use
+from replicate.lib._predictions_use import use
 
 client = Replicate()
-
-
-def plain(value):
-    """Replace each file in an output by its first bytes and its length."""
-    if isinstance(value, FileOutput):
-        content = value.read()
-        return {"file": content[:16].hex(), "bytes": len(content), "url": value.url[:6]}
-    if isinstance(value, URLPath):
-        content = pathlib.Path(value).read_bytes()
-        return {"file": content[:16].hex(), "bytes": len(content), "url": value.__url__[:6]}
-    if isinstance(value, dict):
-        return {name: plain(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [plain(part) for part in value]
-    return value
 
 
 def run(ref, **params):
@@ -65,7 +50,6 @@ def run_with_files(ref, path, more="images", **params):
 
 
 def files(path):
-    """Create, get, list, download and delete a file."""
     created = client.files.create(content=pathlib.Path(path), filename="b.png", type="image/x", metadata={"a": "1"})
     got = client.files.get(file_id=created.id)
     signed = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(got.urls.download).query))
@@ -86,7 +70,6 @@ def all_ids():
 
 
 def cancel(ref, inputs):
-    """Start a prediction, cancel it, and wait for its end."""
     prediction = client.predictions.create(version=ref, input=inputs)
     client.predictions.cancel(prediction_id=prediction.id)
     return client.predictions.wait(prediction.id).status

@@ -1,6 +1,5 @@
 """The official Replicate clients, unmodified, against the gateway."""
 
-import hashlib
 import time
 from pathlib import Path
 
@@ -43,12 +42,10 @@ def test_t02_a_wait_of_2_s_takes_at_most_2_3_s(token: Token) -> None:
     assert time_out(token, wait_s=2) <= 2.3
 
 
-@pytest.mark.parametrize("prefer", ["wait", "wait=60", "wait=999", "respond-async, wait=5", "wait = 7", "WAIT=5"])
-def test_a_wait_ends_when_the_prediction_does(token: Token, prefer: str) -> None:
+def test_a_wait_ends_when_the_prediction_does(token: Token) -> None:
     body = {"input": {"text": "x"}}
-    response = token.http.post(f"/models/{FAKE}/predictions", json=body, headers={"Prefer": prefer})
-    assert response.json()["status"] in ("starting", "succeeded")  # on a busy machine 5 s may be too short
-    assert token.ended(response.json()["id"])["output"] == "x"
+    response = token.http.post(f"/models/{FAKE}/predictions", json=body, headers={"Prefer": "wait"})
+    assert (response.json()["status"], response.json()["output"]) == ("succeeded", "x")
 
 
 def test_t03_python_1_parses_every_status_and_object(token: Token) -> None:
@@ -100,13 +97,6 @@ def test_t18_files_reach_every_client(token: Token) -> None:
     assert token.javascript("run", ref=REF, input={"files": 2})["output"] == expected
 
 
-def test_python_1_and_javascript_stream(token: Token) -> None:
-    for client in (token.python1, token.javascript):
-        events = client("stream", ref=REF, inputs={"files": 1, "seconds": 0.5})
-        assert [event[0] for event in events] == ["output", "done"]
-        assert all(has_id for _, _, has_id in events)
-
-
 def test_abort_in_javascript_cancels_the_prediction(token: Token) -> None:
     assert token.javascript("abort", ref=REF, inputs={"seconds": 600})[-1] in ("processing", "canceled")
     (prediction,) = token.http.get("/predictions").json()["results"]
@@ -132,35 +122,9 @@ def test_t20_python_2_runs_lists_cancels_and_calls(token: Token) -> None:
     assert len(listed) == 4
 
 
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    """Return a file that is too large to stay a data URL."""
-    path = tmp_path / "a.png"
-    path.write_bytes(PNG)
-    return path
-
-
-def test_file_handles_reach_the_model_from_every_client(token: Token, picture: Path) -> None:
-    file = {"bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest(), "name": "file.png", "data_url": True}
-    expected = {"output": [file] * 3}
-    assert token.python1("run_with_files", ref=REF, path=str(picture)) == expected
-    assert token.python2("run_with_files", ref=REF, path=str(picture)) == expected
-    assert token.javascript("runWithFiles", ref=REF, path=str(picture)) == expected
-    urls = [prediction["input"]["image"] for prediction in token.http.get("/predictions").json()["results"]]
-    assert all(url.startswith(f"{token.url}/v1/files/") for url in urls), urls
-    assert len(token.http.get("/files").json()["results"]) == 9
-
-
-def test_file_handles_as_data_urls_reach_the_model(token: Token, picture: Path) -> None:
-    names = {"python1": ["file.png", "file.png", "file.bin"], "python2": ["file.png"] * 3}  # a buffer has no type
-    for client in (token.python1, token.python2):
-        ran = client("run_with_files", ref=REF, path=str(picture), file_encoding_strategy="base64")
-        assert [file["bytes"] for file in ran["output"]] == [len(PNG)] * 3
-        assert [file["name"] for file in ran["output"]] == names[client.__name__]
-    assert token.http.get("/files").json()["results"] == []
-
-
-def test_every_client_creates_gets_lists_and_deletes_files(token: Token, picture: Path) -> None:
+def test_every_client_creates_gets_lists_and_deletes_files(token: Token, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_bytes(PNG)
     assert token.python1("files", path=str(picture)) == {
         "file": ["a.png", "image/png", len(PNG), {"a": 1}],
         "same": True,

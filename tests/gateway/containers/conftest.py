@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,34 +18,22 @@ CALLBACK_TOKEN = "sesame"  # noqa: S105
 
 
 def version(name: str) -> str:
-    """Return a predictor's version id."""
     return name.encode().hex().ljust(64, "0")
 
 
 def catalog(folder: Path) -> Path:
     """Write a catalog with the predictors."""
-    models = [
-        {
-            "owner": "test",
-            "name": name,
-            "versions": [
-                {
-                    "id": version(name),
-                    "created_at": "2026-01-01T00:00:00Z",
-                    "cog_version": "0.23.1",
-                    "schema": str(HERE / "schemas" / f"{name}.openapi.json"),
-                }
-            ],
-        }
-        for name in SLOTS
-    ]
+    models = []
+    for name in SLOTS:
+        about = {"id": version(name), "created_at": "2026-01-01T00:00:00Z", "cog_version": "0.23.1"}
+        schema = str(HERE / "schemas" / f"{name}.openapi.json")
+        models.append({"owner": "test", "name": name, "versions": [about | {"schema": schema}]})
     path = folder / "catalog.json"
     path.write_text(json.dumps({"models": models}))
     return path
 
 
 def cog_server(name: str, port: int, folder: Path) -> Command:
-    """Return the command of a real Cog server with one of the predictors."""
     (folder / ".cog").mkdir(parents=True)
     (folder / "tmp").mkdir()
     schema = (HERE / "schemas" / f"{name}.openapi.json").read_text()
@@ -63,34 +51,43 @@ def cog_server(name: str, port: int, folder: Path) -> Command:
     return Command(f"cog-{name}", [sys.executable, "-c", program, "--host", "127.0.0.1"], variables)
 
 
-def worker(system: System, name: str, port: int) -> Command:
-    """Return the command of a predictor's worker."""
-    arguments = ["--queue", f"test/{name}", "--cog-url", f"http://127.0.0.1:{port}", "--slots", str(SLOTS[name])]
-    return Command(f"worker-{name}", python("-m", "gateway.work", *arguments), system.environment)
+def start(system: System, names: Iterable[str]) -> None:
+    """Start the predictors with their workers, and the gateway."""
+    for name in names:
+        port = free_port("127.0.0.1", 0)
+        system.supervisor.start(cog_server(name, port, system.folder / name))
+        arguments = ["--queue", f"test/{name}", "--cog-url", f"http://127.0.0.1:{port}", "--slots", str(SLOTS[name])]
+        worker = Command(f"worker-{name}", python("-m", "gateway.work", *arguments), system.environment)
+        system.supervisor.start(worker)
+    system.start_gateway()
 
 
-@pytest.fixture(scope="session")
-def containers(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    folder = tmp_path_factory.mktemp("containers")
-    notes: list[str] = []
-    settings = {
+def settings(folder: Path) -> dict[str, str]:
+    """Write a catalog with the predictors, and return the gateway's settings."""
+    return {
         "GATEWAY_CALLBACK_TOKEN": CALLBACK_TOKEN,
         "GATEWAY_CATALOG": str(catalog(folder)),
         "GATEWAY_WEBHOOK_HTTP": "true",
         "GATEWAY_WEBHOOK_PRIVATE": "true",
     }
-    with Supervisor(folder / "logs", notes.append) as supervisor:
-        system = System(folder, databases.make(), supervisor, settings)
+
+
+def cog_url(system: System, name: str) -> str:
+    arguments = system.supervisor.process(f"worker-{name}").args
+    assert isinstance(arguments, list)
+    return str(arguments[arguments.index("--cog-url") + 1])
+
+
+@pytest.fixture(scope="session")
+def containers(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    folder = tmp_path_factory.mktemp("containers")
+    with Supervisor(folder / "logs", lambda _note: None) as supervisor:
+        system = System(folder, databases.make(), supervisor, settings(folder))
         with system.closing:
-            for name in SLOTS:
-                port = free_port("127.0.0.1", 0)
-                supervisor.start(cog_server(name, port, folder / name))
-                supervisor.start(worker(system, name, port))
-            system.start_gateway()
+            start(system, SLOTS)
             yield system
 
 
 @pytest.fixture
 def containers_token(containers: System) -> Token:
-    """Return a token that has no predictions yet."""
     return containers.token()

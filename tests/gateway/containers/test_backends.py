@@ -3,14 +3,12 @@
 import json
 import os
 import random
-import shutil
 import signal
-import subprocess
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,19 +18,28 @@ import httpx
 import psycopg
 import pytest
 
-from gateway.serve import postgres
-from gateway.serve.processes import free_port
-from gateway.serve.supervisor import Supervisor, python
-from tests.gateway.containers.conftest import CALLBACK_TOKEN, catalog, cog_server, worker
-from tests.gateway.processes import ROOT, TIMEOUT_S, System, Token
-from tests.gateway.receiver import Receiver, receiving
+from tests.gateway.containers.conftest import settings, start
+from tests.gateway.processes import System, Token, events, own_database
+from tests.gateway.receiver import receiving
+from tests.resilience.judge import AUDIT, judge, unfinished
+from tests.waiting import eventually
 
-MODELS = ("tokens", "lines", "slots")
+MODELS: dict[str, tuple[dict[str, object], object]] = {  # the input and output of each
+    "tokens": ({"prompt": "w", "count": 20, "interval_s": 0.05}, [f"w{number} " for number in range(20)]),
+    "lines": ({"count": 3, "interval_s": 0.2}, [f"frame {number}" for number in range(3)]),
+    "slots": ({"seconds": 0.5, "text": "done"}, "done"),
+}
 CLIENTS = 6
 SHORT_S, LONG_S = 8, 600
 PAUSE_S = (0.2, 1.5)  # between two kills
-RECOVERY_S = 120  # for the last webhooks
 SESSIONS = "select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+
+
+def answered(send: Callable[[], httpx.Response]) -> httpx.Response:
+    """Send a request until the database answers; before that, nothing is stored."""
+    return eventually(
+        lambda: answer if (answer := send()).status_code != httpx.codes.SERVICE_UNAVAILABLE else None, 0.2
+    )
 
 
 @dataclass
@@ -43,205 +50,99 @@ class Client:
     webhook: str
     chance: random.Random
     created: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
 
-    def run(self, stop: threading.Event) -> None:
-        with httpx.Client(headers=self.token.http.headers, timeout=TIMEOUT_S, trust_env=False) as http:
+    def run(self, stop: threading.Event) -> list[str]:
+        """Return what was wrong."""
+        problems = []
+        with httpx.Client(base_url=self.token.url, headers=self.token.http.headers, trust_env=False) as http:
             while not stop.is_set():
-                model = self.chance.choice(MODELS)
-                answer = self._post(http, model)
-                if answer.status_code == 503:  # nothing was stored
-                    time.sleep(0.2)
-                    continue
-                prediction = answer.json()
-                self.created.append(prediction["id"])
-                expected = OUTPUTS[model]
-                if model == "tokens" and (came := self._stream(http, prediction["urls"]["stream"])) != expected:
-                    self.problems.append(f"{prediction['id']} streamed {came}")
-                ended = self._ended(http, prediction["id"])
+                model = self.chance.choice(list(MODELS))
+                given, expected = MODELS[model]
+                body = {"input": given, "webhook": self.webhook, "webhook_events_filter": ["completed"]}
+                path = f"/models/test/{model}/predictions"
+                created = answered(lambda path=path, body=body: http.post(path, json=body)).json()  # type: ignore[misc]
+                self.created.append(created["id"])
+                if model == "tokens" and (came := streamed(created["urls"]["stream"])) != expected:
+                    problems.append(f"{created['id']} streamed {came}")
+                ended = self._ended(http, created["id"])
                 output = ended["output"]
                 if model == "lines" and output:
-                    output = [_get(http, url).text for url in output]
+                    output = [answered(lambda url=url: http.get(url)).text for url in output]  # type: ignore[misc]
                 if (ended["status"], output) != ("succeeded", expected):
-                    self.problems.append(f"{ended['id']} {ended['status']}: {ended['error']} {output}")
-
-    def _post(self, http: httpx.Client, model: str) -> httpx.Response:
-        return http.post(
-            f"{self.token.url}/models/test/{model}/predictions",
-            json={"input": INPUTS[model], "webhook": self.webhook, "webhook_events_filter": ["completed"]},
-        )
+                    problems.append(f"{ended['id']} {ended['status']}: {ended['error']} {output}")
+        return problems
 
     def _ended(self, http: httpx.Client, prediction_id: str) -> dict[str, Any]:
-        give_up = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < give_up:
-            prediction: dict[str, Any] = _get(http, f"{self.token.url}/predictions/{prediction_id}").json()
-            if prediction["completed_at"]:
-                return prediction
-            time.sleep(0.1)
-        return prediction
+        def check() -> dict[str, Any] | None:
+            found: dict[str, Any] = answered(lambda: http.get(f"/predictions/{prediction_id}")).json()
+            return found if found["completed_at"] else None
 
-    def _stream(self, http: httpx.Client, url: str) -> list[str]:
-        """Return a stream's output; as a browser, reconnect if it breaks off."""
-        outputs: list[str] = []
-        last = ""
-        give_up = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < give_up:
-            with suppress(httpx.TransportError), http.stream("GET", url, headers={"Last-Event-ID": last}) as answer:
-                event: dict[str, str] = {}
-                for line in answer.iter_lines():
-                    if line:
-                        name, _, value = line.partition(": ")
-                        event[name] = value
-                    elif "event" in event:
-                        last = event["id"]
-                        if event["event"] == "output":
-                            outputs.append(event["data"])
-                        elif event["event"] == "done":
-                            return outputs
-                        event = {}
-            time.sleep(0.1)
-        return outputs
+        return eventually(check, 0.1)
 
 
-INPUTS: dict[str, dict[str, object]] = {
-    "tokens": {"prompt": "w", "count": 20, "interval_s": 0.05},
-    "lines": {"count": 3, "interval_s": 0.2},
-    "slots": {"seconds": 0.5, "text": "done"},
-}
-OUTPUTS: dict[str, object] = {
-    "tokens": [f"w{number} " for number in range(20)],
-    "lines": [f"frame {number}" for number in range(3)],
-    "slots": "done",
-}
-
-
-def _get(http: httpx.Client, url: str) -> httpx.Response:
-    """Get something that exists, once the database answers."""
-    give_up = time.monotonic() + TIMEOUT_S
-    while (answer := http.get(url)).status_code == 503 and time.monotonic() < give_up:
+def streamed(url: str) -> list[str]:
+    """Return a stream's output; as a browser, reconnect if it breaks off."""
+    outputs: list[str] = []
+    name = last_id = ""
+    while name != "done":
+        with suppress(httpx.TransportError, AssertionError):  # or it is not there yet
+            for event in events(url, last_id):
+                name, last_id = event.name, event.id
+                outputs += [event.data] if name == "output" else []
         time.sleep(0.1)
-    return answer
+    return outputs
 
 
-@dataclass
-class Killer:
-    """Ends PostgreSQL's backends: some politely, and now and then one by kill -9, after which all of them restart."""
-
-    database_url: str
-    chance: random.Random
-    ended: Counter[str] = field(default_factory=Counter)
-
-    def run(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            with suppress(psycopg.OperationalError):  # it restarts
-                self._kill()
-            time.sleep(self.chance.uniform(*PAUSE_S))
-
-    def _kill(self) -> None:
-        with psycopg.connect(self.database_url, autocommit=True, connect_timeout=5) as connection:
-            pids = [pid for (pid,) in connection.execute(SESSIONS).fetchall()]
-            if not pids:
-                return
-            if self.chance.random() < 0.2:
-                os.kill(self.chance.choice(pids), signal.SIGKILL)
-                self.ended["killed"] += 1
-                return
-            for pid in self.chance.sample(pids, min(len(pids), self.chance.randint(1, 4))):
+def end_backends(database_url: str, chance: random.Random) -> Counter[str]:
+    """End some politely, and now and then one by kill -9, after which all of them restart; return how many."""
+    ended: Counter[str] = Counter()
+    with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
+        pids = [pid for (pid,) in connection.execute(SESSIONS).fetchall()]
+        if pids and chance.random() < 0.2:
+            os.kill(chance.choice(pids), signal.SIGKILL)
+            ended["killed"] += 1
+        else:
+            for pid in chance.sample(pids, min(len(pids), chance.randint(1, 4))):
                 connection.execute("select pg_terminate_backend(%s)", (pid,))
-                self.ended["terminated"] += 1
+                ended["terminated"] += 1
+    return ended
 
 
 @pytest.fixture
 def wounded(tmp_path: Path) -> Iterator[System]:
-    """Run a system with real Cog servers on a PostgreSQL of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="gw-"))
-    folder.chmod(0o711)
-    settings = {
-        "GATEWAY_CATALOG": str(catalog(tmp_path)),
-        "GATEWAY_CALLBACK_TOKEN": CALLBACK_TOKEN,
-        "GATEWAY_WEBHOOK_HTTP": "true",
-        "GATEWAY_WEBHOOK_PRIVATE": "true",
-        "GATEWAY_WEBHOOK_TRY_S": "5",
-        "GATEWAY_RETENTION_S": "0",
-    }
-    try:
-        with (
-            (folder / "log").open("wb") as log,
-            postgres.started(folder / "pg", log, fsync="off") as cluster,
-            Supervisor(tmp_path / "logs", lambda _: None) as supervisor,
-        ):
-            environment = {**os.environ, "GATEWAY_DATABASE_URL": cluster.url, "PYTHONPATH": str(ROOT)}
-            subprocess.run(python("-m", "gateway.record", "migrate"), env=environment, check=True)
-            system = System(tmp_path, cluster.url, supervisor, settings)
-            with system.closing:
-                for name in MODELS:
-                    port = free_port("127.0.0.1", 0)
-                    supervisor.start(cog_server(name, port, tmp_path / name))
-                    supervisor.start(worker(system, name, port))
-                system.start_gateway()
-                yield system
-    finally:
-        postgres.remove(folder / "pg")
-        shutil.rmtree(folder)
+    more = {"GATEWAY_WEBHOOK_TRY_S": "5", "GATEWAY_RETENTION_S": "0"}
+    with own_database(tmp_path, settings(tmp_path) | more) as system:
+        with psycopg.connect(system.database_url) as connection:
+            connection.execute(AUDIT)
+        start(system, MODELS)
+        yield system
 
 
 @pytest.mark.parametrize("seconds", [SHORT_S, pytest.param(LONG_S, marks=pytest.mark.slow)])
 def test_backends_end_and_nothing_is_lost_doubled_or_owed(wounded: System, seconds: float) -> None:
-    stop = threading.Event()
-    with receiving() as receiver:
+    stop, chance, ended = threading.Event(), random.Random(seconds), Counter[str]()
+    url, tend = wounded.database_url, wounded.supervisor.tend
+    with receiving() as receiver, ThreadPoolExecutor(CLIENTS) as pool:
         token = wounded.token()
         clients = [Client(token, f"{receiver.url}/slow/hook", random.Random(n)) for n in range(CLIENTS)]
-        threads = [threading.Thread(target=client.run, args=(stop,)) for client in clients]
-        for thread in threads:
-            thread.start()
-        killer = Killer(wounded.database_url, random.Random(seconds))
-        killer.run(seconds)
-        stop.set()
-        for thread in threads:
-            thread.join()
+        running = [pool.submit(client.run, stop) for client in clients]
+        until = time.monotonic() + seconds
+        try:
+            while time.monotonic() < until:
+                with suppress(psycopg.OperationalError):  # it restarts
+                    ended += end_backends(url, chance)
+                time.sleep(chance.uniform(*PAUSE_S))
+        finally:
+            stop.set()
+        problems = [problem for one in running for problem in one.result()]
         created = [prediction_id for client in clients for prediction_id in client.created]
-        owed = _owed_after(wounded, RECOVERY_S)
-        problems = [problem for client in clients for problem in client.problems]
-        problems += _rows(wounded, created) + _webhooks(receiver, created)
-        problems += [f"{prediction_id} is owed a webhook" for prediction_id in owed]
-    print(f"{len(created)} predictions, {dict(killer.ended)}, {len(receiver.deliveries)} deliveries")
-    assert not problems
-    assert min(killer.ended["killed"] + killer.ended["terminated"], len(created)) > seconds / 4
-    assert all(not process.poll() for process in [wounded.supervisor.process("gateway")])
-
-
-def _owed_after(system: System, limit_s: float) -> list[str]:
-    give_up = time.monotonic() + limit_s
-    while time.monotonic() < give_up:
-        with psycopg.connect(system.database_url) as connection:
-            rows = connection.execute("select id from deliveries where done_at is null").fetchall()
-        if not rows:
-            return []
-        time.sleep(0.5)
-    return [row[0] for row in rows]
-
-
-def _rows(system: System, created: list[str]) -> list[str]:
-    """Return what is wrong in the record: each that was created ended once, at its first attempt."""
-    with psycopg.connect(system.database_url) as connection:
-        rows = connection.execute("select id, status, attempts, files from predictions").fetchall()
-        ends = connection.execute("select sum(count)::int from ends").fetchone()
-        given_up = connection.execute("select id from deliveries where not delivered").fetchall()
-    problems = [f"{row[0]} is {row[1]} after {row[2]} attempts" for row in rows if row[1:3] != ("succeeded", 1)]
-    problems += [f"{prediction_id} was not created" for prediction_id in {row[0] for row in rows} ^ {*created}]
-    problems += [f"{len(created)} predictions have {ends} ends"] if ends != (len(created),) else []
-    problems += [f"{row[0]}'s webhook was given up" for row in given_up]
-    wanted = {file["key"] for row in rows for file in row[3]}
-    folder = system.folder / "files"
-    stored = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    return problems + [f"{key} is missing" for key in wanted - stored]
-
-
-def _webhooks(receiver: Receiver, created: list[str]) -> list[str]:
-    """Return what is wrong with the webhooks: each was sent until it was accepted, which the second try was."""
-    bodies: dict[str, list[str]] = {prediction_id: [] for prediction_id in created}
-    for delivery in receiver.deliveries:
-        bodies.setdefault(json.loads(delivery.body)["id"], []).append(delivery.body)
-    problems = [f"{key} got {len(sent)} webhooks" for key, sent in bodies.items() if len(sent) != 2]
-    return problems + [f"{key} got different webhooks" for key, sent in bodies.items() if len(set(sent)) > 1]
+        eventually(lambda: unfinished(url) == 0)
+        problems += judge(url, created, receiver.deliveries, [], wounded.folder / "files", tend)
+        with psycopg.connect(url) as connection:
+            rows = connection.execute("select id from predictions where attempts <> 1").fetchall()
+        sent = Counter(json.loads(delivery.body)["id"] for delivery in receiver.deliveries)
+    print(f"{len(created)} predictions, {dict(ended)}, {len(receiver.deliveries)} deliveries")
+    assert [*problems, *rows] == []
+    assert sent == dict.fromkeys(created, 2)  # each until it was accepted, which the second try was
+    assert min(ended.total(), len(created)) > seconds / 4
+    assert wounded.supervisor.process("gateway").poll() is None

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from gateway.serve.supervisor import python
+from tests.gateway.containers.conftest import cog_url
 from tests.gateway.processes import ROOT, System
 
 FAKE_COGLET = Path(__file__).parents[1] / "fake_coglet.py"
@@ -17,8 +17,7 @@ FAKE_COGLET = Path(__file__).parents[1] / "fake_coglet.py"
 
 def table(containers: System, name: str, *words: str) -> tuple[int, dict[str, tuple[str, str]]]:
     """Return the exit status of a check of one of the servers, and its rows."""
-    arguments = psutil.Process(containers.supervisor.process(f"worker-{name}").pid).cmdline()
-    return check(arguments[arguments.index("--cog-url") + 1], *words)
+    return check(cog_url(containers, name), *words)
 
 
 def check(url: str, *words: str) -> tuple[int, dict[str, tuple[str, str]]]:
@@ -33,7 +32,6 @@ def check(url: str, *words: str) -> tuple[int, dict[str, tuple[str, str]]]:
 
 @pytest.fixture
 def ready(containers: System) -> None:
-    """Wait until the servers have started."""
     token = containers.token()
     for name in ("tokens", "lines", "slots", "nested"):
         token.ended(token.create(f"test/{name}", input=INPUTS.get(name, {}))["id"])

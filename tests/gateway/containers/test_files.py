@@ -32,26 +32,27 @@ def upload(token: Token, content: bytes) -> str:
     return url
 
 
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "a.png"
-    path.write_bytes(CONTENT)
-    return path
-
-
-@pytest.mark.parametrize("client", ["python1", "python2"])
-def test_file_handles_of_the_python_clients(containers_token: Token, picture: Path, client: str) -> None:
-    inverted = {"file": INVERTED[:16].hex(), "bytes": len(INVERTED), "url": "data:a"}
+@pytest.mark.parametrize(
+    ("client", "do", "options"),
+    [
+        ("python1", "run_with_files", {}),
+        ("python1", "run_with_files", {"file_encoding_strategy": "base64"}),
+        ("python2", "run_with_files", {}),
+        ("python2", "run_with_files", {"file_encoding_strategy": "base64"}),
+        ("javascript", "runWithFiles", {}),
+    ],
+)
+def test_file_handles_of_the_clients(
+    containers_token: Token, tmp_path: Path, client: str, do: str, options: dict[str, str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(CONTENT)
     drive = getattr(containers_token, client)
-    for options in ({}, {"file_encoding_strategy": "base64"}):
-        ran = drive("run_with_files", ref=IMAGES, path=str(picture), more="others", **options)
-        assert ran == {"output": [inverted] * 3}
-
-
-def test_buffers_and_blobs_of_the_javascript_client(containers_token: Token, picture: Path) -> None:
-    inverted = {"file": INVERTED[:16].hex(), "bytes": len(INVERTED), "url": "data:a"}
-    ran = containers_token.javascript("runWithFiles", ref=IMAGES, path=str(picture), more="others")
-    assert ran == {"output": [inverted] * 3}
+    ran = drive(do, ref=IMAGES, path=str(tmp_path / "a.png"), more="others", **options)
+    assert ran == {"output": [{"file": INVERTED[:16].hex(), "bytes": len(INVERTED), "url": "data:a"}] * 3}
+    uploaded = containers_token.http.get("/files").json()["results"]
+    assert len(uploaded) == (0 if options else 3)
+    (prediction,) = containers_token.http.get("/predictions").json()["results"]
+    assert options or prediction["input"]["image"].startswith(f"{containers_token.url}/v1/files/")
 
 
 def test_large_files_data_urls_and_outputs(containers_token: Token) -> None:
@@ -63,19 +64,8 @@ def test_large_files_data_urls_and_outputs(containers_token: Token) -> None:
     assert fetched(output(containers_token, "test/images", image=urls[1], others=urls[:1])) == [CONTENT, LARGE]
 
 
-def test_a_models_own_network_is_out_of_reach(containers: System, containers_token: Token) -> None:
-    """The Cog server would fetch these itself."""
-    for url in (f"{containers.url}/health", "http://127.0.0.1:5851/health-check", "http://[::127.0.0.1]/"):
-        answer = containers_token.http.post("/models/test/images/predictions", json={"input": {"image": url}})
-        assert (answer.status_code, answer.json()["invalid_fields"][0]["field"]) == (422, "input.image")
-    for url in (containers.url.replace("127.0.0.1", "127.1"), "http://localhost.localdomain:5000/"):
-        failed = containers_token.ended(containers_token.create("test/images", input={"image": url})["id"])
-        assert failed["error"].startswith("The file of input.image could not be fetched from ")
-
-
 def test_a_secret_reaches_the_model_only(containers: System, containers_token: Token) -> None:
-    ref = f"test/nested:{version('nested')}"
-    ran = containers_token.python1("run", ref=ref, input={"key": SECRET, "words": ["A"]})["output"]
+    ran = output(containers_token, "test/nested", key=SECRET, words=["A"])
     assert (ran["length"], ran["words"]) == (len(SECRET), ["a"])
     failed = containers_token.ended(containers_token.create("test/nested", input={"key": SECRET, "fail": True})["id"])
     assert failed["error"] == "no"

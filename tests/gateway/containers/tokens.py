@@ -18,4 +18,4 @@ class Predictor(BaseRunner):
             time.sleep(interval_s)
             if number == fail_at:
                 raise ValueError("out of words")
-            yield f"{prompt}{number} "
+            yield str(time.time()) if prompt == "time" else f"{prompt}{number} "

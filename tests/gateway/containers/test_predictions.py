@@ -1,53 +1,45 @@
-"""Output as it is produced, by real Cog servers."""
+"""Output as it is produced, and concurrent predictions, by real Cog servers."""
 
 import json
-import time
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.work.coglet import FOLDER
 from tests.gateway.containers.conftest import version
-from tests.gateway.processes import System, Token
-from tests.gateway.receiver import receiving
-
-
-def events(token: Token, prediction: dict[str, Any], last_event_id: str = "") -> list[tuple[float, str, str, str]]:
-    """Return a stream's events: when each came, its name, id and data."""
-    found: list[tuple[float, str, str, str]] = []
-    headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
-    with token.http.stream("GET", prediction["urls"]["stream"], headers=headers) as answer:
-        event: dict[str, str] = {}
-        for line in answer.iter_lines():
-            if line:
-                name, _, value = line.partition(": ")
-                event[name] = value
-            elif "event" in event:
-                found.append((time.monotonic(), event["event"], event["id"], event["data"]))
-                event = {}
-    return found
+from tests.gateway.processes import System, Token, events
+from tests.gateway.receiver import Receiver
 
 
 def test_tokens_stream_while_the_model_produces_them(containers_token: Token) -> None:
     created = containers_token.create("test/tokens", input={"prompt": "w", "count": 10, "interval_s": 0.3})
-    came = events(containers_token, created)
+    came = list(events(created["urls"]["stream"]))
     outputs = [(at, data) for at, name, _, data in came if name == "output"]
     assert [data for _, data in outputs] == [f"w{number} " for number in range(10)]
     assert outputs[-1][0] - outputs[0][0] > 2  # of 2.7 s
     assert came[-1][1:] == ("done", "done-1", "{}")
     assert containers_token.get(created["id"])["output"] == [f"w{number} " for number in range(10)]
-    again = events(containers_token, created, came[3][2])
+    again = events(created["urls"]["stream"], came[3].id)
     assert [data for _, name, _, data in again if name == "output"] == [f"w{number} " for number in range(4, 10)]
 
 
-def test_a_poll_shows_the_output_so_far_and_a_cancel_keeps_it(containers: System, containers_token: Token) -> None:
-    created = containers_token.create("test/tokens", input={"prompt": "w", "count": 200, "interval_s": 0.1})
+def with_output(token: Token, prediction_id: str) -> dict[str, Any]:
+    """Wait until a running prediction shows output."""
 
-    def some() -> dict[str, Any] | None:
-        prediction = containers_token.get(created["id"])
+    def check() -> dict[str, Any] | None:
+        prediction = token.get(prediction_id)
         return prediction if prediction["output"] else None
 
-    running = containers.until(some)
+    running = token.system.until(check)
     assert running["status"] == "processing"
+    return running
+
+
+def test_a_poll_shows_the_output_so_far_and_a_cancel_keeps_it(containers_token: Token) -> None:
+    created = containers_token.create("test/tokens", input={"prompt": "w", "count": 200, "interval_s": 0.1})
+    running = with_output(containers_token, created["id"])
     assert running["output"][0] == "w0 "
     containers_token.http.post(f"/predictions/{created['id']}/cancel")
     canceled = containers_token.ended(created["id"])
@@ -60,18 +52,12 @@ def test_a_failure_keeps_what_was_produced_and_says_why(containers_token: Token)
     failed = containers_token.ended(created["id"])
     assert (failed["status"], failed["error"]) == ("failed", "out of words")
     assert failed["output"] == ["w0 ", "w1 ", "w2 "]
-    assert [name for _, name, _, _ in events(containers_token, created)] == [*["output"] * 3, "error", "done"]
+    assert [event.name for event in events(created["urls"]["stream"])] == [*["output"] * 3, "error", "done"]
 
 
-def test_files_of_an_iterator_are_there_while_it_runs(containers: System, containers_token: Token) -> None:
+def test_files_of_an_iterator_are_there_while_it_runs(containers_token: Token) -> None:
     created = containers_token.create("test/lines", input={"count": 4, "interval_s": 0.5})
-
-    def some() -> dict[str, Any] | None:
-        prediction = containers_token.get(created["id"])
-        return prediction if prediction["output"] else None
-
-    running = containers.until(some)
-    assert running["status"] == "processing"
+    running = with_output(containers_token, created["id"])
     assert containers_token.http.get(running["output"][0]).text == "frame 0"
     ended = containers_token.ended(created["id"])
     assert [containers_token.http.get(url).text for url in ended["output"]] == [f"frame {n}" for n in range(4)]
@@ -79,17 +65,13 @@ def test_files_of_an_iterator_are_there_while_it_runs(containers: System, contai
     assert first[0] == first[1]  # stored once
 
 
-def test_output_webhooks_come_while_it_runs(containers_token: Token) -> None:
-    with receiving() as receiver:
-        created = containers_token.create(
-            "test/tokens",
-            input={"prompt": "w", "count": 20, "interval_s": 0.1},
-            webhook=f"{receiver.url}/hook",
-            webhook_events_filter=["output", "completed"],
-        )
-        containers_token.ended(created["id"])
-        containers_token.system.until(lambda: "succeeded" in receiver.statuses("/hook"))
-        bodies = [json.loads(delivery.body) for delivery in receiver.at("/hook")]
+def test_output_webhooks_come_while_it_runs(containers_token: Token, receiver: Receiver) -> None:
+    given = {"prompt": "w", "count": 20, "interval_s": 0.1}
+    webhook = {"webhook": f"{receiver.url}/hook", "webhook_events_filter": ["output", "completed"]}
+    created = containers_token.create("test/tokens", body={"input": given, **webhook})
+    containers_token.ended(created["id"])
+    containers_token.system.until(lambda: "succeeded" in receiver.statuses("/hook"))
+    bodies = [json.loads(delivery.body) for delivery in receiver.at("/hook")]
     running = [body for body in bodies if body["status"] == "processing"]
     assert 2 <= len(running) <= 7  # one per 0.5 s of 2 s, and the last
     lengths = [len(body["output"]) for body in running]
@@ -102,7 +84,7 @@ def test_a_stream_survives_restarts_of_the_worker_and_the_gateway(containers: Sy
     containers.kill("worker-tokens")
     containers.kill("gateway")
     containers.until(containers.answers)
-    came = events(containers_token, created)
+    came = list(events(created["urls"]["stream"]))
     assert [data for _, name, _, data in came if name == "output"] == [f"w{number} " for number in range(40)]
     ended = containers_token.get(created["id"])
     assert ended["output"] == [f"w{number} " for number in range(40)]
@@ -127,6 +109,45 @@ def test_the_clients_iterate_over_an_output(containers_token: Token) -> None:
 
 def test_ten_thousand_tokens_arrive(containers_token: Token) -> None:
     created = containers_token.create("test/tokens", input={"prompt": "", "count": 10000, "interval_s": 0})
-    came = events(containers_token, created)
+    came = list(events(created["urls"]["stream"]))
     assert [data for _, name, _, data in came if name == "output"] == [f"{number} " for number in range(10000)]
     assert json.loads(came[-1][3]) == {}
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def test_four_predictions_run_at_once(containers_token: Token) -> None:
+    created = [containers_token.create("test/slots", input={"seconds": 2, "text": str(n)}) for n in range(4)]
+    ended = [containers_token.ended(prediction["id"]) for prediction in created]
+    assert [prediction["output"] for prediction in ended] == ["0", "1", "2", "3"]
+    last_start = max(at(prediction["started_at"]) for prediction in ended)
+    assert all(at(prediction["completed_at"]) > last_start for prediction in ended)  # all four overlap
+
+
+def test_a_long_prediction_is_not_lost_while_slots_are_free(containers: System, containers_token: Token) -> None:
+    """Health says READY all the time; its worker restarts meanwhile."""
+    created = [containers_token.create("test/slots", input={"seconds": 16, "text": str(n)}) for n in range(2)]
+    for prediction in created:
+        containers_token.until(prediction["id"], "processing")
+    containers.kill("worker-slots")
+    ended = [containers_token.ended(prediction["id"]) for prediction in created]
+    assert [prediction["output"] for prediction in ended] == ["0", "1"]
+    assert all(prediction["metrics"]["predict_time"] < 20 for prediction in ended)
+    for prediction in ended:
+        assert prediction["logs"].count("sleeping") == 1  # ran once
+
+
+def test_no_folder_of_an_ended_prediction_is_left(containers: System, containers_token: Token) -> None:
+    """coglet makes one for each, in a folder that all Cog servers of the machine share."""
+    created = [containers_token.create("test/slots", input={"seconds": 1}) for _ in range(2)]
+    ids = {prediction["id"] for prediction in created}
+    containers.until(lambda: len(_folders(ids)) == 2)
+    for prediction in created:
+        assert containers_token.ended(prediction["id"])["status"] == "succeeded"
+    containers.until(lambda: not _folders(ids))
+
+
+def _folders(ids: set[str]) -> list[Path]:
+    return [folder for folder in FOLDER.iterdir() if folder.name.partition("-")[0] in ids]
