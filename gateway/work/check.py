@@ -18,7 +18,7 @@ from gateway.work.coglet import Coglet, Description, Liveness, RefusedError, Rep
 
 MAX_BYTES = 300 << 20  # of an output
 MAX_SLOTS = 64  # the most predictions that are started at once
-SHORT_S = 0.5  # a prediction of less can end before it is probed or cancelled
+SHORT_S = 2.0  # a prediction of less can end before it is probed or cancelled, on a busy machine
 CANCEL_S = 30.0
 FREE_S = 5.0  # after it has sent the terminal webhook, a server forgets the prediction, and then frees its slot
 POLL_S = 0.05

@@ -128,8 +128,9 @@ class Server:
         else:
             try:
                 self._finish(run, {"status": "succeeded", "output": _output(run.input)})
-            except OSError as error:  # it can't fetch a file
-                self._finish(run, {"status": "failed", "error": f"Prediction failed: {error}"})
+            except OSError as error:  # it can't fetch a file; Cog's own error names the URL too
+                text = f"Prediction failed: {type(error).__name__}: {error} for url: {run.input.get('image')}"
+                self._finish(run, {"status": "failed", "error": text})
 
     def _work(self, run: Run) -> bool:
         """Run to the end. Return True if the run was canceled."""

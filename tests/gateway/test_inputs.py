@@ -317,7 +317,7 @@ def test_a_file_that_an_earlier_worker_was_to_serve_is_served_again(open_system:
     open_system.until(lambda: any(created["id"] in asked["path"] for asked in open_system.requests()))
     open_system.kill("worker")
     ended = token.ended(created["id"])
-    assert (ended["status"], ended["output"]) == ("succeeded", [seen("a.webp", WEBP, data_url=False)])
+    assert (ended["status"], ended["output"]) == ("succeeded", [seen("a.webp", WEBP, data_url=False)]), ended["error"]
     assert len([asked for asked in open_system.requests() if created["id"] in asked["path"]]) == 2
 
 
