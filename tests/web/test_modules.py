@@ -10,7 +10,7 @@ from gateway.catalog_files import CatalogFiles
 from gateway.settings import WEB
 from tests.gateway.processes import ROOT
 
-MODELS = CatalogFiles(ROOT / "gateway" / "catalog.json").load().models.values()
+MODELS = [model for model in CatalogFiles(ROOT / "gateway" / "catalog.json").load().models.values() if model.page]
 VIEWS = {folder.name for folder in (WEB / "models").iterdir()}
 FILES = [
     path for path in WEB.rglob("*") if path.suffix in (".js", ".ts", ".css", ".html") and "vendor" not in path.parts
