@@ -1,5 +1,9 @@
-"""PostgreSQL's backends end while predictions run, stream, and send webhooks: nothing is lost, doubled or owed."""
+"""Processes and PostgreSQL's backends end while clients follow streams, send and fetch files, and get webhooks.
 
+Nothing is lost, doubled or owed. The slow runs take a minute each, or the seconds in the environment variable KILLS_S.
+"""
+
+import base64
 import json
 import os
 import random
@@ -12,34 +16,42 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import httpx
 import psycopg
 import pytest
 
+from gateway.record.sweep import INTERRUPTED
+from gateway.work.coglet import FOLDER
 from tests.gateway.containers.conftest import settings, start
 from tests.gateway.processes import System, Token, events, own_database
 from tests.gateway.receiver import receiving
 from tests.resilience.judge import AUDIT, judge, unfinished
 from tests.waiting import eventually
 
+TOKENS = [f"w{number} " for number in range(40)]
 MODELS: dict[str, tuple[dict[str, object], object]] = {  # the input and output of each
-    "tokens": ({"prompt": "w", "count": 20, "interval_s": 0.05}, [f"w{number} " for number in range(20)]),
-    "lines": ({"count": 3, "interval_s": 0.2}, [f"frame {number}" for number in range(3)]),
+    "tokens": ({"prompt": "w", "count": len(TOKENS), "interval_s": 0.05}, TOKENS),
+    "lines": ({"count": 3, "interval_s": 0.2}, [b"frame 0", b"frame 1", b"frame 2"]),
     "slots": ({"seconds": 0.5, "text": "done"}, "done"),
+    "images": ({}, None),  # the client's own files
 }
-CLIENTS = 6
-SHORT_S, LONG_S = 8, 600
-PAUSE_S = (0.2, 1.5)  # between two kills
-SESSIONS = "select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
-
-
-def answered(send: Callable[[], httpx.Response]) -> httpx.Response:
-    """Send a request until the database answers; before that, nothing is stored."""
-    return eventually(
-        lambda: answer if (answer := send()).status_code != httpx.codes.SERVICE_UNAVAILABLE else None, 0.2
-    )
+INVERT = bytes(range(255, -1, -1))
+CLIENTS = 8
+SHORT_S, LONG_S = 8.0, float(os.environ.get("KILLS_S", "60"))
+REFUSED, LOST = "refused", "its answer was lost"  # instead of a prediction's id
+BACKENDS, ALL = "backends", "everything"
+OF_MODELS = tuple(f"{part}-{model}" for part in ("worker", "cog") for model in MODELS)
+PROCESSES = ("gateway", "postgres", *OF_MODELS)
+ANYTHING = (*[BACKENDS] * 6, *["gateway"] * 3, *["postgres"] * 2, *OF_MODELS, ALL)
+SESSIONS: LiteralString = """select pid from pg_stat_activity
+                             where backend_type = 'client backend' and pid <> pg_backend_pid()"""
+JOBS: LiteralString = """select 1 from procrastinate_jobs
+                         where status in ('todo', 'doing') and task_name in ('attempt', 'webhook') limit 1"""
+GIVE_UP: LiteralString = "update files set created_at = created_at - interval '1 day' where state = 'arriving'"
+EXPIRE: LiteralString = """update predictions set completed_at = completed_at - interval '1 day';
+                           update files set expires_at = now() where prediction is null"""
 
 
 @dataclass
@@ -49,100 +61,220 @@ class Client:
     token: Token
     webhook: str
     chance: random.Random
-    created: list[str] = field(default_factory=list)
+    asked: dict[str, str] = field(
+        default_factory=dict
+    )  # by the mark at the end of its webhook's URL: id, REFUSED, LOST
+    uploads: dict[str, bytes] = field(default_factory=dict)  # contents by URLs
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
 
-    def run(self, stop: threading.Event) -> list[str]:
-        """Return what was wrong."""
-        problems = []
-        with httpx.Client(base_url=self.token.url, headers=self.token.http.headers, trust_env=False) as http:
+    def run(self, stop: threading.Event) -> None:
+        headers = self.token.http.headers
+        with httpx.Client(base_url=self.token.url, headers=headers, timeout=30, trust_env=False) as http:
             while not stop.is_set():
-                model = self.chance.choice(list(MODELS))
-                given, expected = MODELS[model]
-                body = {"input": given, "webhook": self.webhook, "webhook_events_filter": ["completed"]}
-                path = f"/models/test/{model}/predictions"
-                created = answered(lambda path=path, body=body: http.post(path, json=body)).json()  # type: ignore[misc]
-                self.created.append(created["id"])
-                if model == "tokens" and (came := streamed(created["urls"]["stream"])) != expected:
-                    problems.append(f"{created['id']} streamed {came}")
-                ended = self._ended(http, created["id"])
-                output = ended["output"]
-                if model == "lines" and output:
-                    output = [answered(lambda url=url: http.get(url)).text for url in output]  # type: ignore[misc]
-                if (ended["status"], output) != ("succeeded", expected):
-                    problems.append(f"{ended['id']} {ended['status']}: {ended['error']} {output}")
-        return problems
+                self._predict(http, self.chance.choice(list(MODELS)))
+
+    def _predict(self, http: httpx.Client, model: str) -> None:
+        given, expected = MODELS[model] if model != "images" else self._files(http)
+        created = self._create(http, model, given)
+        came = self._streamed(created["urls"]["stream"]) if model == "tokens" else []
+        ended = self._ended(http, created["id"])
+        self.counts[f"{model} {ended['status']}"] += 1
+        output = ended["output"]
+        if output and isinstance(expected, list) and isinstance(expected[0], bytes):
+            output = [self._answered(lambda url=url: http.get(url)).content for url in output]  # type: ignore[misc]
+            self.counts["files fetched"] += len(output)
+        interrupted = ended["error"] == INTERRUPTED  # by two kills
+        if not interrupted and (ended["status"], output) != ("succeeded", expected):
+            self.problems.append(f"{ended['id']} {ended['status']}: {ended['error']} {str(output)[:200]}")
+        if came != (TOKENS[: len(came)] if interrupted or model != "tokens" else TOKENS):
+            self.problems.append(f"{ended['id']} streamed {came}")
+
+    def _files(self, http: httpx.Client) -> tuple[dict[str, object], object]:
+        """Upload a file, and return the inputs with that and another one as a data URL, and the expected outputs."""
+        contents = [self.chance.randbytes(self.chance.randrange(1, most)) for most in (2_000_000, 300_000)]
+        name = self.chance.choice(
+            ("a.bin", "a.heic")
+        )  # the worker sends the one to the Cog server, and serves the other
+        answer = self._answered(lambda: http.post("/files", files={"content": (name, contents[0])}))
+        urls = answer.json()["urls"]
+        self.uploads[urls["download"]] = contents[0]
+        data_url = f"data:application/octet-stream;base64,{base64.b64encode(contents[1]).decode()}"
+        return {"image": urls["get"], "others": [data_url]}, [content.translate(INVERT) for content in contents]
+
+    def _create(self, http: httpx.Client, model: str, given: dict[str, object]) -> dict[str, Any]:
+        """Create a prediction; if the answer is lost, create another one."""
+
+        def create() -> dict[str, Any] | None:
+            mark = f"{self.chance.getrandbits(64):x}"
+            body = {"input": given, "webhook": f"{self.webhook}/{mark}", "webhook_events_filter": ["completed"]}
+            self.asked[mark] = LOST
+            with suppress(httpx.TransportError):
+                answer = http.post(f"/models/test/{model}/predictions", json=body)
+                if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                    self.asked[mark] = REFUSED
+                    return None
+                prediction: dict[str, Any] = answer.raise_for_status().json()
+                self.asked[mark] = prediction["id"]
+                return prediction
+            self.counts["connections lost"] += 1
+            return None
+
+        return eventually(create, 0.2)
+
+    def _streamed(self, url: str) -> list[str]:
+        """Return a stream's output; as a browser, reconnect if it breaks off."""
+        outputs: list[str] = []
+        name = last_id = ""
+
+        def follow() -> bool:
+            nonlocal name, last_id
+            before = last_id
+            with suppress(httpx.TransportError, AssertionError):  # or it is not there yet
+                for event in events(url, last_id):
+                    name, last_id = event.name, event.id
+                    outputs.extend([event.data] if name == "output" else [])
+            self.counts["streams cut"] += name != "done" and last_id != before
+            return name == "done"
+
+        eventually(follow, 0.1)
+        return outputs
 
     def _ended(self, http: httpx.Client, prediction_id: str) -> dict[str, Any]:
         def check() -> dict[str, Any] | None:
-            found: dict[str, Any] = answered(lambda: http.get(f"/predictions/{prediction_id}")).json()
+            found: dict[str, Any] = self._answered(lambda: http.get(f"/predictions/{prediction_id}")).json()
             return found if found["completed_at"] else None
 
         return eventually(check, 0.1)
 
+    def _answered(self, send: Callable[[], httpx.Response]) -> httpx.Response:
+        """Send a request until the gateway and the database answer."""
 
-def streamed(url: str) -> list[str]:
-    """Return a stream's output; as a browser, reconnect if it breaks off."""
-    outputs: list[str] = []
-    name = last_id = ""
-    while name != "done":
-        with suppress(httpx.TransportError, AssertionError):  # or it is not there yet
-            for event in events(url, last_id):
-                name, last_id = event.name, event.id
-                outputs += [event.data] if name == "output" else []
-        time.sleep(0.1)
-    return outputs
+        def once() -> httpx.Response | None:
+            with suppress(httpx.TransportError):
+                answer = send()
+                return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer.raise_for_status()
+            self.counts["connections lost"] += 1
+            return None
+
+        return eventually(once, 0.2)
 
 
-def end_backends(database_url: str, chance: random.Random) -> Counter[str]:
+def query(system: System, text: LiteralString) -> list[Any]:
+    with psycopg.connect(system.database_url, autocommit=True, connect_timeout=5) as connection:
+        found = connection.execute(text)
+        return found.fetchall() if found.description else []
+
+
+def end_backends(system: System, chance: random.Random) -> Counter[str]:
     """End some politely, and now and then one by kill -9, after which all of them restart; return how many."""
-    ended: Counter[str] = Counter()
-    with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
+    with psycopg.connect(system.database_url, autocommit=True, connect_timeout=5) as connection:
         pids = [pid for (pid,) in connection.execute(SESSIONS).fetchall()]
         if pids and chance.random() < 0.2:
             os.kill(chance.choice(pids), signal.SIGKILL)
-            ended["killed"] += 1
-        else:
-            for pid in chance.sample(pids, min(len(pids), chance.randint(1, 4))):
-                connection.execute("select pg_terminate_backend(%s)", (pid,))
-                ended["terminated"] += 1
-    return ended
+            return Counter({"backend": 1})
+        ended = chance.sample(pids, min(len(pids), chance.randint(1, 4)))
+        for pid in ended:
+            connection.execute("select pg_terminate_backend(%s)", (pid,))
+        return Counter({"backend, politely": len(ended)})
+
+
+def kill(system: System, part: str, chance: random.Random) -> Counter[str]:
+    if part == BACKENDS:
+        return end_backends(system, chance)
+    for name in PROCESSES if part == ALL else (part,):
+        system.kill(name)
+    return Counter({part: 1})
+
+
+def wrongly_stored(system: System, clients: list[Client]) -> list[str]:
+    """Return what is stored otherwise than the answers said: predictions, and the files that clients have uploaded."""
+    asked = {mark: result for client in clients for mark, result in client.asked.items()}
+    found = Counter(webhook.rsplit("/", 1)[1] for (webhook,) in query(system, "select webhook from predictions"))
+    allowed = {REFUSED: (0,), LOST: (0, 1)}
+    problems = [f"{i}: {found[mark]} times" for mark, i in asked.items() if found[mark] not in allowed.get(i, (1,))]
+    for client in clients:
+        gone = [url for url, content in client.uploads.items() if client.token.http.get(url).content != content]
+        problems += [f"the upload {url} is lost" for url in gone]
+    return problems
 
 
 @pytest.fixture
 def wounded(tmp_path: Path) -> Iterator[System]:
-    more = {"GATEWAY_WEBHOOK_TRY_S": "5", "GATEWAY_RETENTION_S": "0"}
-    with own_database(tmp_path, settings(tmp_path) | more) as system:
-        with psycopg.connect(system.database_url) as connection:
-            connection.execute(AUDIT)
+    with own_database(tmp_path, settings(tmp_path) | {"GATEWAY_WEBHOOK_TRY_S": "5"}) as system:
+        query(system, AUDIT)
         start(system, MODELS)
         yield system
 
 
-@pytest.mark.parametrize("seconds", [SHORT_S, pytest.param(LONG_S, marks=pytest.mark.slow)])
-def test_backends_end_and_nothing_is_lost_doubled_or_owed(wounded: System, seconds: float) -> None:
-    stop, chance, ended = threading.Event(), random.Random(seconds), Counter[str]()
-    url, tend = wounded.database_url, wounded.supervisor.tend
+@pytest.mark.parametrize(
+    ("parts", "seconds", "pause_s"),
+    [
+        ((BACKENDS,), SHORT_S, 1.5),
+        pytest.param((BACKENDS,), LONG_S, 1.5, marks=pytest.mark.slow),
+        pytest.param(ANYTHING, LONG_S, 3.5, marks=pytest.mark.slow),
+    ],
+)
+def test_nothing_is_lost_doubled_or_owed(
+    wounded: System, parts: tuple[str, ...], seconds: float, pause_s: float
+) -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    stop, chance, kills = threading.Event(), random.Random(seed), Counter[str]()
+    tend, folder = wounded.supervisor.tend, wounded.folder / "files"
+    began_with = [wounded.supervisor.process(name) for name in PROCESSES]
+
+    def settled() -> bool:
+        tend()
+        with suppress(psycopg.OperationalError):
+            done = all(one.done() for one in running) and not unfinished(wounded.database_url)
+            return done and not query(wounded, JOBS)
+        return False
+
     with receiving() as receiver, ThreadPoolExecutor(CLIENTS) as pool:
-        token = wounded.token()
-        clients = [Client(token, f"{receiver.url}/slow/hook", random.Random(n)) for n in range(CLIENTS)]
+        token, hook = wounded.token(), f"{receiver.url}/slow"
+        clients = [Client(token, hook, random.Random(seed + number)) for number in range(CLIENTS)]
         running = [pool.submit(client.run, stop) for client in clients]
         until = time.monotonic() + seconds
         try:
             while time.monotonic() < until:
                 with suppress(psycopg.OperationalError):  # it restarts
-                    ended += end_backends(url, chance)
-                time.sleep(chance.uniform(*PAUSE_S))
+                    kills += kill(wounded, chance.choice(parts), chance)
+                next_at = time.monotonic() + chance.uniform(0.2, pause_s)
+                while time.monotonic() < next_at:
+                    tend()
+                    time.sleep(0.05)
         finally:
             stop.set()
-        problems = [problem for one in running for problem in one.result()]
-        created = [prediction_id for client in clients for prediction_id in client.created]
-        eventually(lambda: unfinished(url) == 0)
-        problems += judge(url, created, receiver.deliveries, [], wounded.folder / "files", tend)
-        with psycopg.connect(url) as connection:
-            rows = connection.execute("select id from predictions where attempts <> 1").fetchall()
-        sent = Counter(json.loads(delivery.body)["id"] for delivery in receiver.deliveries)
-    print(f"{len(created)} predictions, {dict(ended)}, {len(receiver.deliveries)} deliveries")
-    assert [*problems, *rows] == []
-    assert sent == dict.fromkeys(created, 2)  # each until it was accepted, which the second try was
-    assert min(ended.total(), len(created)) > seconds / 4
-    assert wounded.supervisor.process("gateway").poll() is None
+        eventually(settled, 0.1)
+        for one in running:
+            one.result()
+        problems = [problem for client in clients for problem in client.problems]
+        problems += wrongly_stored(wounded, clients)
+        created = [i for client in clients for i in client.asked.values() if i not in (REFUSED, LOST)]
+        query(wounded, GIVE_UP)  # those whose upload was cut off, which the sweep would do after an hour
+        problems += judge(wounded.database_url, created, receiver.deliveries, [], folder, tend)
+        rows = query(wounded, "select id, status, attempts, error from predictions")
+    counts = sum((client.counts for client in clients), Counter[str]())
+    sent = Counter(json.loads(delivery.body)["id"] for delivery in receiver.deliveries)
+    print(f"seed {seed}: {len(rows)} predictions, {sum(len(client.uploads) for client in clients)} uploads,")
+    print(f"{sent.total()} deliveries, {dict(Counter(n for _, _, n, _ in rows))} attempts, {dict(counts)},")
+    print(f"{Counter(i for c in clients for i in c.asked.values() if i in (REFUSED, LOST))}, killed: {dict(kills)}")
+    assert problems == []
+    assert query(wounded, "select sum(count)::int from ends") == [(len(rows),)]
+    assert min(kills.total(), len(created)) > seconds / 4
+    if parts == (BACKENDS,):
+        assert [row for row in rows if row[1:3] != ("succeeded", 1)] == []
+        assert sent == dict.fromkeys(created, 2)  # each until it was accepted, which the second try was
+        assert counts["connections lost"] == 0
+        assert all(process.poll() is None for process in began_with)
+    else:
+        assert [row for row in rows if row[1] != "succeeded" and row[2:] != (2, INTERRUPTED)] == []
+        check_nothing_stays(wounded, {row[0] for row in rows})
+
+
+def check_nothing_stays(system: System, ids: set[str]) -> None:
+    """Check that retention, which comes each minute, leaves no file on the disk."""
+    query(system, EXPIRE)
+    system.until(lambda: not query(system, "select 1 from files"))
+    assert [path for path in (system.folder / "files").rglob("*") if path.is_file()] == []
+    assert [path for path in FOLDER.iterdir() if path.name.partition("-")[0] in ids] == []
