@@ -24,6 +24,7 @@ PROBE: JsonObject = {"input": 5}  # never a valid input, so it starts nothing
 BROKEN = "Healthcheck error: "  # coglet's own, after its child has died; a model's verdict is "Healthcheck failed: "
 _PREFIX = re.compile(r"^(Prediction failed: )+(Generator iteration error: )?")
 _CLASS = re.compile(r"^[A-Za-z_][\w.]*: (?=.)", re.DOTALL)
+INVALID = "Input validation error: "  # also if the server can't fetch a file
 _INFRASTRUCTURE = "Failed to send request: "  # coglet can't reach its child, which died while idle
 
 
