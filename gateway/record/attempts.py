@@ -109,8 +109,10 @@ class Attempts:
                 row = await cursor.fetchone()
             if row is None:
                 return False
+            # If the answer to a first try was lost, the second has stored the files once more: `files` names those.
             await connection.cursor().executemany(
-                "insert into chunks (id, number, value) values (%s, %s, %s) on conflict do nothing",
+                """insert into chunks (id, number, value) values (%s, %s, %s)
+                   on conflict (id, number) do update set value = excluded.value""",
                 [(row.id, first + number, AsJson(value, dumps=json.dumps)) for number, value in enumerate(values)],
             )
             if files:
