@@ -110,17 +110,18 @@ class Client:
         def create() -> dict[str, Any] | None:
             mark = f"{self.chance.getrandbits(64):x}"
             body = {"input": given, "webhook": f"{self.webhook}/{mark}", "webhook_events_filter": ["completed"]}
-            self.asked[mark] = LOST
-            with suppress(httpx.TransportError):
+            try:
                 answer = http.post(f"/models/test/{model}/predictions", json=body)
-                if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-                    self.asked[mark] = REFUSED
-                    return None
-                prediction: dict[str, Any] = answer.raise_for_status().json()
-                self.asked[mark] = prediction["id"]
-                return prediction
-            self.counts["connections lost"] += 1
-            return None
+            except httpx.TransportError as error:
+                self.asked[mark] = REFUSED if isinstance(error, httpx.ConnectError) else LOST
+                self.counts["connections lost"] += 1
+                return None
+            if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                self.asked[mark] = REFUSED
+                return None
+            prediction: dict[str, Any] = answer.raise_for_status().json()
+            self.asked[mark] = prediction["id"]
+            return prediction
 
         return eventually(create, 0.2)
 
@@ -216,6 +217,7 @@ def wounded(tmp_path: Path) -> Iterator[System]:
         pytest.param((BACKENDS,), LONG_S, 1.5, marks=pytest.mark.slow),
         pytest.param(ANYTHING, LONG_S, 3.5, marks=pytest.mark.slow),
     ],
+    ids=["backends-briefly", "backends", "anything"],
 )
 def test_nothing_is_lost_doubled_or_owed(
     wounded: System, parts: tuple[str, ...], seconds: float, pause_s: float
@@ -260,7 +262,9 @@ def test_nothing_is_lost_doubled_or_owed(
     sent = Counter(json.loads(delivery.body)["id"] for delivery in receiver.deliveries)
     print(f"seed {seed}: {len(rows)} predictions, {sum(len(client.uploads) for client in clients)} uploads,")
     print(f"{sent.total()} deliveries, {dict(Counter(n for _, _, n, _ in rows))} attempts, {dict(counts)},")
-    print(f"{Counter(i for c in clients for i in c.asked.values() if i in (REFUSED, LOST))}, killed: {dict(kills)}")
+    print(
+        f"{dict(Counter(i for c in clients for i in c.asked.values() if i in (REFUSED, LOST)))}, killed: {dict(kills)}"
+    )
     assert problems == []
     assert query(wounded, "select sum(count)::int from ends") == [(len(rows),)]
     assert min(kills.total(), len(created)) > seconds / 4
