@@ -59,11 +59,9 @@ class Client:
     """Creates predictions one after the other, reads their streams, and waits for their ends."""
 
     token: Token
-    webhook: str
+    webhook: str  # each create adds a mark to this URL
     chance: random.Random
-    asked: dict[str, str] = field(
-        default_factory=dict
-    )  # by the mark at the end of its webhook's URL: id, REFUSED, LOST
+    asked: dict[str, str] = field(default_factory=dict)  # id, REFUSED or LOST, by marks
     uploads: dict[str, bytes] = field(default_factory=dict)  # contents by URLs
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -95,9 +93,7 @@ class Client:
     def _files(self, http: httpx.Client) -> tuple[dict[str, object], object]:
         """Upload a file, and return the inputs with that and another one as a data URL, and the expected outputs."""
         contents = [self.chance.randbytes(self.chance.randrange(1, most)) for most in (2_000_000, 300_000)]
-        name = self.chance.choice(
-            ("a.bin", "a.heic")
-        )  # the worker sends the one to the Cog server, and serves the other
+        name = self.chance.choice(("a.bin", "a.heic"))  # the worker sends the one, and serves the other
         answer = self._answered(lambda: http.post("/files", files={"content": (name, contents[0])}))
         urls = answer.json()["urls"]
         self.uploads[urls["download"]] = contents[0]
@@ -262,11 +258,11 @@ def test_nothing_is_lost_doubled_or_owed(
     sent = Counter(json.loads(delivery.body)["id"] for delivery in receiver.deliveries)
     print(f"seed {seed}: {len(rows)} predictions, {sum(len(client.uploads) for client in clients)} uploads,")
     print(f"{sent.total()} deliveries, {dict(Counter(n for _, _, n, _ in rows))} attempts, {dict(counts)},")
-    print(
-        f"{dict(Counter(i for c in clients for i in c.asked.values() if i in (REFUSED, LOST)))}, killed: {dict(kills)}"
-    )
+    unknown = Counter(result for client in clients for result in client.asked.values() if result in (REFUSED, LOST))
+    print(f"creates {dict(unknown)}, killed {dict(kills)}")
     assert problems == []
     assert query(wounded, "select sum(count)::int from ends") == [(len(rows),)]
+    assert query(wounded, "select id from deliveries where not delivered") == []
     assert min(kills.total(), len(created)) > seconds / 4
     if parts == (BACKENDS,):
         assert [row for row in rows if row[1:3] != ("succeeded", 1)] == []
