@@ -211,7 +211,7 @@ def wounded(tmp_path: Path) -> Iterator[System]:
     [
         ((BACKENDS,), SHORT_S, 1.5),
         pytest.param((BACKENDS,), LONG_S, 1.5, marks=pytest.mark.slow),
-        pytest.param(ANYTHING, LONG_S, 3.5, marks=pytest.mark.slow),
+        pytest.param(ANYTHING, LONG_S, 5.0, marks=pytest.mark.slow),
     ],
     ids=["backends-briefly", "backends", "anything"],
 )
@@ -263,13 +263,14 @@ def test_nothing_is_lost_doubled_or_owed(
     assert problems == []
     assert query(wounded, "select sum(count)::int from ends") == [(len(rows),)]
     assert query(wounded, "select id from deliveries where not delivered") == []
-    assert min(kills.total(), len(created)) > seconds / 4
     if parts == (BACKENDS,):
+        assert min(kills.total(), len(created)) > seconds / 4
         assert [row for row in rows if row[1:3] != ("succeeded", 1)] == []
         assert sent == dict.fromkeys(created, 2)  # each until it was accepted, which the second try was
         assert counts["connections lost"] == 0
         assert all(process.poll() is None for process in began_with)
     else:
+        assert all(counts[f"{model} succeeded"] for model in MODELS)  # more on a machine that restarts all of it fast
         assert [row for row in rows if row[1] != "succeeded" and row[2:] != (2, INTERRUPTED)] == []
         check_nothing_stays(wounded, {row[0] for row in rows})
 
