@@ -8,7 +8,7 @@ from psycopg.types.json import Json as AsJson
 
 from gateway.links import Links
 from gateway.prediction import Attempt, File, Json, JsonObject, Outcome, Prediction, Status
-from gateway.record.database import COLUMNS, IS_LIVE, Database, file_entry, prediction_row
+from gateway.record.database import COLUMNS, HAS_ENDED, IS_LIVE, Database, file_entry, prediction_row
 from gateway.record.end import end
 from gateway.record.jobs import AHEAD, defer_attempt, defer_webhook, wants
 
@@ -109,8 +109,10 @@ class Attempts:
                 row = await cursor.fetchone()
             if row is None:
                 return False
+            # If the answer to a first try was lost, the second has stored the files once more: `files` names those.
             await connection.cursor().executemany(
-                "insert into chunks (id, number, value) values (%s, %s, %s) on conflict do nothing",
+                """insert into chunks (id, number, value) values (%s, %s, %s)
+                   on conflict (id, number) do update set value = excluded.value""",
                 [(row.id, first + number, AsJson(value, dumps=json.dumps)) for number, value in enumerate(values)],
             )
             if files:
@@ -188,6 +190,17 @@ class Attempts:
                 (server, boot),
             )
             return [(row[0], row[1]) for row in await found.fetchall()]
+
+    async def over(self, cog_ids: Sequence[str]) -> list[str]:
+        """Return the attempts that have ended or were lost. Those of another database are unknown here."""
+        async with self._database.pool.connection() as connection:
+            found = await connection.execute(
+                f"""select cog_id from unnest(%s::text[]) as attempts (cog_id)
+                    join predictions p on p.id = split_part(cog_id, '-', 1)
+                    where p.{HAS_ENDED} or p.job_id::text != split_part(cog_id, '-', 2)""",
+                (list(cog_ids),),
+            )
+            return [cog_id for (cog_id,) in await found.fetchall()]
 
     async def report_health(self, server: str, queue: str, health: str) -> None:
         """Store a Cog server's health; workers report it every few seconds."""

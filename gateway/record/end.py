@@ -29,6 +29,8 @@ async def end(
     """
     if not (outcome.status.ended and may_follow(row.status, outcome.status)):
         raise ValueError(f"a prediction that is {row.status} can't end as {outcome.status}")
+    if outcome.output is None and outcome.status is not Status.SUCCEEDED:
+        outcome = await _with_output_so_far(connection, row, outcome)
     ended = _ended(row, outcome, await _moment(connection, row))
     async with connection.cursor(row_factory=prediction_row) as cursor:
         await cursor.execute(
@@ -54,6 +56,13 @@ async def end(
     await _notify(database, connection, stored, links)
     await _count(connection, stored)
     return stored
+
+
+async def _with_output_so_far(connection: Connection, row: Prediction, outcome: Outcome) -> Outcome:
+    """Keep what an iterator has produced, if whoever ends its prediction doesn't know it: the sweep, or a cancel."""
+    found = await connection.execute("select value from chunks where id = %s order by number", (row.id,))
+    values = [value for (value,) in await found.fetchall()]
+    return replace(outcome, output=values, files=row.files) if values else outcome
 
 
 async def _notify(database: Database, connection: Connection, row: Prediction, links: Links) -> None:

@@ -12,7 +12,7 @@ from gateway.record.database import UNAVAILABLE, until_stored
 from gateway.record.notices import Watch
 from gateway.tasks import end, first
 from gateway.work.callbacks import AttemptWebhooks, Callbacks
-from gateway.work.coglet import Coglet, Liveness, RefusedError, Report, Start, State, Streaming
+from gateway.work.coglet import INVALID, Coglet, Liveness, RefusedError, Report, Start, State, Streaming
 from gateway.work.inputs import InputError, Inputs, Prepared
 from gateway.work.outcome import Interruption, OutcomeWriter, Result, storable
 from gateway.work.streaming import OutputSoFar, follow_events, follow_webhooks
@@ -86,6 +86,8 @@ class AttemptRunner:
                 await until_stored(output.load)
                 lost_s = self._timeouts.lost_s + min(alone_s, 60.0)
                 result = await self._wait(attempt, row, webhooks, output, lost_s)
+                if isinstance(result, Report) and _lost_files(row, result):
+                    result = replace(result, infrastructure=True)
             await self._outcomes.write(attempt, row, result, webhooks, output)
 
     async def _ready(self) -> str | None:
@@ -173,10 +175,7 @@ class AttemptRunner:
         finally:
             await end(following)
         # The terminal webhook may have arrived during the last health check.
-        result = (webhooks.terminal or result) if result in (Interruption.LOST, Interruption.STOPPED) else result
-        if isinstance(result, Report) and _lost_files(attempt, result, webhooks):
-            return replace(result, infrastructure=True)
-        return result
+        return (webhooks.terminal or result) if result in (Interruption.LOST, Interruption.STOPPED) else result
 
     async def _follow(self, attempt: Attempt, webhooks: AttemptWebhooks, output: OutputSoFar) -> None:
         """Store an iterator's output while it is produced."""
@@ -238,9 +237,14 @@ class AttemptRunner:
         return Interruption.STOPPED if self.stopping else Interruption.LOST
 
 
-def _lost_files(attempt: Attempt, report: Report, webhooks: AttemptWebhooks) -> bool:
-    """Return whether a run failed because an earlier worker died before the server had its files."""
-    return not webhooks.files and f"{urlsplit(attempt.callback).path}/" in (report.error or "")
+def _lost_files(row: Prediction, report: Report) -> bool:
+    """Return whether an adopted run may have failed because the earlier worker died before the server had its files.
+
+    The error names the URL, or says only that a connection broke while the server prepared the inputs. The gateway has
+    validated these, so an input is hardly ever invalid. If one is, the next attempt fails with the same error.
+    """
+    error = report.error or ""
+    return bool(row.input_files) and (error.startswith(INVALID) or f"{urlsplit(row.attempt.callback).path}/" in error)
 
 
 def _now() -> float:

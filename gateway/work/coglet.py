@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ PROBE: JsonObject = {"input": 5}  # never a valid input, so it starts nothing
 BROKEN = "Healthcheck error: "  # coglet's own, after its child has died; a model's verdict is "Healthcheck failed: "
 _PREFIX = re.compile(r"^(Prediction failed: )+(Generator iteration error: )?")
 _CLASS = re.compile(r"^[A-Za-z_][\w.]*: (?=.)", re.DOTALL)
+INVALID = "Input validation error: "  # also if the server can't fetch a file
 _INFRASTRUCTURE = "Failed to send request: "  # coglet can't reach its child, which died while idle
 
 
@@ -268,6 +270,12 @@ class Coglet:
         """Delete the folder of an ended prediction, which coglet leaves behind, if it is on this host and ours."""
         if is_loopback(httpx.URL(self.url).host):
             await asyncio.to_thread(shutil.rmtree, FOLDER / cog_id, ignore_errors=True)
+
+    async def folders(self) -> list[str]:
+        """Return the predictions that have a folder, those of this host's other Cog servers too."""
+        if not is_loopback(httpx.URL(self.url).host) or not FOLDER.is_dir():
+            return []
+        return await asyncio.to_thread(os.listdir, FOLDER)
 
     async def _post(self, path: str) -> bool:
         """Post, and return whether the server accepted. No answer isn't an error: the health check will notice."""

@@ -141,6 +141,9 @@ class Worker:
         for prediction_id, job_id in await self._record.attempts.left_by_earlier_boots(self._name, health.boot):
             if await self._record.sweep.give_up(prediction_id, job_id):
                 await self._record.attempts.finish_job(job_id)
+        # Those of attempts whose worker was killed before it could delete them.
+        for cog_id in await self._record.attempts.over(await self._coglet.folders()):
+            await self._coglet.clean_up(cog_id)
 
     async def _run_jobs(self, runner: AttemptRunner) -> None:
         """Run jobs in the free slots until stopped, or until the server is unhealthy."""

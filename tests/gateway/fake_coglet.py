@@ -12,6 +12,7 @@ It prints `listening on URL`. Each request is a line of JSON in the journal. A p
     bytes: 1000      the size of each file
     text: "done"     the output without files
     image, images    files, which it reads as Cog does; the output says of each its name, size, hash, and how it came
+    pause_s: 0.5     how long it pauses before it reads a file that it has opened
     key: "secret"    a secret; the output is its hash, and it is what a failure says
     deaf: true       it can't be cancelled
     tidy_s: 0.5      how long it tidies up after a cancel
@@ -23,6 +24,7 @@ webhooks, answer 409 to a PUT for s seconds after an end, let the idle child die
 import argparse
 import base64
 import hashlib
+import http.client
 import json
 import mimetypes
 import os
@@ -128,9 +130,9 @@ class Server:
         else:
             try:
                 self._finish(run, {"status": "succeeded", "output": _output(run.input)})
-            except OSError as error:  # it can't fetch a file; Cog's own error names the URL too
-                text = f"Prediction failed: {type(error).__name__}: {error} for url: {run.input.get('image')}"
-                self._finish(run, {"status": "failed", "error": text})
+            except (OSError, http.client.HTTPException) as error:  # it can't fetch a file; Cog's error may name the URL
+                url = f" for url: {error.url}" if isinstance(error, urllib.error.HTTPError) else ""
+                self._finish(run, {"status": "failed", "error": f"Input validation error: {error}{url}"})
 
     def _work(self, run: Run) -> bool:
         """Run to the end. Return True if the run was canceled."""
@@ -178,9 +180,10 @@ class Server:
             return None
 
 
-def _file(url: str) -> JsonObject:
+def _file(url: str, pause_s: float) -> JsonObject:
     """Read a file as Cog does: by urllib, and named by the type of a data URL or the last part of a path."""
     with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+        time.sleep(pause_s)
         content = answer.read()
         kind = answer.headers.get_content_type()
     is_data = url.startswith("data:")
@@ -191,7 +194,7 @@ def _file(url: str) -> JsonObject:
 
 def _output(given: JsonObject) -> Any:
     if urls := [url for url in (given.get("image"), *given.get("images", [])) if url]:
-        return [_file(url) for url in urls]
+        return [_file(url, given.get("pause_s", 0)) for url in urls]
     if key := given.get("key"):
         return hashlib.sha256(key.encode()).hexdigest()
     if not given.get("files"):

@@ -321,6 +321,19 @@ def test_a_file_that_an_earlier_worker_was_to_serve_is_served_again(open_system:
     assert len([asked for asked in open_system.requests() if created["id"] in asked["path"]]) == 2
 
 
+def test_a_file_that_a_dying_worker_has_served_in_part_is_served_again(open_system: System) -> None:
+    """The Cog server's error says that the connection broke, but not of which URL."""
+    token = open_system.token()
+    content = WEBP + bytes(len(PNG) * 20)  # more than the kernel buffers
+    file = token.http.post("/files", files={"content": ("a.webp", content)}).json()
+    created = token.create(input={"image": file["urls"]["get"], "pause_s": 3})
+    token.until(created["id"], "processing")
+    time.sleep(1)  # until it has opened the file
+    open_system.kill("worker")
+    ended = token.ended(created["id"])
+    assert (ended["status"], ended["output"]) == ("succeeded", [seen("a.webp", content, data_url=False)])
+
+
 def everything_in(database_url: str) -> str:
     """Return the text of all rows of all tables."""
     with psycopg.connect(database_url) as connection:

@@ -68,6 +68,35 @@ async def test_a_worker_that_lost_its_attempt_writes_nothing(record: Record, own
     assert deliveries(database_url, row.id) == ["start", "output", "completed"]
 
 
+@all_attempts_lost
+@pytest.mark.parametrize("canceled", [True, False])
+async def test_output_stays_if_the_last_attempt_is_lost(record: Record, owner: int, canceled: bool) -> None:
+    row = await record.predictions.create(new(owner))
+    for number in (1, 2):
+        attempt = await begin(record, await reload(record, row))
+        file = await record.files.put(row.id, f"{number}.txt", "text/plain", b"content")
+        assert await record.attempts.add_output(attempt, 0, [f"of attempt {number}", file.reference], [file])
+        if canceled and number == 2:
+            await record.predictions.cancel(row.id)
+        await record.sweep.once()
+    ended = await reload(record, row)
+    assert ended.status is (Status.CANCELED if canceled else Status.FAILED)
+    assert (ended.output, ended.files) == (["of attempt 2", file.reference], (file,))
+    await record.retention.sweep_files()
+    assert await record.files.size(file.key)
+
+
+async def test_output_so_far_names_the_files_of_the_last_try_to_store_it(record: Record, owner: int) -> None:
+    """A worker that gets no answer to its commit stores the files under new keys and tries again."""
+    row = await record.predictions.create(new(owner))
+    attempt = await begin(record, row)
+    for _ in range(2):
+        file = await record.files.put(row.id, "frame.png", "image/png", b"content")
+        assert await record.attempts.add_output(attempt, 0, [file.reference], [file])
+    running = await record.predictions.with_output(await reload(record, row))
+    assert (running.output, running.files) == ([file.reference], (file,))
+
+
 async def test_cancel_notifies_the_worker_of_a_running_prediction(record: Record, owner: int) -> None:
     running = await record.predictions.create(new(owner))
     await begin(record, running)

@@ -54,19 +54,20 @@ def judge(
         created: The ids that clients received.
         deliveries: The webhooks that arrived.
         requests: The requests to the Cog servers.
-        folder: Where the output files are.
+        folder: Where the files are.
         tend: Is called while this waits for the gateway to delete unused files.
     """
     with psycopg.connect(database_url) as connection:
         rows = connection.execute("select id, status, files from predictions").fetchall()
         noted = connection.execute("select id, status from audit").fetchall()
+        uploads = connection.execute("select key, size from files where state = 'stored'").fetchall()
     status = {row[0]: row[1] for row in rows}
     ends = collections.Counter(prediction_id for prediction_id, _ in noted)
     bodies: dict[str, set[str]] = collections.defaultdict(set)
     for delivery in deliveries:
         bodies[json.loads(delivery.body)["id"]].add(delivery.body)
     puts = [one["path"] for one in requests if (one["method"], one["status"]) == ("PUT", 202)]
-    files = {file["key"]: file["size"] for row in rows for file in row[2]}
+    files = {**dict(uploads), **{file["key"]: file["size"] for row in rows for file in row[2]}}
     found = _files(folder)
     give_up = time.monotonic() + HANG_S
     while found != files and time.monotonic() < give_up:

@@ -149,5 +149,22 @@ def test_no_folder_of_an_ended_prediction_is_left(containers: System, containers
     containers.until(lambda: not _folders(ids))
 
 
+def test_the_next_worker_deletes_the_folders_that_a_killed_one_has_left(
+    containers: System, containers_token: Token
+) -> None:
+    ended, running = [containers_token.create("test/slots", input={"seconds": seconds})["id"] for seconds in (0, 30)]
+    containers_token.ended(ended)
+    containers.until(lambda: _folders({running}))
+    left, unknown = FOLDER / f"{ended}-0", FOLDER / "unknown-0"
+    for folder in (left, unknown):
+        folder.mkdir(exist_ok=True)
+    containers.kill("worker-slots")
+    containers.until(lambda: not left.exists())
+    assert _folders({running})
+    assert unknown.exists()  # of another database
+    unknown.rmdir()
+    containers_token.cancel(running)
+
+
 def _folders(ids: set[str]) -> list[Path]:
     return [folder for folder in FOLDER.iterdir() if folder.name.partition("-")[0] in ids]
