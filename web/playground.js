@@ -38,7 +38,8 @@ function useForm(model) {
  */
 function usePlayground(models) {
   const asked = useMemo(() => new URLSearchParams(location.search), []);
-  const [model, setModel] = useState(/** @type {Model} */ (findModel(models, asked.get("model")) ?? models[0]));
+  const first = models.find(({ page }) => page) ?? models[0]; // one with a view of its own, if there is one
+  const [model, setModel] = useState(/** @type {Model} */ (findModel(models, asked.get("model")) ?? first));
   const form = useForm(model);
   const runs = useRun((started) => {
     history.put(started);
