@@ -49,7 +49,7 @@ BARS, HOLD_BARS = 16, 4
 LAG = 5  # columns of 10 ms that a flux looks back
 NEAR = 8  # columns around a border that belong to it: as far as the analysis sees
 GRID_BARS = 72  # three minutes
-MAX_LAG_S = 3.0
+MIN_LAG_S, MAX_LAG_S = 0.75 * BEAT_S, 6.0  # of a repetition, at most a clip; any sound is like itself at shorter lags
 
 Sound = NDArray[np.float32]
 
@@ -155,7 +155,7 @@ def grid_error_ms(sound: Sound) -> float:
     onsets -= onsets.mean()
     correlation = correlate(onsets, onsets)[onsets.size - 1 :]
     column_s = HOP_LENGTH / SAMPLE_RATE_HZ
-    first, last = round(BEAT_S / 2 / column_s), round(MAX_LAG_S / column_s)
+    first, last = round(MIN_LAG_S / column_s), round(MAX_LAG_S / column_s)
     peak = first + int(correlation[first:last].argmax())
     before, here, after = correlation[peak - 1 : peak + 2]
     period_s = (peak + (before - after) / (before - 2 * here + after) / 2) * column_s
@@ -243,9 +243,8 @@ def main() -> None:
 
 {report.paragraph(NOTES)}
 
-- A part of {3 * CLIP_BARS} bars differs from the whole by {np.median(found.parts):.2f} grey levels, at most by
-  {max(found.parts):.2f}.
-- The onsets of {GRID_BARS} bars repeat every beat, within {beat_ms:.1f} ms.
+- A part of {3 * CLIP_BARS} bars differs from the whole by {np.median(found.parts):.2f} grey levels, at most by {max(found.parts):.2f}.
+- The onsets of {GRID_BARS} bars repeat best after a whole number of beats, within {beat_ms:.1f} ms.
 - A walk takes {np.median(found.ratios):.2f} times the processor time of the same seconds of riffusion clips.
 - Ten minutes (240 bars) take {long_mb:.0f} MB of memory at their peak, 8 bars {short_mb:.0f} MB.
 """
