@@ -4,7 +4,6 @@ Run: script/bench walk [--write] [--seeds N] [--steps N]. It needs the tagger of
 half an hour.
 """
 
-import argparse
 import contextlib
 import io
 import subprocess
@@ -217,8 +216,7 @@ def measure(walk: Walk, musician: Riffusion, route: tuple[str, str], steps: int,
 
 def main() -> None:
     """Measure, and print or write the section."""
-    parser = argparse.ArgumentParser(prog="script/bench walk", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the section into RESULTS.md")
+    parser = report.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50, help="num_inference_steps (default: %(default)s)")
     given = parser.parse_args()
@@ -248,9 +246,8 @@ def main() -> None:
 - A walk takes {np.median(found.ratios):.2f} times the processor time of the same seconds of riffusion clips.
 - Ten minutes (240 bars) take {long_mb:.0f} MB of memory at their peak, 8 bars {short_mb:.0f} MB.
 """
-    print(text)
-    if given.write:
-        report.write_section("walk", text)
+    values = {"cpu_ratio": float(np.median(found.ratios)), "beat_ms": beat_ms, "short_mb": short_mb, "long_mb": long_mb}
+    report.publish("walk", text, values, given.write)
 
 
 def cells(values: list[dict[str, float]]) -> list[str]:
