@@ -230,6 +230,7 @@ def main() -> None:
     long = Inputs(prompts=f"0: drums and bass | {GRID_BARS}: guitar", bars=GRID_BARS, num_inference_steps=20)
     beat_ms = grid_error_ms(walked(walk, long)[0])
     short_mb, long_mb = (peak_memory_mb(bars) for bars in (8, 240))
+    part = np.median(found.parts)
     routes = " and ".join(" to ".join(route) for route in ROUTES)
     conditions = f"""Small model, {given.steps} steps, {BARS} bars from {routes}, {given.seeds} seeds each: medians,
         and the worst flux of all. {report.machine()}."""
@@ -241,7 +242,7 @@ def main() -> None:
 
 {report.paragraph(NOTES)}
 
-- A part of {3 * CLIP_BARS} bars differs from the whole by {np.median(found.parts):.2f} grey levels, at most by {max(found.parts):.2f}.
+- A part of {3 * CLIP_BARS} bars differs from the whole by {part:.2f} grey levels, at most by {max(found.parts):.2f}.
 - The onsets of {GRID_BARS} bars repeat best after a whole number of beats, within {beat_ms:.1f} ms.
 - A walk takes {np.median(found.ratios):.2f} times the processor time of the same seconds of riffusion clips.
 - Ten minutes (240 bars) take {long_mb:.0f} MB of memory at their peak, 8 bars {short_mb:.0f} MB.

@@ -147,7 +147,7 @@ def test_predict_lists_a_models_inputs(model: str) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     text = " ".join(ended.stdout.split())
     for one in inputs_of(model).values():
-        default = "" if one.default is None else f"; default: {one.default}"
+        default = one.default_text and f"; default: {one.default_text}"
         assert f" {one.name} {one.allowed}{default} {one.description}".strip() in text
     assert "--seed N" in text
 
