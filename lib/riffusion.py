@@ -100,23 +100,24 @@ class Riffusion:
     def _start(self, request: Request, shape: torch.Size) -> Start:
         """Return the start for one prompt, or for the blend of two."""
         seed, alpha = request.inputs.seed, request.inputs.alpha
-        noises_a = self._noises(seed, shape)
+        noises_a = start_noises(seed, shape, self._models.device)
         if request.prompt_b is None or alpha == 0:
             return Start(*self._prompts.encode([request.prompt_a]), *noises_a)
-        noises_b = self._noises(seed + 1, shape)
+        noises_b = start_noises(seed + 1, shape, self._models.device)
         if alpha == 1:
             return Start(*self._prompts.encode([request.prompt_b]), *noises_b)
         embedding_a, embedding_b = self._prompts.encode([request.prompt_a, request.prompt_b])
         noises = [slerp(alpha, a, b) for a, b in zip(noises_a, noises_b, strict=True)]
         return Start(lerp(alpha, embedding_a, embedding_b), *noises)
 
-    def _noises(self, seed: int, shape: torch.Size) -> list[Tensor]:
-        """Draw the noise that selects the seed image's latents and the noise of the first step, in this order."""
-        source = generator(seed)
-        return [unit_noise(shape, source, self._models.device) for _ in range(2)]
-
     def _seed_distribution(self, name: str) -> LatentDistribution:
         if name not in self._seed_latents:
             picture = np.repeat(load(name)[:, :, np.newaxis], 3, axis=2)
             self._seed_latents[name] = encode(self._models, to_model_range(picture))
         return self._seed_latents[name]
+
+
+def start_noises(seed: int, shape: torch.Size, device: torch.device) -> list[Tensor]:
+    """Draw the noise that selects the seed image's latents and the noise of the first step, in this order."""
+    source = generator(seed)
+    return [unit_noise(shape, source, device) for _ in range(2)]

@@ -58,9 +58,13 @@ class Request:
     @property
     def steps(self) -> int:
         """The number of steps that are run: the schedule's times denoising, rounded down."""
-        inputs = self.inputs
-        return min(int(inputs.num_inference_steps * inputs.denoising), inputs.num_inference_steps)
+        return steps_run(self.inputs.num_inference_steps, self.inputs.denoising)
 
     def described(self) -> dict[str, str]:
         """Return the inputs as text for a file's metadata."""
         return {name: str(value) for name, value in asdict(self.inputs).items() if value is not None}
+
+
+def steps_run(num_inference_steps: int, denoising: float) -> int:
+    """Return how many steps of a schedule are run."""
+    return min(int(num_inference_steps * denoising), num_inference_steps)

@@ -8,7 +8,7 @@ the prompt of its middle. The predictions are averaged, and one sampler steps th
 Source: Bar-Tal et al., MultiDiffusion, 2023, https://arxiv.org/abs/2302.08113.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +21,14 @@ from lib.audio.inverse import Synthesis
 from lib.audio.loudness import DRAWN_GAIN, TURNED_UP_DB, amplitude
 from lib.audio.pieces import Score, levelled, rms, synthesize
 from lib.audio.spectrogram import Analysis, Image, mel_to_image
-from lib.device import generator, unit_noise
+from lib.device import generator
 from lib.diffusion.interpolate import lerp, slerp
 from lib.diffusion.models import Models
 from lib.diffusion.pipeline import LatentDistribution, decode, encode, guided, to_model_range
 from lib.diffusion.prompt_encoder import PromptEncoder, fitted
 from lib.diffusion.samplers import Model, Sampler
 from lib.progress import Progress, Stages
+from lib.riffusion import start_noises
 from lib.walk_request import (
     BEAT_S,
     BEATS_PER_BAR,
@@ -159,22 +160,18 @@ class Walk:
         with torch.inference_mode():
             return sampler.run(self._windowed(request, span, sampler), torch.cat(starts, dim=-1))
 
-    def _noises(self, request: Request, span: Span, shape: Sequence[int]) -> Iterator[list[Tensor]]:
+    def _noises(self, request: Request, span: Span, shape: torch.Size) -> Iterator[list[Tensor]]:
         """Yield the two noises of each clip, as riffusion draws them: the seed's, or with drift ever further from it.
 
         In a loop they return to the first clip's.
         """
         seed, drift = request.inputs.seed, request.inputs.seed_drift
         numbers = [min(clip, span.clips.stop - clip) if span.loops else clip for clip in span.clips]
-        walked = [self._draw(seed, shape)]
+        walked = [start_noises(seed, shape, self._models.device)]
         for number in range(1, max(numbers) + 1 if drift else 1):
-            fresh = self._draw(seed + number, shape)
+            fresh = start_noises(seed + number, shape, self._models.device)
             walked.append([slerp(drift, a, b) for a, b in zip(walked[-1], fresh, strict=True)])
         return (walked[number if drift else 0] for number in numbers)
-
-    def _draw(self, seed: int, shape: Sequence[int]) -> list[Tensor]:
-        source = generator(seed)
-        return [unit_noise(shape, source, self._models.device) for _ in range(2)]
 
     def _windowed(self, request: Request, span: Span, sampler: Sampler) -> Model:
         """Return the model of the whole picture: the weighted average of its windows' predictions."""

@@ -15,6 +15,7 @@ from lib.errors import Problems, UserError, invalid
 from lib.inputs import MAX_SEED, check_choice, check_integer, check_number
 from lib.prompt_weights import Prompt, check_prompt
 from lib.prompts import Prompts, Unit
+from lib.riffusion_request import steps_run
 
 MAX_BARS = 240
 CLIP_BARS = 2  # of a clip, the width that the model was trained on
@@ -113,8 +114,7 @@ class Request:
     @property
     def steps(self) -> int:
         """The number of steps that are run: the schedule's times denoising, rounded down."""
-        inputs = self.inputs
-        return min(int(inputs.num_inference_steps * inputs.denoising), inputs.num_inference_steps)
+        return steps_run(self.inputs.num_inference_steps, self.inputs.denoising)
 
     def blend(self, bar: float) -> Blend:
         """Return the prompt at a bar. It depends on the bar in the whole walk alone, so that parts of a walk fit.

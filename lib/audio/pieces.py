@@ -21,6 +21,7 @@ BEFORE_COLUMNS = 40  # inverted with a piece; their sound is known, except befor
 AFTER_COLUMNS = 20  # more than half a window, so that a piece doesn't end as if silence followed
 JOIN_COLUMNS = 10  # in which one piece fades into the next; their sounds are nearly the same there
 MARGIN = 4 * round(LOOK_AHEAD_S * SAMPLE_RATE_HZ)  # samples; what is further away doesn't change a limiter's gain
+FADE = round(FADE_S * SAMPLE_RATE_HZ)  # samples, at the ends of a sound that doesn't loop
 LOOP_COLUMNS = 511  # of a clip
 
 
@@ -137,16 +138,14 @@ def levelled(pieces: Iterable[Tensor], gain: float, loops: bool = False) -> Iter
             opening = sound[:, :MARGIN].clone()
             buffer = torch.zeros(1, MARGIN)
             if not loops:
-                length = round(FADE_S * SAMPLE_RATE_HZ)
-                sound[:, :length] *= torch.linspace(0, 1, length)
+                sound[:, :FADE] *= torch.linspace(0, 1, FADE)
         buffer = torch.cat([buffer, sound], dim=1)
         yield _limited(buffer)
         buffer = buffer[:, -2 * MARGIN :]
     if opening is None:
         return
     if not loops:
-        length = round(FADE_S * SAMPLE_RATE_HZ)
-        buffer[:, -length:] *= torch.linspace(1, 0, length)
+        buffer[:, -FADE:] *= torch.linspace(1, 0, FADE)
         opening = torch.zeros_like(opening)
     yield _limited(torch.cat([buffer, opening], dim=1))
 
