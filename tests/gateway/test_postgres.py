@@ -69,12 +69,18 @@ def admitted(cluster: postgres.Cluster, user: int) -> bool:
     return succeeds(user, lambda: psycopg.connect(cluster.url).close(), psycopg.OperationalError)
 
 
-def test_committed_data_survives_a_kill_and_a_restart(folder: Path) -> None:
-    cluster = postgres.prepare(folder / "postgres")
+def killed_with_a_row(folder: Path) -> postgres.Cluster:
+    """Return a cluster whose server was killed after it had stored a row."""
+    cluster = postgres.prepare(folder)
     process = cluster.start()
     value(cluster.url, "create table kept as select 7 as number")
     process.kill()
     process.wait()
+    return cluster
+
+
+def test_committed_data_survives_a_kill_and_a_restart(folder: Path) -> None:
+    cluster = killed_with_a_row(folder / "postgres")
     process = cluster.start()  # while some children of the killed one may still run
     try:
         assert value(cluster.url, "select number from kept") == 7
@@ -123,11 +129,7 @@ def test_no_other_user_can_enter_roots_server(folder: Path) -> None:
 @as_root
 def test_a_cluster_of_an_earlier_version_is_closed(folder: Path) -> None:
     """It belonged to nobody and trusted everybody who could enter its folder. The last server was killed."""
-    cluster = postgres.prepare(folder / "postgres")
-    process = cluster.start()
-    value(cluster.url, "create table kept as select 7 as number")
-    process.kill()
-    process.wait()
+    cluster = killed_with_a_row(folder / "postgres")
     (cluster.data / "pg_hba.conf").write_text("local all all trust\n")
     for name in postgres.ACCESS:
         (cluster.home / name).unlink()
