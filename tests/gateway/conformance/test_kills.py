@@ -59,7 +59,8 @@ class Fragile:
 
         def check() -> dict[str, Any] | None:
             with suppress(httpx.TransportError):
-                response = self.token.http.get(f"/predictions/{prediction_id}")
+                # `until` restarts the processes between two checks, so one that waits for ever would wait for itself.
+                response = self.token.http.get(f"/predictions/{prediction_id}", timeout=10)
                 if response.status_code == httpx.codes.OK and response.json()["completed_at"]:
                     found: dict[str, Any] = response.json()
                     return found
