@@ -85,6 +85,6 @@ class Predictor(BaseRunner):
                 total_s = time.perf_counter() - started_s
         # The time spent on the video alone. The rest of the encoding ran while the model worked.
         stages.seconds["video"] = total_s - sum(stages.seconds.values())
-        steps = self.recipe.total_steps(inputs.max_frames)
+        steps = self.recipe.film(request).total_steps
         report(self.record_metric, stages, seed=inputs.seed, frames=frames, steps=steps, model=self.weights_kind)
         return video

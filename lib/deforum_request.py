@@ -1,37 +1,37 @@
 """Deforum's inputs: the documented values, and the request that an animation is made from. No PyTorch is needed."""
 
-import itertools
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Self
 
 import numpy as np
 
 from lib import prompts
 from lib.animation import keyframes
 from lib.animation.color import COLOR_COHERENCE
+from lib.animation.keyframes import UNBOUNDED, Bounds, Scene
 from lib.animation.operations import Values
-from lib.errors import UserError
+from lib.errors import InputProblems
 from lib.inputs import MAX_SEED, check_choice, check_integer
-from lib.prompt_weights import Prompt
+from lib.prompt_weights import EMPTY
 from lib.prompts import Prompts
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 # Those of lib.diffusion.samplers, which needs PyTorch. A test compares the two.
 SAMPLERS = ("klms", "dpm2", "dpm2_ancestral", "heun", "euler", "euler_ancestral", "plms", "ddim")
-MOTION = ("angle", "zoom", "translation_x", "translation_y")
+MOTION = {
+    "angle": UNBOUNDED,
+    "zoom": Bounds(above=1e-6),  # the warp is singular at 0
+    "translation_x": UNBOUNDED,
+    "translation_y": UNBOUNDED,
+}
+NO_PROMPTS = Prompts(((0, EMPTY),))
 MIN_FRAMES, MAX_FRAMES = 100, 1000
 MIN_FPS, MAX_FPS = 10, 60
-MIN_ZOOM = 1e-6  # the warp is singular at 0
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """The inputs by their documented names, with their defaults; unchecked, as a server or a caller provides them."""
+class AnimationInputs:
+    """The inputs that deforum and music-video share, by their documented names, with deforum's defaults."""
 
-    max_frames: int = 100  # frames of the video, 100 to 1000
     animation_prompts: str = "0: a beautiful portrait of a woman by Artgerm, trending on Artstation"  # frame: prompt
     angle: str = "0:(0)"  # degrees per frame, counter-clockwise; this and the next three are frame:(expression)
     zoom: str = "0: (1.04)"  # factor per frame; above 1 the camera moves in
@@ -42,6 +42,29 @@ class Inputs:
     fps: int = 15  # frames per second, 10 to 60
     seed: int = 0  # of frame 0's noise, 32 bits; each frame adds 1
 
+    def checked(self, problems: InputProblems) -> Self:
+        """Return the inputs; those that are no keyframes are valid or replaced."""
+        check = problems.check
+        return replace(
+            self,
+            color_coherence=check(check_choice, "color_coherence", self.color_coherence, COLOR_COHERENCE) or "",
+            sampler=check(check_choice, "sampler", self.sampler, SAMPLERS) or "",
+            fps=check(check_integer, "fps", self.fps, MIN_FPS, MAX_FPS) or MIN_FPS,
+            seed=check(check_integer, "seed", self.seed, 0, MAX_SEED) or 0,
+        )
+
+    def curve(self, name: str, scene: Scene, problems: InputProblems, bounds: Bounds = UNBOUNDED) -> Values:
+        """Return the values of a motion by frame, or zeros if they are invalid."""
+        values = problems.check(keyframes.parse, name, getattr(self, name), scene, bounds)
+        return np.zeros(scene.max_frames) if values is None else values
+
+
+@dataclass(frozen=True)
+class Inputs(AnimationInputs):
+    """The inputs of deforum; unchecked, as a server or a caller provides them."""
+
+    max_frames: int = 100  # frames of the video, 100 to 1000
+
     def request(self, min_frames: int = MIN_FRAMES) -> "Request":
         """Check the values and return the request. Tests and benches make shorter videos with `min_frames`.
 
@@ -49,46 +72,20 @@ class Inputs:
             UserError: A value is invalid; the error has the problems of all inputs.
         """
         request, problems = self.read(min_frames)
-        if problems:
-            raise UserError(*itertools.chain.from_iterable(problems.values()))
+        problems.raise_any()
         return request
 
-    def read(self, min_frames: int = MIN_FRAMES) -> tuple["Request", dict[str, tuple[str, ...]]]:
+    def read(self, min_frames: int = MIN_FRAMES) -> tuple["Request", InputProblems]:
         """Return the request and the problems by input. An input with a problem has a substitute for its value."""
-        problems: dict[str, tuple[str, ...]] = {}
-
-        def check(function: Callable[Concatenate[str, P], T], name: str, *args: P.args, **kwargs: P.kwargs) -> T | None:
-            try:
-                return function(name, *args, **kwargs)
-            except UserError as error:
-                problems[name] = error.problems
-                return None
-
+        problems = InputProblems()
         # With the largest substitute, no frame of another input is reported as too high.
-        frames = check(check_integer, "max_frames", self.max_frames, min_frames, MAX_FRAMES) or MAX_FRAMES
-        seed = check(check_integer, "seed", self.seed, 0, MAX_SEED) or 0
-
-        def motion(name: str, value: str, above: float | None = None) -> Values:
-            values = check(keyframes.parse, name, value, frames, seed, above)
-            return np.zeros(frames) if values is None else values
-
-        request = Request(
-            prompts=check(prompts.parse, "animation_prompts", self.animation_prompts, frames)
-            or Prompts(((0, Prompt("")),)),
-            angle=motion("angle", self.angle),
-            zoom=motion("zoom", self.zoom, above=MIN_ZOOM),
-            translation_x=motion("translation_x", self.translation_x),
-            translation_y=motion("translation_y", self.translation_y),
-            inputs=replace(
-                self,
-                max_frames=frames,
-                color_coherence=check(check_choice, "color_coherence", self.color_coherence, COLOR_COHERENCE) or "",
-                sampler=check(check_choice, "sampler", self.sampler, SAMPLERS) or "",
-                fps=check(check_integer, "fps", self.fps, MIN_FPS, MAX_FPS) or MIN_FPS,
-                seed=seed,
-            ),
-        )
-        return request, problems
+        frames = problems.check(check_integer, "max_frames", self.max_frames, min_frames, MAX_FRAMES) or MAX_FRAMES
+        inputs = replace(self.checked(problems), max_frames=frames)
+        keyframed = problems.check(prompts.parse, "animation_prompts", self.animation_prompts, frames)
+        curves = {
+            name: self.curve(name, Scene(frames, inputs.seed), problems, bounds) for name, bounds in MOTION.items()
+        }
+        return Request(inputs, keyframed or NO_PROMPTS, **curves), problems
 
 
 @dataclass(frozen=True)

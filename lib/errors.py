@@ -1,9 +1,10 @@
 """Errors that the user can fix, and how they are worded."""
 
+import itertools
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,6 +45,30 @@ class Problems:
         """
         if self.found:
             raise UserError(*self.found)
+
+
+class InputProblems:
+    """Collect the problems of inputs, by the input's name, for a preview that shows each where it belongs."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[str, ...]] = {}
+
+    def check(self, check: Callable[Concatenate[str, P], T], name: str, *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Return what `check` returns for the input `name`. If it raises a UserError, record it and return None."""
+        try:
+            return check(name, *args, **kwargs)
+        except UserError as error:
+            self.found[name] = error.problems
+            return None
+
+    def raise_any(self) -> None:
+        """Raise everything that was found.
+
+        Raises:
+            UserError: There are problems.
+        """
+        if self.found:
+            raise UserError(*itertools.chain.from_iterable(self.found.values()))
 
 
 def invalid(name: str, value: object, allowed: str) -> UserError:

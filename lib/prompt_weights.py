@@ -43,6 +43,9 @@ class Prompt:
     parts: tuple[tuple[Span, ...], ...] = ((),)
 
 
+EMPTY = Prompt("")
+
+
 def check_prompt(name: str, value: object) -> Prompt:
     """Return the value of the input `name` as a prompt.
 

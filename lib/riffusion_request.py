@@ -6,7 +6,7 @@ from lib.audio.seed_images import SEED_IMAGE_IDS
 from lib.diffusion.schedule import MAX_STEPS
 from lib.errors import Problems
 from lib.inputs import MAX_SEED, check_choice, check_integer, check_number
-from lib.prompt_weights import Prompt, check_prompt
+from lib.prompt_weights import EMPTY, Prompt, check_prompt
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Inputs:
         problems = Problems()
         check = problems.check
         # The values after `or` replace invalid ones until raise_any.
-        prompt_a = check(check_prompt, "prompt_a", self.prompt_a) or Prompt("")
+        prompt_a = check(check_prompt, "prompt_a", self.prompt_a) or EMPTY
         prompt_b = None if self.prompt_b is None else check(check_prompt, "prompt_b", self.prompt_b)
         alpha = check(check_number, "alpha", self.alpha, 0, 1) or 0.0
         denoising = check(check_number, "denoising", self.denoising, 0, 1) or 0.0

@@ -13,8 +13,8 @@ from lib.audio.seed_images import SEED_IMAGE_IDS
 from lib.diffusion.schedule import MAX_STEPS
 from lib.errors import Problems, UserError, invalid
 from lib.inputs import MAX_SEED, check_choice, check_integer, check_number
-from lib.prompt_weights import Prompt, check_prompt
-from lib.prompts import Prompts, Unit
+from lib.prompt_weights import EMPTY, Prompt, check_prompt
+from lib.prompts import Blend, Prompts, Unit
 from lib.riffusion_request import steps_run
 
 MAX_BARS = 240
@@ -57,8 +57,8 @@ class Inputs:
         problems = Problems()
         check = problems.check
         # The values after `or` replace invalid ones until raise_any.
-        keyframes = check(prompts.parse, "prompts", self.prompts, MAX_BARS, BARS) or Prompts(((0, Prompt("")),))
-        negative = check(check_prompt, "negative_prompt", self.negative_prompt or "") or Prompt("")
+        keyframes = check(prompts.parse, "prompts", self.prompts, MAX_BARS, BARS) or Prompts(((0, EMPTY),))
+        negative = check(check_prompt, "negative_prompt", self.negative_prompt or "") or EMPTY
         bars = check(check_integer, "bars", self.bars, CLIP_BARS, MAX_BARS) or MAX_BARS
         steps = check(check_integer, "num_inference_steps", self.num_inference_steps, 1, MAX_STEPS) or 1
         guidance_scale = check(check_number, "guidance_scale", self.guidance_scale, 0, MAX_GUIDANCE_SCALE) or 0.0
@@ -91,15 +91,6 @@ def _check_loop(loop: object, bars: int, keyframes: Prompts) -> bool:
     if loop and last >= bars:
         raise UserError(f"prompts: bar {last} is not in the loop, whose bars are 0 to {bars - 1}")
     return loop
-
-
-@dataclass(frozen=True)
-class Blend:
-    """The prompt of a moment: `share` of the way from one prompt to the next one."""
-
-    prompt: Prompt
-    following: Prompt
-    share: float  # 0 to 1
 
 
 @dataclass(frozen=True)

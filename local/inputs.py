@@ -9,7 +9,7 @@ from lib.errors import UserError
 from local import ROOT
 
 SCHEMA_SUFFIX = ".openapi.json"
-MODELS = ("riffusion", "walk", "deforum")
+MODELS = ("riffusion", "walk", "deforum", "music-video")
 KINDS = {
     "integer": "a whole number",
     "number": "a number",
@@ -79,6 +79,11 @@ class Input:
             except ValueError:
                 continue
         return text or self.default
+
+
+def module_name(model: str) -> str:
+    """Return a model's name as it stands in the names of its modules."""
+    return model.replace("-", "_")
 
 
 def inputs_of(model: str) -> dict[str, Input]:

@@ -18,12 +18,17 @@ from gateway import version
 from lib.errors import UserError
 from lib.inputs import MAX_SEED, RANDOM_SEED, check_integer
 from lib.outputs import whole
-from local.inputs import MODELS, Value, inputs_of, parsed
+from local.inputs import MODELS, Value, inputs_of, module_name, parsed
 from local.processes import scratch
 
 COLUMNS, INDENT = 110, " " * 6
 # Of the files that a model makes; an input may choose another one for the first.
-ENDINGS = {"riffusion": (".wav", ".png"), "walk": (".wav", ".png", ".json"), "deforum": (".mp4",)}
+ENDINGS = {
+    "riffusion": (".wav", ".png"),
+    "walk": (".wav", ".png", ".json"),
+    "deforum": (".mp4",),
+    "music-video": (".mp4",),
+}
 
 
 def main() -> None:
@@ -105,7 +110,7 @@ def verified_seed(model: str, inputs: dict[str, Value], seed: Value) -> int:
     Raises:
         UserError: some inputs are invalid.
     """
-    module = importlib.import_module(f"lib.{model}_request")
+    module = importlib.import_module(f"lib.{module_name(model)}_request")
     return int(module.Inputs(**{**inputs, "seed": seed}).request().inputs.seed)
 
 
@@ -156,7 +161,7 @@ def run(model: str, inputs: dict[str, Value]) -> list[Path]:
     print(f"Loading PyTorch and {model} ...", flush=True)  # takes seconds
     # This imports some 3500 modules, which stay. Looking for garbage in them repeatedly would take 1.5 s.
     gc.disable()
-    predictor = importlib.import_module(f"predict_{model}").Predictor()
+    predictor = importlib.import_module(f"predict_{module_name(model)}").Predictor()
     gc.freeze()
     gc.enable()
     predictor.setup()

@@ -1,21 +1,36 @@
-"""Preview deforum's motion and prompts without diffusion: a small server next to the model's Cog server.
+"""Preview motion and prompts without diffusion: a small server next to the Cog servers of deforum and music-video.
 
-POST {"input": {...}} returns {"frames", "curves": {name: a value for each frame}, "prompts": [{"frame", "text"}],
-"errors": {name: message}}. Inputs are parsed exactly as for a video.
+POST /MODEL {"input": {...}} returns {"frames", "curves": {name: a value for each frame}, "prompts": [{"frame",
+"text"}], "errors": {name: message}}. Inputs are parsed exactly as for a video. music-video adds "music": the waveform,
+the beats and the levels. Its files must be data URLs, because this server opens neither files nor addresses for others.
 """
 
 import argparse
+import binascii
+import hashlib
 import json
+import tempfile
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import fields
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, TypedDict
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
-from lib.deforum_request import MOTION, Inputs
+import numpy as np
+from numpy.typing import NDArray
 
-MAX_BODY_BYTES = 1 << 20
+from lib import deforum_request, music_video_request
+from lib.animation.soundtrack import LEVELS
+from lib.deforum_request import MOTION
+from lib.music_video_request import Request
+from lib.prompts import Prompts
+
+MAX_BODY_BYTES = 64 << 20  # of three minutes of WAV as a data URL
+FILES = ("audio", "timeline", "init_image")
 DIGITS = 6  # significant digits of a value in a curve
+PEAKS_PER_FRAME = 4
 
 
 class PromptAt(TypedDict):
@@ -25,6 +40,17 @@ class PromptAt(TypedDict):
     text: str
 
 
+class Music(TypedDict):
+    """The music of a film, by frame."""
+
+    bpm: float
+    beats: list[int]  # the frames that show a beat
+    bars: list[int]  # the frames that show the first beat of a bar
+    levels: dict[str, list[float]]
+    peaks: list[float]  # of the waveform, PEAKS_PER_FRAME for each frame
+    notes: list[str]
+
+
 class Preview(TypedDict):
     """The effect of an input. Invalid parts are missing and have an error."""
 
@@ -32,24 +58,83 @@ class Preview(TypedDict):
     curves: dict[str, list[float]]
     prompts: list[PromptAt]
     errors: dict[str, str]
+    music: NotRequired[Music]
 
 
 def preview(values: Mapping[str, object]) -> Preview:
-    """Return the preview of an input; values that are not given have their defaults."""
-    given: dict[str, Any] = {field.name: values[field.name] for field in fields(Inputs) if field.name in values}
-    request, problems = Inputs(**given).read()
+    """Return the preview of an input of deforum; values that are not given have their defaults."""
+    request, problems = deforum_request.Inputs(**_known(deforum_request.Inputs, values)).read()
+    curves = {name: getattr(request, name) for name in MOTION}
+    return _preview(curves, request.prompts, problems.found)
+
+
+def preview_music_video(values: Mapping[str, object], folder: Path) -> Preview:
+    """Return the preview of an input of music-video, whose files are data URLs; `folder` keeps the last of each."""
+    known, refused = _known(music_video_request.Inputs, values), {}
+    for name in FILES:
+        if known.get(name) is not None:
+            known[name] = _stored(known[name], folder / name)
+            if known[name] is None:
+                refused[name] = (f"a preview of {name} needs a data URL",)
+    request, problems = music_video_request.Inputs(**known).read()
+    return _preview(request.curves, request.prompts, problems.found | refused) | {"music": _music(request)}
+
+
+def _known(inputs: type[Any], values: Mapping[str, object]) -> dict[str, Any]:
+    return {field.name: values[field.name] for field in fields(inputs) if field.name in values}
+
+
+def _stored(value: object, file: Path) -> str | None:
+    """Write the content of a data URL to a file unless it is there, and return its path; None if it is no data URL."""
+    head, comma, encoded = str(value).partition(",")
+    if not (comma and head.startswith("data:") and head.endswith(";base64")):
+        return None
+    try:
+        content = b64decode(encoded, validate=True)
+    except binascii.Error:
+        return None
+    path = file.with_name(f"{file.name}-{hashlib.sha256(content).hexdigest()[:16]}")
+    if not path.exists():
+        for earlier in file.parent.glob(f"{file.name}-*"):
+            earlier.unlink()
+        path.write_bytes(content)
+    return str(path)
+
+
+def _preview(
+    curves: Mapping[str, NDArray[np.float64]], prompts: Prompts, errors: Mapping[str, tuple[str, ...]]
+) -> Preview:
     return {
-        "frames": request.inputs.max_frames,
-        "curves": {
-            name: [float(f"{value:.{DIGITS}g}") for value in getattr(request, name)]
-            for name in MOTION
-            if name not in problems
-        },
+        "frames": len(next(iter(curves.values()))),
+        "curves": {name: _rounded(values) for name, values in curves.items() if name not in errors},
         "prompts": []
-        if "animation_prompts" in problems
-        else [{"frame": frame, "text": prompt.text} for frame, prompt in request.prompts.keyframes],
-        "errors": {name: "\n".join(its_problems) for name, its_problems in problems.items()},
+        if "animation_prompts" in errors
+        else [{"frame": max(frame, 0), "text": prompt.text} for frame, prompt in prompts.keyframes],
+        "errors": {name: "\n".join(problems) for name, problems in errors.items()},
     }
+
+
+def _music(request: Request) -> Music:
+    curves, count = request.soundtrack.curves, request.frames * PEAKS_PER_FRAME
+    sound = request.music.cut(request.frames / request.inputs.fps)
+    peaks = np.zeros(count)
+    if sound is not None:
+        edges = np.linspace(0, sound.shape[1], count + 1).astype(int)[:-1]
+        peaks = np.maximum.reduceat(np.abs(sound).max(axis=0), edges).astype(float)
+    on_beat = np.floor(curves["b"]) > np.floor(curves["b_before"])
+    first = on_beat & (np.floor(curves["b"]) % request.beats_per_bar == 0)
+    return {
+        "bpm": round(request.soundtrack.constants["bpm"], 3),
+        "beats": np.flatnonzero(on_beat).tolist(),
+        "bars": np.flatnonzero(first).tolist(),
+        "levels": {name: _rounded(curves[name], 3) for name in LEVELS},
+        "peaks": _rounded(peaks, 3),
+        "notes": list(request.notes()),
+    }
+
+
+def _rounded(values: NDArray[np.float64], digits: int = DIGITS) -> list[float]:
+    return [float(f"{value:.{digits}g}") for value in values]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -57,6 +142,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     timeout = 20  # seconds that a connection may be idle
+    folder: Path  # for files from data URLs
 
     def do_POST(self) -> None:
         """Respond with the preview of the input in the body."""
@@ -70,8 +156,12 @@ class Handler(BaseHTTPRequestHandler):
             values = json.loads(self.rfile.read(int(length)))["input"]
         except (ValueError, KeyError, TypeError):
             values = None
-        if isinstance(values, dict):
-            self._answer(HTTPStatus.OK, preview(values))
+        model = self.path.strip("/")
+        if model not in ("", "deforum", "music-video"):
+            self._answer(HTTPStatus.NOT_FOUND, {"detail": f"there is no preview of {model}"})
+        elif isinstance(values, dict):
+            music = model == "music-video"
+            self._answer(HTTPStatus.OK, preview_music_video(values, self.folder) if music else preview(values))
         else:
             detail = 'the body must be JSON of the form {"input": {...}}'
             self._answer(HTTPStatus.UNPROCESSABLE_ENTITY, {"detail": detail})
@@ -90,11 +180,13 @@ class Handler(BaseHTTPRequestHandler):
 
 def main() -> None:
     """Serve on the port given on the command line."""
-    parser = argparse.ArgumentParser(description="Serve previews of deforum's motion.")
+    parser = argparse.ArgumentParser(description="Serve previews of deforum and music-video.")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
-    ThreadingHTTPServer((arguments.host, arguments.port), Handler).serve_forever()
+    with tempfile.TemporaryDirectory(prefix="preview-") as folder:
+        handler = type("FolderHandler", (Handler,), {"folder": Path(folder)})
+        ThreadingHTTPServer((arguments.host, arguments.port), handler).serve_forever()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from gateway import version
 from gateway.serve.processes import StartError, exit_on_signals, free_port, port_number, stop
 from lib.errors import UserError
 from local import ROOT
-from local.inputs import MODELS, SCHEMA_SUFFIX
+from local.inputs import MODELS, SCHEMA_SUFFIX, module_name
 from local.processes import guarded, scratch
 
 COGLET_FOLDER = Path("/tmp/coglet")  # noqa: S108 - Cog 0.23.1 has it there, whatever TMPDIR is
@@ -109,7 +109,7 @@ def started(
         shutil.copy(ROOT / "schema" / f"{model}{SCHEMA_SUFFIX}", folder / ".cog" / "openapi_schema.json")
         variables = {
             **os.environ,
-            "COG_PREDICT_TYPE_STUB": f"{predictor or ROOT / f'predict_{model}.py'}:Predictor",
+            "COG_PREDICT_TYPE_STUB": f"{predictor or ROOT / f'predict_{module_name(model)}.py'}:Predictor",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # its worker is a bare `python`
             "PORT": str(port),
             "PYTHONPATH": str(ROOT),

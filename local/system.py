@@ -20,8 +20,9 @@ NAMES = {  # in the catalog
     "riffusion": "riffusion/riffusion",
     "walk": "riffusion/walk",
     "deforum": "deforum/deforum_stable_diffusion",
+    "music-video": "deforum/music-video",
 }
-PREVIEWED = "deforum"  # its camera motion is drawn by the page, with values from local.preview
+PREVIEWED = ("deforum", "music-video")  # their camera motion is drawn by the page, with values from local.preview
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,10 @@ def running(options: Options, say: Callable[[str], None] = print) -> Iterator[Sy
         for server in servers:
             supervisor.start(server)  # first, since they take longest and need nothing else
         settings = {"GATEWAY_MODELS": ",".join(NAMES[model] for model in options.models), "PYTHONPATH": str(ROOT)}
-        if PREVIEWED in options.models:
+        if previewed := [model for model in PREVIEWED if model in options.models]:
             preview_port = str(free_port())
-            settings["GATEWAY_PREVIEWS"] = json.dumps({NAMES[PREVIEWED]: f"http://127.0.0.1:{preview_port}"})
+            urls = {NAMES[model]: f"http://127.0.0.1:{preview_port}/{model}" for model in previewed}
+            settings["GATEWAY_PREVIEWS"] = json.dumps(urls)
             supervisor.start(Command("preview", python("-m", "local.preview", "--port", preview_port), settings))
         changed = replace(options, port=port, settings={**settings, **options.settings})
         started = start(changed, supervisor, say)

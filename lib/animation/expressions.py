@@ -3,7 +3,7 @@
 User input is never run as Python. Known tokens become a list of steps, which compute in float64, so that no exponent
 can produce huge integers. The variables are those of Deforum: `t` is the frame, `max_f` the last frame (so that t/max_f
 runs from 0 to 1), and `s` the seed. operations.py lists everything an expression can use, and the differences from
-numexpr.
+numexpr. soundtrack.py adds what follows music.
 """
 
 from collections.abc import Mapping
@@ -13,38 +13,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.animation import postfix
-from lib.animation.operations import Operation, Step, Values
+from lib.animation.operations import DEFORUM, Language, Operation, Step, Values
+from lib.animation.soundtrack import NO_MUSIC, Soundtrack
 from lib.errors import UserError
 
 MAX_CHARS = 2000  # the longest sums of waves that people share have a few hundred
 MAX_VALUE = 1e6  # pixels, degrees or zoom; far beyond what is visible, and small enough for finite matrices
+CONSTANT = {"max_f", "s", "pi", "e", "fps", "bpm"}  # variables that don't depend on the frame
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A valid expression in postfix order; `moves` is whether it depends on the frame."""
+    """A valid expression in postfix order."""
 
     steps: tuple[Step, ...]
-    moves: bool
 
-    def values(self, frames: NDArray[np.int64], max_frames: int, seed: int) -> Values:
-        """Return the value at each of `frames`, (n,).
+    @property
+    def moves(self) -> bool:
+        """Whether it depends on the frame."""
+        return any(isinstance(step, str) and step not in CONSTANT for step in self.steps)
+
+    def values(self, frames: NDArray[np.int64], max_frames: int, seed: int, sound: Soundtrack = NO_MUSIC) -> Values:
+        """Return the value at each of `frames`, (n,), consecutive.
 
         Intermediate values may be infinite: where(t > 0, 1/t, 0) is valid at frame 0 too.
 
         Raises:
             UserError: A value is not finite or exceeds MAX_VALUE; the message names the first.
         """
-        t = frames.astype(np.float64)
+        remembers = any(isinstance(step, Operation) and step.remembers for step in self.steps)
+        first = min(frames[0], 0) if remembers else frames[0]
+        span = np.arange(first, frames[-1] + 1)
+        t = span.astype(np.float64)
         variables = {
             "t": t if t.size > 1 else t[0],  # a number is ten times faster than an array of one
             "max_f": np.float64(max_frames - 1),
             "s": np.float64(seed),
             "pi": np.float64(np.pi),
             "e": np.float64(np.e),
+            **sound.variables(span),
         }
         with np.errstate(all="ignore"):
-            values = np.full(frames.shape, self._evaluate(variables))
+            values = np.full(span.shape, self._evaluate(variables))[frames[0] - first :]
             good = np.abs(values) <= MAX_VALUE  # False for NaN
         if not good.all():
             n = good.argmin()  # the first
@@ -56,15 +66,14 @@ class Expression:
         values: list[Values | np.float64] = []
         for step in self.steps:
             if isinstance(step, Operation):
-                function, takes = step
-                values[-takes:] = [function(*values[-takes:])]
+                values[-step.takes :] = [step.function(*values[-step.takes :])]
             else:
                 values.append(variables[step] if isinstance(step, str) else step)
         (value,) = values
         return value
 
 
-def parse(text: str, start: int = 0) -> Expression:
+def parse(text: str, start: int = 0, language: Language = DEFORUM) -> Expression:
     """Compile `text`, which starts `start` characters into the user's input.
 
     Raises:
@@ -75,5 +84,4 @@ def parse(text: str, start: int = 0) -> Expression:
         raise postfix.error(start + 1, "the value is missing")
     if len(text) > MAX_CHARS:
         raise postfix.error(start + 1, f"the value has {len(text)} characters, but must have at most {MAX_CHARS}")
-    steps = postfix.steps(text, start)
-    return Expression(steps, moves=any(isinstance(step, str) and step == "t" for step in steps))
+    return Expression(postfix.steps(text, start, language))

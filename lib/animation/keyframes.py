@@ -2,10 +2,12 @@
 
 If the value of a keyframe doesn't depend on `t`, the motion is interpolated linearly from it to the first value of the
 next keyframe. If it does, it is evaluated at each frame until the next keyframe.
+
+With music, a keyframe may stand on a beat: "0:(1), 4b:(1.2), 4.5b:(1)".
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,7 +16,8 @@ from numpy.typing import NDArray
 
 from lib.animation import expressions
 from lib.animation.expressions import Expression
-from lib.animation.operations import Values
+from lib.animation.operations import DEFORUM, Language, Values
+from lib.animation.soundtrack import MUSIC, NO_MUSIC, Soundtrack
 from lib.errors import Problems, UserError, shown
 from lib.inputs import check_text
 
@@ -24,9 +27,44 @@ MAX_FRAME = 1_000_000  # a keyframe may be beyond the video, but this far it is 
 
 # Possessive, and only from a number's first digit: the time grows as the length, however many digits there are.
 TOKEN = re.compile(r"[()]|(?<![0-9])(?P<digits>[0-9]++)\s*+:")
+TOKEN_WITH_BEATS = re.compile(
+    r"[()]|(?<![0-9])(?P<digits>[0-9]++)\s*+:|(?<![0-9.])(?P<beat>[0-9]++(?:\.[0-9]++)?)\s*+b\s*+:"
+)
 # What may stand around keyframes whose values are in brackets: no letters, digits or operators, which would belong to a
 # value. `|` is an operator too, but not between a closing bracket and a frame.
 JOINER = re.compile(r"[^\w()+\-*/%]*")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the values of a motion must be, besides finite."""
+
+    above: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    def check(self, frames: NDArray[np.int64], values: Values) -> None:
+        """Raise a UserError that names the first value out of bounds."""
+        bad, allowed = np.zeros(len(values), bool), ""
+        if self.above is not None:
+            bad, allowed = values <= self.above, f"above {self.above:g}"
+        elif self.low is not None and self.high is not None:
+            bad, allowed = (values < self.low) | (values > self.high), f"from {self.low:g} to {self.high:g}"
+        if bad.any():
+            n = bad.argmax()  # the first
+            raise UserError(f"the value is {values[n]} at frame {frames[n]}, but must be {allowed}")
+
+
+UNBOUNDED = Bounds()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a motion string is evaluated for."""
+
+    max_frames: int
+    seed: int
+    sound: Soundtrack = NO_MUSIC
 
 
 @dataclass(frozen=True)
@@ -34,10 +72,11 @@ class Keyframe:
     """The value from `frame` on, or None if it is invalid."""
 
     frame: int
+    written: str  # the frame or beat as the user wrote it
     expression: Expression | None
 
 
-def parse(name: str, value: object, max_frames: int, seed: int, above: float | None = None) -> Values:
+def parse(name: str, value: object, scene: Scene, bounds: Bounds = UNBOUNDED) -> Values:
     """Return the value of the motion input `name` at each frame, (max_frames,), within expressions.MAX_VALUE.
 
     The first value of the first keyframe also applies before it. After the last keyframe its number or its expression
@@ -51,48 +90,54 @@ def parse(name: str, value: object, max_frames: int, seed: int, above: float | N
     Args:
         name: The input's, for error messages.
         value: The motion string.
-        max_frames: The number of frames.
-        seed: The value of the variable `s`.
-        above: A bound that every value must exceed, if any.
+        scene: The number of frames, the seed, and the music.
+        bounds: What every value must be.
 
     Raises:
         UserError: The string is invalid; the error has all its problems.
     """
     text = check_text(name, value, MAX_CHARS)
     problems = Problems()
-    keyframes = _keyframes(name, text, problems)
-    ends = [*(keyframe.frame for keyframe in keyframes[1:]), max_frames]
+    keyframes = _keyframes(name, text, scene.sound, problems)
+    ends = [*(keyframe.frame for keyframe in keyframes[1:]), scene.max_frames]
     rows = [
-        problems.check(_row, name, keyframe, min(end, max_frames), max_frames, seed, above)
+        problems.check(_row, name, keyframe, min(end, scene.max_frames), scene, bounds)
         for keyframe, end in zip(keyframes, ends, strict=True)
     ]
     problems.raise_any()
-    values = _joined(keyframes, [row for row in rows if row is not None], max_frames)
+    values = _joined(keyframes, [row for row in rows if row is not None], scene.max_frames)
     try:
-        _check_above(np.arange(max_frames), values, above)  # the ramp to a keyframe beyond the video, too
+        bounds.check(np.arange(scene.max_frames), values)  # the ramp to a keyframe beyond the video, too
     except UserError as error:
         raise _labelled(name, error) from error
     return values
 
 
-def _keyframes(name: str, text: str, problems: Problems) -> list[Keyframe]:
+def _keyframes(name: str, text: str, sound: Soundtrack, problems: Problems) -> list[Keyframe]:
     """Return the keyframes of a motion string, at least one, sorted by frame, and record invalid values.
 
     Raises:
         UserError: A frame is invalid too, so that it is unknown where the values apply.
     """
     structure = Problems()
-    parts = _split(name, text, structure)
+    parts = _split(name, text, TOKEN_WITH_BEATS if sound.frame_of else TOKEN, structure)
     if len(parts) > MAX_KEYFRAMES:
         raise UserError(f"{name} has {len(parts)} keyframes, but must have at most {MAX_KEYFRAMES}")
-    last = {frame: part for part in parts if (frame := structure.check(_frame, name, part)) is not None}
-    found = {
-        frame: problems.check(_expression, f"{name}, keyframe {frame}", part.value, part.value_start)
+    last = {frame: part for part in parts if (frame := structure.check(_frame, name, part, sound.frame_of)) is not None}
+    language = MUSIC if sound.frame_of else DEFORUM
+    found = [
+        Keyframe(
+            frame,
+            written := _written(part, frame),
+            problems.check(_expression, f"{name}, keyframe {written}", part.value, part.value_start, language),
+        )
         for frame, part in last.items()
-    }
+    ]
     if structure.found:
         raise UserError(*structure.found, *problems.found)
-    return [Keyframe(frame, found[frame]) for frame in sorted(last)]
+    found.sort(key=lambda keyframe: keyframe.frame)
+    begun = sum(keyframe.frame <= 0 for keyframe in found)  # on beats before the film, there may be several
+    return found[max(begun - 1, 0) :]
 
 
 @dataclass(frozen=True)
@@ -100,24 +145,34 @@ class Part:
     """A keyframe as it is written."""
 
     start: int  # where it begins in the motion string
-    digits: str
+    number: str
+    on_beat: bool  # whether the number is a position in beats
     value: str
     value_start: int
 
 
-def _frame(name: str, part: Part) -> int:
+def _frame(name: str, part: Part, frame_of: Callable[[float], int] | None) -> int:
     """Return the frame of a keyframe."""
-    frame = float(part.digits)  # int() refuses thousands of digits
-    if frame > MAX_FRAME:
+    number = float(part.number)  # int() refuses thousands of digits
+    if number > MAX_FRAME:
         raise UserError(
-            f"{name}: character {part.start + 1}: keyframe {shown(part.digits)} must be at most {MAX_FRAME}"
+            f"{name}: character {part.start + 1}: keyframe {shown(part.number)} must be at most {MAX_FRAME}"
         )
-    return int(frame)
+    if not frame_of or not part.on_beat:
+        return int(number)
+    try:
+        return frame_of(number)
+    except UserError as error:
+        raise _labelled(f"{name}, keyframe {_written(part, 0)}", error) from error
 
 
-def _split(name: str, text: str, problems: Problems) -> list[Part]:
+def _written(part: Part, frame: int) -> str:
+    return f"{float(part.number):g}b" if part.on_beat else str(frame)
+
+
+def _split(name: str, text: str, token: re.Pattern[str], problems: Problems) -> list[Part]:
     """Split a motion string into its keyframes, at least one, and note what is none."""
-    frames = _frames(name, text, problems)
+    frames = _frames(name, text, token, problems)
     if not frames or not JOINER.fullmatch(text[: frames[0].start()]):
         raise UserError(*(problems.found or [_not_a_keyframe(name, text, 0)]))
     parts = []
@@ -128,15 +183,17 @@ def _split(name: str, text: str, problems: Problems) -> list[Part]:
         if end is None or not JOINER.fullmatch(text[end:stop]):
             end = _end_at_comma(name, text, match, stop, following, problems)
         value = text[min(value_start, end) : end].rstrip()
-        parts.append(Part(match.start(), match["digits"], value, value_start if value else match.end()))
+        on_beat = match.lastgroup == "beat"
+        number = match[match.lastgroup or 0]
+        parts.append(Part(match.start(), number, on_beat, value, value_start if value else match.end()))
     return parts
 
 
-def _frames(name: str, text: str, problems: Problems) -> list[re.Match[str]]:
+def _frames(name: str, text: str, token: re.Pattern[str], problems: Problems) -> list[re.Match[str]]:
     """Return the matches of all frames outside brackets, and note those with a sign or a fraction."""
     opened: list[int] = []
     frames = []
-    for match in TOKEN.finditer(text):
+    for match in token.finditer(text):
         if match[0] == "(":
             opened.append(match.start())
         elif match[0] == ")":
@@ -175,7 +232,7 @@ def _end_at_comma(
     commas = _commas(text, match.end(), stop)
     if not commas and following:
         problems.found.append(
-            f"{name}, keyframe {match['digits']}: character {following.end()}: unexpected ':'; "
+            f"{name}, keyframe {match[match.lastgroup or 0]}: character {following.end()}: unexpected ':'; "
             "put a comma before the next keyframe"
         )
     for comma, end in pairwise([*commas, stop]):
@@ -205,32 +262,30 @@ def _not_a_keyframe(name: str, text: str, start: int) -> str:
     )
 
 
-def _expression(label: str, value: str, start: int) -> Expression:
+def _expression(label: str, value: str, start: int, language: Language) -> Expression:
     """Parse the value of a keyframe, which starts at `start` in the motion string."""
     try:
-        return expressions.parse(value, start)
+        return expressions.parse(value, start, language)
     except UserError as error:
         raise _labelled(label, error) from error
 
 
-def _row(name: str, keyframe: Keyframe, end: int, max_frames: int, seed: int, above: float | None) -> Values | None:
-    """Evaluate a keyframe from its own frame to the one before `end`; return None if it is invalid."""
+def _row(name: str, keyframe: Keyframe, end: int, scene: Scene, bounds: Bounds) -> Values | None:
+    """Evaluate a keyframe from its own frame to the one before `end`; return None if it is invalid.
+
+    On a beat before the film, it is evaluated from frame 0 on.
+    """
     if keyframe.expression is None:
         return None
-    frames = np.arange(keyframe.frame, max(end, keyframe.frame + 1))
+    first = max(keyframe.frame, 0)
+    frames = np.arange(first, max(end, first + 1))
     try:
-        row = keyframe.expression.values(frames, max_frames, seed)
-        if keyframe.frame < max_frames:
-            _check_above(frames, row, above)
+        row = keyframe.expression.values(frames, scene.max_frames, scene.seed, scene.sound)
+        if keyframe.frame < scene.max_frames:
+            bounds.check(frames, row)
     except UserError as error:
-        raise _labelled(f"{name}, keyframe {keyframe.frame}", error) from error
+        raise _labelled(f"{name}, keyframe {keyframe.written}", error) from error
     return row
-
-
-def _check_above(frames: NDArray[np.int64], values: Values, above: float | None) -> None:
-    if above is not None and (values <= above).any():
-        n = (values <= above).argmax()  # the first
-        raise UserError(f"the value is {values[n]} at frame {frames[n]}, but must be above {above:g}")
 
 
 def _joined(keyframes: Sequence[Keyframe], rows: Sequence[Values], max_frames: int) -> Values:
@@ -240,7 +295,8 @@ def _joined(keyframes: Sequence[Keyframe], rows: Sequence[Values], max_frames: i
     values: Values = np.interp(np.arange(max_frames), frames, [row[0] for row in rows])
     for keyframe, row in zip(keyframes, rows, strict=True):
         if keyframe.expression and keyframe.expression.moves:
-            values[keyframe.frame : keyframe.frame + len(row)] = row
+            first = max(keyframe.frame, 0)
+            values[first : first + len(row)] = row
     return values
 
 

@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -30,32 +30,53 @@ def _round(value: Values, digits: float = 0.0) -> Values:
     return rounded
 
 
-FUNCTIONS: dict[str, tuple[Function, int, float]] = {  # name: function, minimum and maximum number of values
-    "where": (np.where, 3, 3),
-    "sin": (np.sin, 1, 1),
-    "cos": (np.cos, 1, 1),
-    "tan": (np.tan, 1, 1),
-    "asin": (np.arcsin, 1, 1),
-    "acos": (np.arccos, 1, 1),
-    "atan": (np.arctan, 1, 1),
-    "arcsin": (np.arcsin, 1, 1),
-    "arccos": (np.arccos, 1, 1),
-    "arctan": (np.arctan, 1, 1),
-    "arctan2": (np.arctan2, 2, 2),
-    "sinh": (np.sinh, 1, 1),
-    "cosh": (np.cosh, 1, 1),
-    "tanh": (np.tanh, 1, 1),
-    "sqrt": (np.sqrt, 1, 1),
-    "exp": (np.exp, 1, 1),
-    "log": (np.log, 1, 1),
-    "abs": (np.abs, 1, 1),
-    "sign": (np.sign, 1, 1),
-    "min": (lambda *values: functools.reduce(np.minimum, values), 1, math.inf),
-    "max": (lambda *values: functools.reduce(np.maximum, values), 1, math.inf),
-    "floor": (np.floor, 1, 1),
-    "ceil": (np.ceil, 1, 1),
-    "round": (_round, 1, 2),
+class Signature(NamedTuple):
+    """A function, and how expressions call it."""
+
+    function: Function
+    fewest: int  # values in its brackets
+    most: float
+    reads: tuple[str, ...] = ()  # variables that it is passed after these values
+    remembers: bool = False  # whether the value of a frame depends on earlier frames
+
+
+FUNCTIONS = {
+    "where": Signature(np.where, 3, 3),
+    "sin": Signature(np.sin, 1, 1),
+    "cos": Signature(np.cos, 1, 1),
+    "tan": Signature(np.tan, 1, 1),
+    "asin": Signature(np.arcsin, 1, 1),
+    "acos": Signature(np.arccos, 1, 1),
+    "atan": Signature(np.arctan, 1, 1),
+    "arcsin": Signature(np.arcsin, 1, 1),
+    "arccos": Signature(np.arccos, 1, 1),
+    "arctan": Signature(np.arctan, 1, 1),
+    "arctan2": Signature(np.arctan2, 2, 2),
+    "sinh": Signature(np.sinh, 1, 1),
+    "cosh": Signature(np.cosh, 1, 1),
+    "tanh": Signature(np.tanh, 1, 1),
+    "sqrt": Signature(np.sqrt, 1, 1),
+    "exp": Signature(np.exp, 1, 1),
+    "log": Signature(np.log, 1, 1),
+    "abs": Signature(np.abs, 1, 1),
+    "sign": Signature(np.sign, 1, 1),
+    "min": Signature(lambda *values: functools.reduce(np.minimum, values), 1, math.inf),
+    "max": Signature(lambda *values: functools.reduce(np.maximum, values), 1, math.inf),
+    "floor": Signature(np.floor, 1, 1),
+    "ceil": Signature(np.ceil, 1, 1),
+    "round": Signature(_round, 1, 2),
 }
+
+
+@dataclass(frozen=True)
+class Language:
+    """The names that expressions may use."""
+
+    variables: tuple[str, ...]
+    functions: Mapping[str, Signature]
+
+
+DEFORUM = Language(VARIABLES, FUNCTIONS)
 
 
 class Operation(NamedTuple):
@@ -63,6 +84,7 @@ class Operation(NamedTuple):
 
     function: Function
     takes: int
+    remembers: bool = False
 
 
 Step: TypeAlias = Operation | str | np.float64  # an operation, a variable's name, or a number

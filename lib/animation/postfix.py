@@ -10,14 +10,13 @@ from lib.animation.operations import (
     AND,
     COMPARISON,
     COMPARISONS,
-    FUNCTIONS,
     OPERATORS,
     OR,
     POWER,
     PREFIXES,
-    VARIABLES,
     Chain,
     Function,
+    Language,
     Operation,
     Operator,
     Step,
@@ -36,18 +35,17 @@ TOKEN = re.compile(
     | (?P<sign>\*\*|//|[<>=!]=|\S))""",
     re.VERBOSE,
 )
-KNOWN_NAMES = ", ".join((*VARIABLES, *FUNCTIONS))
 KNOWN_SIGNS = ("(", ")", ",", *OPERATORS, *COMPARISONS)
 BRACKET = Operator(0, Operation(operator.pos, 1))  # an open one; its precedence is the lowest
 
 
-def steps(text: str, start: int) -> tuple[Step, ...]:
+def steps(text: str, start: int, language: Language) -> tuple[Step, ...]:
     """Return the steps of `text`, which has no trailing spaces and starts `start` characters into the user's input.
 
     Raises:
         UserError: A token is invalid or misplaced; the message names the first.
     """
-    reader = _Reader(start)
+    reader = _Reader(start, language)
     for match in TOKEN.finditer(text):
         reader.read(match)
     return reader.finish(len(text))
@@ -61,8 +59,9 @@ def error(position: int, what: str) -> UserError:
 class _Reader:
     """Dijkstra's shunting yard algorithm (1961): it handles each token once, without recursion."""
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, language: Language) -> None:
         self._start = start
+        self._variables, self._functions = language.variables, language.functions
         self._steps: list[Step] = []
         self._compared: list[bool] = []  # for each value on the stack so far, whether it is the result of a comparison
         self._wants_value = True
@@ -94,11 +93,11 @@ class _Reader:
             if number == math.inf:
                 raise self._error(match, f"the number {shown(text)} is too large")
             self._push(number)
-        elif kind == "word" and text in VARIABLES:
+        elif kind == "word" and text in self._variables:
             self._push(text)
         elif text in PREFIXES:
             self._wait(PREFIXES[text], match)
-        elif text == "(" or (kind == "call" and text in FUNCTIONS):
+        elif text == "(" or (kind == "call" and text in self._functions):
             self._wait(BRACKET, match)
             self._counts.append(0)
         elif text == ")" and self._waiting and self._waiting[-1] is BRACKET and self._counts[-1]:
@@ -174,12 +173,13 @@ class _Reader:
         name = match["call"]
         if name is None:
             return
-        function, fewest, most = FUNCTIONS[name]
+        function, fewest, most, reads, remembers = self._functions[name]
         if not fewest <= count <= most:
             rest = "" if most == fewest else " or more" if most == math.inf else f" to {most}"
             raise self._error(match, f"{name} takes {fewest}{rest} value{'s' * (most > 1)}, not {count}")
         del self._compared[-count:]
-        self._push(Operation(function, count))
+        self._steps += reads
+        self._push(Operation(function, count + len(reads), remembers))
 
     def _error(self, match: re.Match[str], what: str) -> UserError:
         return error(self._start + match.start(match.lastgroup or 0) + 1, what)
@@ -190,8 +190,8 @@ class _Reader:
             return f"unexpected {shown(text)}; allowed symbols are {' '.join(KNOWN_SIGNS)}"
         if kind == "word" and (text[0].isnumeric() or text[0] == "."):
             return f"{shown(text)} is not a number; write 2, .5 or 1e-3, and * to multiply"
-        if kind in ("call", "word") and text not in (*VARIABLES, *FUNCTIONS):
-            return f"unknown name {shown(text)}; available are {KNOWN_NAMES}"
+        if kind in ("call", "word") and text not in (*self._variables, *self._functions):
+            return f"unknown name {shown(text)}; available are {', '.join((*self._variables, *self._functions))}"
         if not self._wants_value:
             return f"an operator such as + or * is missing before {shown(text)}"
         if kind == "word":

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lib.animation.color import COLOR_COHERENCE, ColorMatcher
-from lib.animation.warp import warp
+from lib.animation.warp import matrix, warp
 from lib.deforum import Deforum, Frame, Recipe, add_noise
 from lib.deforum_request import SAMPLERS, Inputs, Request
 from lib.diffusion.models import Models
@@ -103,7 +103,7 @@ def test_there_are_exactly_max_frames_frames_and_progress_counts_their_steps(
 
 def test_the_default_animation_has_1733_steps() -> None:
     assert int((1 - 0.65) * 50) == 17
-    assert Recipe().total_steps(100) == 50 + 99 * 17 == 1733
+    assert Recipe().film(request()).total_steps == 50 + 99 * 17 == 1733
 
 
 Clip = tuple[list[Frame], list[list[float]]]
@@ -153,7 +153,7 @@ def test_a_frame_starts_from_the_previous_one_moved_with_matched_colours_and_noi
     motions = [(0, 1, 5, 0.5), (3, 1.1, 5, 1.5), (6, 1.2, -7, 2.5), (9, 1.3, -7, 3.5)]
     assert len(heard.pictures) == 3
     for n in (1, 2, 3):
-        moved = warp(frames[n - 1], *motions[n])
+        moved = warp(frames[n - 1], matrix(64, 64, *motions[n]))
         assert not np.array_equal(moved, frames[n - 1])
         source = torch.Generator().manual_seed((seed + n) % 2**32)
         expected = add_noise(matcher.match(moved), 0.02, source)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.animation import keyframes
+from lib.animation.keyframes import Bounds, Scene
 from lib.animation.operations import Values
 from lib.errors import UserError
 from tests.lib.conftest import assert_linear_time
@@ -15,7 +16,7 @@ repeatable = settings(derandomize=True, deadline=None)
 
 
 def parse(text: object, max_frames: int = 100, above: float | None = None) -> Values:
-    return keyframes.parse("zoom", text, max_frames, 42, above)
+    return keyframes.parse("zoom", text, Scene(max_frames, 42), Bounds(above=above))
 
 
 def refusal(text: object, above: float | None = None) -> str:
