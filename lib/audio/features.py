@@ -21,7 +21,7 @@ WINDOW_LENGTH = 2048  # samples
 MEL_COUNT = 128
 MAX_FREQUENCY_HZ = 10_000
 BANDS_HZ = {"low": (0, 200), "mid": (200, 2000), "high": (2000, MAX_FREQUENCY_HZ)}
-DELAY_COLUMNS = WINDOW_LENGTH // 2 // HOP_LENGTH  # from the middle of a window to its end
+DELAY_COLUMNS = -(-WINDOW_LENGTH // (2 * HOP_LENGTH))  # from the middle of a window to its end, rounded up
 LOUDEST_PERCENTILE = 99.5  # what counts as 1: a single bang doesn't make the rest small
 SILENT = 1e-4  # a root mean square of -80 dB relative to full scale
 

@@ -18,9 +18,15 @@ import pytest
 import yaml
 
 from local import ROOT
+from local.inputs import module_name
 from tests.contract.schema_of import input_schemas
 
-CONFIGS = {"riffusion": "cog.yaml", "walk": "cog.walk.yaml", "deforum": "cog.deforum.yaml"}
+CONFIGS = {
+    "riffusion": "cog.yaml",
+    "walk": "cog.walk.yaml",
+    "deforum": "cog.deforum.yaml",
+    "music-video": "cog.music-video.yaml",
+}
 KEYS = {"build", "concurrency", "environment", "image", "model", "predict", "run", "train", "weights"}
 BUILD_KEYS = {
     *("cuda", "cudnn", "gpu", "pre_install", "python_packages", "python_requirements", "python_version", "run"),
@@ -99,7 +105,7 @@ def pins() -> dict[str, str]:
 
 def test_every_model_has_a_config() -> None:
     assert {path.name for path in ROOT.glob("cog*.yaml")} == set(CONFIGS.values())
-    assert {path.name for path in ROOT.glob("predict_*.py")} == {f"predict_{model}.py" for model in CONFIGS}
+    assert {path.name for path in ROOT.glob("predict_*.py")} == {f"predict_{module_name(model)}.py" for model in CONFIGS}
 
 
 @pytest.mark.parametrize("model", CONFIGS)
@@ -178,7 +184,7 @@ def test_every_import_is_required() -> None:
 
 def test_a_build_gets_only_the_tracked_files_that_a_container_runs() -> None:
     carried = [path for path in tracked(".") if not ignored(RULES, path)]
-    runs = {"requirements.txt", *CONFIGS.values(), *(f"predict_{model}.py" for model in CONFIGS)}
+    runs = {"requirements.txt", *CONFIGS.values(), *(f"predict_{module_name(model)}.py" for model in CONFIGS)}
     assert {*carried} == {*runs, *tracked("lib")}
     assert not ignored(RULES, "weights/riffusion/unet/config.json")  # built into the image if they exist
 
@@ -227,6 +233,7 @@ SHORT: dict[str, dict[str, object]] = {
     "riffusion": {"num_inference_steps": 2},
     "walk": {"bars": 2, "num_inference_steps": 2},
     "deforum": {"max_frames": 2, "animation_prompts": "0: a"},
+    "music-video": {"max_frames": 2, "num_inference_steps": 2, "width": 256, "height": 256, "bpm": 120},
 }
 
 
@@ -243,7 +250,7 @@ def test_a_build_gets_enough_to_predict(tmp_path: Path) -> None:
     copy_of_the_build(source)
     program = BEGIN
     for model, short in SHORT.items():
-        properties = input_schemas(ROOT / f"predict_{model}.py")["Input"]["properties"]
+        properties = input_schemas(ROOT / f"predict_{module_name(model)}.py")["Input"]["properties"]
         inputs = {name: about["default"] for name, about in properties.items()} | short
         program += PROGRAM.format(inputs=inputs, config=CONFIGS[model])
     environment = {

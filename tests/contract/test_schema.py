@@ -6,24 +6,31 @@ what Cog generates from the predictor; the server validates requests against it.
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lib import deforum_request, riffusion_request, walk_request
+from lib import deforum_request, music_video_request, riffusion_request, walk_request
 from lib.diffusion.schedule import MAX_STEPS
 from lib.errors import UserError
 from local import ROOT
+from local.inputs import module_name
 from tests.contract.schema_of import as_documented, input_schemas, output_schema
 
-INPUTS: dict[str, riffusion_request.Inputs | deforum_request.Inputs | walk_request.Inputs] = {
+INPUTS: dict[str, Any] = {
     "riffusion": riffusion_request.Inputs(),
     "deforum": deforum_request.Inputs(),
     "walk": walk_request.Inputs(bars=walk_request.MAX_BARS),  # with all bars, every start_bar is valid
+    "music-video": music_video_request.Inputs(),
 }
 DOCUMENTED = ("riffusion", "deforum")
-MODELS = [path.stem.removeprefix("predict_") for path in sorted(ROOT.glob("predict_*.py"))]
-ADVICE = "change predict_{0}.py back, or schema/{0}.openapi.json with it (`cog build` writes it to .cog/)"
+MODELS = [path.stem.removeprefix("predict_").replace("_", "-") for path in sorted(ROOT.glob("predict_*.py"))]
+ADVICE = "change the predictor of {0} back, or schema/{0}.openapi.json with it (`cog build` writes it to .cog/)"
+
+
+def predictor_file(model: str) -> Path:
+    return ROOT / f"predict_{module_name(model)}.py"
 
 
 def committed(model: str, kind: str) -> dict[str, Any]:
@@ -33,17 +40,17 @@ def committed(model: str, kind: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("model", DOCUMENTED)
 def test_the_predictor_agrees_with_the_documented_schema(model: str) -> None:
-    predictor = as_documented(input_schemas(ROOT / f"predict_{model}.py"))
+    predictor = as_documented(input_schemas(predictor_file(model)))
     assert predictor == committed(model, "documented"), ADVICE.format(model)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_committed_schema_agrees_with_the_predictor(model: str) -> None:
     schemas = committed(model, "openapi")["components"]["schemas"]
-    predictor = input_schemas(ROOT / f"predict_{model}.py")
+    predictor = input_schemas(predictor_file(model))
     assert predictor == {name: schemas[name] for name in predictor}, ADVICE.format(model)
     assert list(predictor["Input"]["properties"]) == list(schemas["Input"]["properties"]), ADVICE.format(model)
-    assert output_schema(ROOT / f"predict_{model}.py") == schemas["Output"], ADVICE.format(model)
+    assert output_schema(predictor_file(model)) == schemas["Output"], ADVICE.format(model)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -55,7 +62,7 @@ def test_lib_has_the_same_names_and_defaults(model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_lib_accepts_every_choice_and_bound_and_nothing_beyond(model: str) -> None:
-    schemas = input_schemas(ROOT / f"predict_{model}.py")
+    schemas = input_schemas(predictor_file(model))
     for name, about in properties(model).items():
         for choice in schemas.get(name, {}).get("enum", []):
             assert read(model, name, choice) == choice
@@ -75,7 +82,7 @@ def test_lib_rejects_more_steps_than_the_schedule_has() -> None:
 
 
 def properties(model: str) -> dict[str, Any]:
-    found: dict[str, Any] = input_schemas(ROOT / f"predict_{model}.py")["Input"]["properties"]
+    found: dict[str, Any] = input_schemas(predictor_file(model))["Input"]["properties"]
     return found
 
 
