@@ -105,7 +105,9 @@ def pins() -> dict[str, str]:
 
 def test_every_model_has_a_config() -> None:
     assert {path.name for path in ROOT.glob("cog*.yaml")} == set(CONFIGS.values())
-    assert {path.name for path in ROOT.glob("predict_*.py")} == {f"predict_{module_name(model)}.py" for model in CONFIGS}
+    assert {path.name for path in ROOT.glob("predict_*.py")} == {
+        f"predict_{module_name(model)}.py" for model in CONFIGS
+    }
 
 
 @pytest.mark.parametrize("model", CONFIGS)

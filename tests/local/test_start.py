@@ -58,7 +58,7 @@ def test_a_missing_database_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--models", "riffusion,jazz"], "unknown model 'jazz'; available are riffusion, walk, deforum"),
+        (["--models", "riffusion,jazz"], "unknown model 'jazz'; available are riffusion, walk, deforum, music-video"),
         (["--port", "70000"], "70000 is not a port; use a number from 0 to 65535, 0 for a free port"),
     ],
 )

@@ -135,3 +135,17 @@ def test_the_given_frame_stays_unchanged() -> None:
     warped = moved(frame, 0, 1, 0, 0)
     warped[:] = 0
     assert np.array_equal(frame, noise_frame())
+
+
+@pytest.mark.parametrize("x_px", [5, -5, 600, 2 * 512 * 10**7 + 5])
+def test_what_comes_in_from_outside_is_the_other_side_a_reflection_or_the_edge(x_px: int) -> None:
+    frame = noise_frame()
+    wanted = np.arange(SIDE) - x_px
+    turned = wanted % (2 * SIDE)
+    sources = {
+        "wrap": wanted % SIDE,
+        "reflect": np.where(turned < SIDE, turned, 2 * SIDE - 1 - turned),
+        "replicate": wanted.clip(0, SIDE - 1),
+    }
+    for border, columns in sources.items():
+        assert np.array_equal(moved(frame, 0, 1, x_px, 0, border=border), frame[:, columns]), border

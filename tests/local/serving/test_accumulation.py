@@ -15,8 +15,9 @@ INPUTS: dict[str, list[dict[str, object]]] = {  # used in turn
     ],
     "walk": [{"bars": 2, "denoising": 0}, {"bars": 4, "denoising": 0, "output_format": "mp3"}],
     "deforum": [{}],
+    "music-video": [{"max_frames": 1, "num_inference_steps": 1, "width": 256, "height": 256}],
 }
-OUTPUT_FILES = {"riffusion": 2, "walk": 3, "deforum": 1}
+OUTPUT_FILES = {"riffusion": 2, "walk": 3, "deforum": 1, "music-video": 1}
 GROWTH_BYTES = 100e6  # within 80 predictions the allocator grows by 70 MB and stays there; one spectrum takes 36 MB
 GROWTH = 5  # handles and threads come and go; a leak of one per prediction would add 8
 

@@ -17,6 +17,7 @@ BEYOND_REACH: dict[str, dict[str, object]] = {  # rejected by the predictor alon
     "riffusion": {"num_inference_steps": 1001},
     "walk": {"prompts": "", "bars": 240},
     "deforum": {"zoom": "0:(0)"},
+    "music-video": {"zoom": "0:(0)"},
 }
 BODIES = ["", "prompt_a=bells", '{"input": {"alpha": 1e400}}', '{"input": {}', "[]", "7", '{"input": []}']
 

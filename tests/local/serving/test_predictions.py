@@ -17,11 +17,13 @@ LONG: dict[str, dict[str, object]] = {  # 15 s and more
     "riffusion": {"num_inference_steps": 1000, "denoising": 1},
     "walk": {"bars": 240},
     "deforum": {"max_frames": 1000, "sampler": "heun"},
+    "music-video": {"max_frames": 1000},
 }
 SHORT: dict[str, dict[str, object]] = {
     "riffusion": {"num_inference_steps": 2},
     "walk": {"bars": 2, "denoising": 0},
     "deforum": {},
+    "music-video": {"max_frames": 1, "num_inference_steps": 1, "width": 256, "height": 256},
 }
 CANCEL_LIMIT_S = 1
 
