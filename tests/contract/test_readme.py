@@ -12,6 +12,7 @@ import yaml
 from docs.make.tables import page_of, table, with_table
 from gateway import version
 from lib.animation.operations import FUNCTIONS, VARIABLES
+from lib.animation.soundtrack import MUSIC
 from local import ROOT
 from local.inputs import MODELS
 
@@ -63,6 +64,13 @@ def test_the_page_of_deforum_lists_every_variable_and_function_of_expressions() 
     known = text_of(page_of("deforum")).partition("Expressions know:")[2].partition("##")[0]
     written = set(re.findall(r"[a-z_][a-z_0-9]*", " ".join(re.findall(r"`([^`]+)`", known))))
     assert written - {"condition", "a", "b"} == {*VARIABLES, *FUNCTIONS}
+
+
+def test_the_page_of_music_video_lists_every_variable_and_function_that_follows_music() -> None:
+    known = text_of(page_of("music-video")).partition("## Expressions")[2].partition("| string | effect |")[0]
+    cells = re.findall(r"^\| (`.+?`) \|", known, re.MULTILINE)
+    written = {name for cell in cells for name in re.findall(r"`([a-z_]+)", cell)}
+    assert written == {*MUSIC.variables, *MUSIC.functions} - {*VARIABLES, *FUNCTIONS}
 
 
 def test_every_script_is_listed() -> None:

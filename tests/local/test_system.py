@@ -1,5 +1,6 @@
 """The whole system on one machine: both small models behind the gateway, called by Replicate's own clients."""
 
+import json
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
+import av
 import httpx
 import psutil
 import pytest
@@ -17,7 +19,7 @@ from gateway.serve import postgres
 from gateway.serve.processes import StartError
 from gateway.work.coglet import FOLDER
 from local import system
-from tests.gateway.processes import RIFFUSION_VERSION, ROOT, Token
+from tests.gateway.processes import CLIENTS, RIFFUSION_VERSION, ROOT, Token
 from tests.waiting import HANG_S, eventually
 
 T = TypeVar("T")
@@ -74,10 +76,34 @@ def stack() -> Iterator[ExitStack]:
 
 @pytest.fixture(scope="module")
 def whole(data: Path, stack: ExitStack) -> Running:
-    options = system.Options(port=0, data=data, predictors={"deforum": QUICK_DEFORUM})
+    # For the example that receives webhooks on this machine.
+    settings = {"GATEWAY_WEBHOOK_HTTP": "true", "GATEWAY_WEBHOOK_PRIVATE": "true"}
+    options = system.Options(port=0, data=data, predictors={"deforum": QUICK_DEFORUM}, settings=settings)
     running = Running(data, stack.enter_context(system.running(options)))
     stack.enter_context(running.token)
     return running
+
+
+def test_a_song_becomes_a_film_by_webhooks(whole: Running, tmp_path: Path) -> None:
+    walk = {"bars": 2, "denoising": 0}
+    film = {"width": 256, "height": 256, "max_frames": 4, "num_inference_steps": 2}
+    command = [CLIENTS / "python1" / "bin" / "python", ROOT / "examples" / "song-to-film" / "main.py"]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "REPLICATE_API_TOKEN": whole.token.text,
+        "REPLICATE_BASE_URL": whole.url,
+        "PYTHONUNBUFFERED": "1",
+    }
+    arguments = [*map(str, command), json.dumps(walk), json.dumps(film)]
+    with subprocess.Popen(arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as example:
+        try:
+            whole.until(lambda: example.poll() is not None)
+        finally:
+            example.kill()
+        assert example.stdout
+        assert example.returncode == 0, example.stdout.read()
+    with av.open(tmp_path / "film.mp4") as made:
+        assert (made.streams.video[0].frames, made.streams.audio[0].codec_context.name) == (4, "aac")
 
 
 def test_all_clients_get_clips_of_riffusion(whole: Running) -> None:
