@@ -63,7 +63,7 @@ class Predictor(BaseRunner):
             default="0:(0)",
         ),
         zoom: str = Input(
-            description="Factor per frame; above 1 the camera moves in", default="0: (1.04 + 0.08*onset)"
+            description="Factor per frame; above 1 the camera moves in", default="0: (1.01 + 0.08*onset)"
         ),
         translation_x: str = Input(description="Pixels per frame to the right", default="0: (0)"),
         translation_y: str = Input(description="Pixels per frame downwards", default="0: (0)"),

@@ -45,7 +45,7 @@ FRAMES = Unit(negative="move what follows --neg to negative_prompt")
 class Inputs(AnimationInputs):
     """Deforum's inputs and more, with their defaults; unchecked, as a server or a caller provides them."""
 
-    zoom: str = "0: (1.04 + 0.08*onset)"
+    zoom: str = "0: (1.01 + 0.08*onset)"
     max_frames: int | None = None  # 1 to 1000; None: as long as the sound
     audio: str | None = None  # the path of the soundtrack
     audio_start_s: float = 0.0  # where in it the film begins

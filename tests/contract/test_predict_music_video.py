@@ -22,7 +22,7 @@ DEFAULTS: dict[str, Any] = {
     "max_frames": None,
     "animation_prompts": "0: a red circle | 1b: a blue square",
     "angle": "0:(3*beat)",
-    "zoom": "0: (1.04 + 0.08*onset)",
+    "zoom": "0: (1.01 + 0.08*onset)",
     "translation_x": "0: (0)",
     "translation_y": "0: (0)",
     "strength": "0: (0.5)",

@@ -68,10 +68,10 @@ def test_with_deforums_inputs_alone_the_frames_are_deforums(tiny: Models) -> Non
         assert np.array_equal(one, other)
 
 
-def test_without_a_sound_the_default_zoom_is_deforums() -> None:
+def test_without_a_sound_a_film_is_as_long_as_deforums_and_nothing_follows_the_music() -> None:
     made = request()
     assert made.frames == 100
-    assert set(made.curves["zoom"]) == {1.04}
+    assert set(made.curves["zoom"]) == {1.01}
     assert made.music.cut(5) is None
     assert list(made.notes()) == []
 
