@@ -37,6 +37,7 @@ RESERVED_NAMES = re.compile(
     "PATH|LD_LIBRARY_PATH|LIBRARY_PATH|PYTHONPATH|PYTHONUNBUFFERED|VIRTUAL_ENV|HF_ENDPOINT|HF_HUB_ENABLE_HF_TRANSFER"
     "|(CUDA|NVIDIA|NV|R8|REPLICATE|PGET|KUBERNETES)_.*"
 )
+OLDEST_PYTHON = "3.11"  # the same as in pyproject.toml and script/setup
 NEWEST_TORCH = (2, 11, 0)  # for which Cog 0.23.1 knows wheels and CUDA versions
 PINNED = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)==(\d+(?:\.\d+)*)")
 
@@ -117,9 +118,10 @@ def test_a_config_has_only_keys_known_to_cog(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", CONFIGS)
-def test_a_config_builds_the_environment_of_the_tests(model: str) -> None:
+def test_a_config_builds_an_environment_of_the_tests(model: str) -> None:
     build = config(model)["build"]
-    assert build["python_version"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    assert workflow["jobs"]["ci"]["strategy"]["matrix"]["python"] == [OLDEST_PYTHON, build["python_version"]]
     assert build["python_requirements"] == "requirements.txt"
     assert build["gpu"] is True
     assert "system_packages" not in build  # wheels include their libraries; packages would cost 600 MB
@@ -166,6 +168,14 @@ def test_requirements_are_flat_pinned_and_without_cog() -> None:
     assert not {"cog", "coglet"} & pins().keys()
     assert tuple(map(int, pins()["torch"].split("."))) <= NEWEST_TORCH
     assert pins()["torchaudio"] == pins()["torch"]
+
+
+@pytest.mark.parametrize("python", [OLDEST_PYTHON, "3.12", "3.13", "3.14"])
+def test_every_requirement_has_a_wheel_for_every_python(python: str) -> None:
+    """One pin serves them all: Cog reads no markers, and a seed gives the same result on each."""
+    uv = [str(ROOT / ".venv" / "bin" / "uv"), "pip", "compile", "--quiet", "--no-header", "--only-binary", ":all:"]
+    compiled = subprocess.check_output([*uv, "--python-version", python, "requirements-dev.txt"], cwd=ROOT, text=True)
+    assert {f"{name}=={version}" for name, version in pins().items()} <= set(compiled.splitlines())
 
 
 def test_development_requires_what_the_container_requires_and_more() -> None:
