@@ -5,12 +5,13 @@ float32 (channel, 512, T), with the lowest mel first. A waveform is float32 (cha
 (T - 1) * 441 samples.
 """
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torchaudio.functional import melscale_fbanks
 
 SAMPLE_RATE_HZ = 44100
 HOP_LENGTH = SAMPLE_RATE_HZ // 100  # 441 samples: a column is 10 ms
@@ -68,10 +69,18 @@ def mel_to_image(mel: Tensor) -> Image:
 
 
 def mel_filters() -> Tensor:
-    """Return triangular filters (4001 bins of 2.5 Hz, 512 mels) of height 1 on the HTK scale."""
-    bin_count = FFT_LENGTH // 2 + 1
-    filters: Tensor = melscale_fbanks(bin_count, 0.0, MAX_FREQUENCY_HZ, MEL_COUNT, SAMPLE_RATE_HZ, mel_scale="htk")
-    return filters[:BIN_COUNT]
+    """Return triangular filters (4001 bins of 2.5 Hz, 512 mels) of height 1 on the HTK scale.
+
+    They equal those of torchaudio.functional.melscale_fbanks to the last bit. torchaudio itself loads a compiled library
+    that fits one build of PyTorch, and not every machine has that.
+    """
+    bins_hz = torch.linspace(0, SAMPLE_RATE_HZ // 2, FFT_LENGTH // 2 + 1)[:BIN_COUNT, None]
+    mels = torch.linspace(0, 2595 * math.log10(1 + MAX_FREQUENCY_HZ / 700), MEL_COUNT + 2)
+    corners_hz = 700 * (10 ** (mels / 2595) - 1)  # of a triangle: its start, its peak and its end
+    slopes = corners_hz - bins_hz
+    widths_hz = corners_hz.diff()
+    rising, falling = -slopes[:, :-2] / widths_hz[:-1], slopes[:, 2:] / widths_hz[1:]
+    return torch.minimum(rising, falling).clamp(min=0)
 
 
 class BandedProduct:

@@ -40,7 +40,9 @@ def script(
         check=False,
     )
     # script/setup may have reported that it installs the requirements.
-    ended.stderr = re.sub("^Making the environment.*\n", "", ended.stderr)
+    ended.stderr = re.sub(
+        "^((Making|Updating) the environment|script/setup: no PyTorch).*\n", "", ended.stderr, flags=re.M
+    )
     return ended
 
 
