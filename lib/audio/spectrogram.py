@@ -71,7 +71,7 @@ def mel_to_image(mel: Tensor) -> Image:
 def mel_filters() -> Tensor:
     """Return triangular filters (4001 bins of 2.5 Hz, 512 mels) of height 1 on the HTK scale.
 
-    They equal those of torchaudio.functional.melscale_fbanks to the last bit. torchaudio itself loads a compiled library
+    They equal those of torchaudio.functional.melscale_fbanks to the last bit. torchaudio loads a compiled library
     that fits one build of PyTorch, and not every machine has that.
     """
     bins_hz = torch.linspace(0, SAMPLE_RATE_HZ // 2, FFT_LENGTH // 2 + 1)[:BIN_COUNT, None]
