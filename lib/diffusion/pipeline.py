@@ -111,11 +111,13 @@ def decode(models: Models, latents: Tensor) -> NDArray[np.uint8]:
         FloatingPointError: The picture has infinite or NaN values, which uint8 would hide as black pixels.
     """
     image = _decoded(models.vae, latents, models.dtype)
-    if models.dtype == torch.float16 and not torch.isfinite(image).all():
+    is_finite = bool(torch.isfinite(image).all())  # the host waits for a GPU here
+    if models.dtype == torch.float16 and not is_finite:
         print(f"A picture overflowed in {models.dtype}; decoding it again in float32", flush=True)
         # A copy, so that the model stays as it is whatever happens. diffusers' own `to` warns about types.
         image = _decoded(torch.nn.Module.to(copy.deepcopy(models.vae), torch.float32), latents, torch.float32)
-    if not torch.isfinite(image).all():
+        is_finite = bool(torch.isfinite(image).all())
+    if not is_finite:
         raise FloatingPointError("the decoded picture is not finite, in float32 either: its latents are damaged")
     levels = image[0].float().add(1).mul(127.5).round().clamp(0, 255)
     picture: NDArray[np.uint8] = levels.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
