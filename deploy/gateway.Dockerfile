@@ -5,8 +5,8 @@ FROM python:3.11-slim-bookworm
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 
-COPY requirements-gateway.txt /
-RUN ["python", "-m", "pip", "install", "--no-cache-dir", "--only-binary", ":all:", "-r", "/requirements-gateway.txt"]
+COPY deploy/gateway.lock.txt /
+RUN ["python", "-m", "pip", "install", "--no-cache-dir", "--only-binary", ":all:", "--require-hashes", "-r", "/gateway.lock.txt"]
 
 # New volumes mounted here get this owner. A bucket needs no volume.
 RUN ["install", "-d", "-o", "10001", "-g", "10001", "/files", "/models"]

@@ -4,16 +4,19 @@ Cog silently ignores unknown keys, and options in requirements, so these tests c
 """
 
 import ast
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import resources
 from importlib.metadata import packages_distributions
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -109,6 +112,22 @@ def test_every_model_has_a_config() -> None:
     assert {path.name for path in ROOT.glob("predict_*.py")} == {
         f"predict_{module_name(model)}.py" for model in CONFIGS
     }
+
+
+def test_a_release_builds_every_config() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))
+    assert sorted(workflow["jobs"]["models"]["strategy"]["matrix"]["config"]) == sorted(CONFIGS.values())
+
+
+@pytest.mark.parametrize("path", ["workflows/ci.yml", "workflows/release.yml", "dependabot.yml"])
+def test_what_github_runs_follows_its_schema(path: str) -> None:
+    name = "github-workflows" if path.startswith("workflows") else "dependabot"
+    schema = resources.files("check_jsonschema") / "builtin_schemas" / "vendor" / f"{name}.json"
+    read = yaml.safe_load((ROOT / ".github" / path).read_text(encoding="utf-8"))
+    read["on"] = read.pop(True, None)  # as YAML 1.1 reads `on`
+    if name == "dependabot":
+        del read["on"]
+    jsonschema.validate(read, json.loads(schema.read_text("utf-8")))
 
 
 @pytest.mark.parametrize("model", CONFIGS)

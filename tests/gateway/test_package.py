@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from docs.make.locks import LOCKS, lock
 from gateway import version
 from gateway.serve import postgres
 from tests.gateway.processes import ROOT, Token
@@ -46,8 +47,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in ("gateway", "web", "docs"):
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    for path in (*ROOT.glob("requirements-*.txt"), ROOT / "pyproject.toml", ROOT / "LICENSE"):
-        shutil.copy(path, source)
+    for name in ("deploy/wheel.lock.txt", "pyproject.toml", "LICENSE"):
+        (source / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
     subprocess.run([UV, "build", "--quiet", "--wheel", "--out-dir", out, source], check=True, env=CLEAN)
     (built,) = out.glob("*.whl")
     return built
@@ -68,6 +70,22 @@ def test_every_dependency_has_a_wheel_for_the_newest_python() -> None:
     files = [str(ROOT / f"requirements-{name}.txt") for name in ("gateway", "postgres")]
     compiling = [UV, "pip", "compile", "--quiet", "--python-version", "3.14", "--only-binary", ":all:", *files]
     assert "uvicorn==" in subprocess.run(compiling, check=True, capture_output=True, text=True, env=CLEAN).stdout
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_has_the_packages_that_the_requirements_lead_to(name: str, tmp_path: Path) -> None:
+    """script/make locks updates it. Hashes aren't compared: a release may get more files."""
+
+    def pins(path: Path) -> list[str]:
+        return re.findall(r"^[a-z].*==[^\s\\;]+", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+    shutil.copy(ROOT / name, tmp_path / "lock")
+    lock(name, tmp_path / "lock")
+    assert pins(ROOT / name) == pins(tmp_path / "lock")
+    required = [pin for path in LOCKS[name] if path.endswith(".txt") for pin in pins(ROOT / path)]
+    assert {re.sub(r"\[.*\]", "", pin) for pin in required} <= set(pins(ROOT / name))
+    hashed = (ROOT / name).read_text(encoding="utf-8").count("--hash=sha256:")
+    assert (hashed >= len(pins(ROOT / name))) == ("--generate-hashes" in LOCKS[name])
 
 
 @pytest.fixture(params=PYTHONS, ids=lambda minor: f"3.{minor}")
