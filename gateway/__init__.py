@@ -1,8 +1,12 @@
 """Replicate's HTTP API, self-hosted, in front of any Cog container."""
 
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
+
+if sys.platform == "win32":
+    sys.exit("The gateway doesn't run on Windows. Use its container, see docs/deploy/system.md, or WSL.")
 
 _PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"  # in a checkout and in the image
 

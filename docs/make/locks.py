@@ -20,8 +20,8 @@ OLDEST_PYTHON = "3.11"
 def lock(name: str, into: Path) -> None:
     """Write a lock of LOCKS, valid on every supported Python; pins that are already in `into` stay if they fit."""
     fixed = ["--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"]
-    command = [UV, "pip", "compile", *fixed, "--universal", "--python-version", OLDEST_PYTHON, *LOCKS[name]]
-    subprocess.run([*command, "--output-file", into], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    command = [str(UV), "pip", "compile", *fixed, "--universal", "--python-version", OLDEST_PYTHON, *LOCKS[name]]
+    subprocess.run([*command, "--output-file", str(into)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def ends_with_parent(number: signal.Signals = signal.SIGTERM) -> Callable[[], No
 
     To the kernel the parent is the thread that starts the child, so start children from the main thread. The kernel
     drops the setting when the child changes its user, which Popen does before it calls `preexec_fn`. Only Linux has
-    this signal; elsewhere a killed parent leaves its children behind.
+    this signal.
     """
     parent = os.getpid()
 

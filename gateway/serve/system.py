@@ -6,6 +6,7 @@ import secrets
 import shlex
 import stat
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -98,8 +99,11 @@ def supervised(data: Path, say: Callable[[str], None]) -> Iterator[Supervisor]:
     No other user can enter the folder, or read a file that is made within the block.
 
     Raises:
-        StartError: another process holds the folder, or it is shared with other users.
+        StartError: another process holds the folder, it is shared with other users, or this isn't Linux.
     """
+    if sys.platform != "linux":
+        # Elsewhere a killed parent would leave its children behind, and nothing was ever tried.
+        raise StartError("this needs Linux. Elsewhere run the gateway's container, see docs/deploy/system.md")
     _close(data)
     umask = os.umask(0o077)
     try:

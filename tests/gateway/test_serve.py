@@ -136,3 +136,21 @@ def test_a_folder_that_all_users_share_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="is a folder that all users share"), supervised(tmp_path, print):
         pass
     assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
+# As far as other systems can be tested on Linux.
+
+
+def test_it_needs_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    refused = pytest.raises(StartError, match="this needs Linux. Elsewhere run the gateway's container")
+    with refused, supervised(tmp_path / "data", print):
+        pass
+    assert not (tmp_path / "data").exists()
+
+
+def test_windows_is_refused_before_anything_is_imported() -> None:
+    program = "import importlib.metadata, pathlib, sys, tomllib; sys.platform = 'win32'; import gateway.command"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    sentence = "The gateway doesn't run on Windows. Use its container, see docs/deploy/system.md, or WSL.\n"
+    assert (ended.returncode, ended.stderr) == (1, sentence)
