@@ -143,7 +143,7 @@ def test_a_folder_that_all_users_share_is_refused(tmp_path: Path) -> None:
 
 def test_it_needs_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    refused = pytest.raises(StartError, match="this needs Linux. Elsewhere run the gateway's container")
+    refused = pytest.raises(StartError, match=r"this needs Linux\. Elsewhere run the gateway's container")
     with refused, supervised(tmp_path / "data", print):
         pass
     assert not (tmp_path / "data").exists()
