@@ -141,6 +141,8 @@ def test_a_config_builds_an_environment_of_the_tests(model: str) -> None:
     build = config(model)["build"]
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     assert workflow["jobs"]["ci"]["strategy"]["matrix"]["python"] == [OLDEST_PYTHON, build["python_version"]]
+    opened = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+    assert opened["image"] == f"python:{build['python_version']}-bookworm"
     assert build["python_requirements"] == "requirements.txt"
     assert build["gpu"] is True
     assert "system_packages" not in build  # wheels include their libraries; packages would cost 600 MB
