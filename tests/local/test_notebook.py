@@ -22,7 +22,7 @@ def test_it_is_stored_without_results() -> None:
 @pytest.mark.slow
 def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
     (tmp_path / "script").symlink_to(ROOT / "script")
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=None, kernel_name="python3", resources=resources).execute()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
