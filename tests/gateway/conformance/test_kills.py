@@ -13,6 +13,7 @@ import httpx
 import psycopg
 import pytest
 
+from gateway import probe
 from tests.gateway.processes import ENDED, FAKE, TIMEOUT_S, System, Token, own_database
 
 
@@ -153,6 +154,9 @@ def test_the_gateway_and_the_worker_stop_without_the_database(fragile: Fragile) 
     fragile.system.until(lambda: fragile.system.answers() and fragile.alive.exists())
     fragile.system.kill("postgres")
     time.sleep(1)  # until they have lost their connections
+    environment = {"GATEWAY_PORT": str(fragile.system.port)}
+    assert probe.gateway(environment) == "the gateway answers 503"
+    assert probe.gateway(environment, live=True) is None  # so nothing restarts it
     for process in [fragile.stop(name) for name in ("gateway", "worker")]:
         process.wait(TIMEOUT_S)
     fragile.system.until(fragile.system.answers)
