@@ -8,6 +8,7 @@ import subprocess
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
@@ -112,9 +113,11 @@ def test_each_preview_is_reached_from_the_gateway_alone() -> None:
     defaults = dict(line.split("=", 1) for line in (ROOT / "deploy" / "defaults.env").read_text().splitlines()[1:])
     previews = json.loads(defaults["GATEWAY_PREVIEWS"].strip("'"))
     assert set(previews) <= set(NAMES.values())
-    services = {url.removeprefix("http://").partition(":")[0]: url.rpartition(":")[2] for url in previews.values()}
+    urls = [urlsplit(url) for url in previews.values()]
+    services = {url.hostname: str(url.port) for url in urls}
     assert services.keys() == {name for name in SERVICES if name.endswith("-preview")}
     for name, port in services.items():
+        assert name
         assert SERVICES[name]["command"][-2:] == ["--port", port]
         assert SERVICES[name]["image"] == name.removesuffix("-preview")
         assert SERVICES[name]["networks"] == ["previews"]
@@ -122,7 +125,7 @@ def test_each_preview_is_reached_from_the_gateway_alone() -> None:
 
 
 def test_the_images_are_named_as_cog_builds_them() -> None:
-    for config in ("cog.yaml", "cog.walk.yaml", "cog.deforum.yaml"):
+    for config in ("cog.yaml", "cog.walk.yaml", "cog.deforum.yaml", "cog.music-video.yaml"):
         image = yaml.safe_load((ROOT / config).read_text(encoding="utf-8"))["image"]
         assert {server["image"] for name, server in SERVERS.items() if name.startswith(image)} == {image}
 
