@@ -1,8 +1,8 @@
-"""Health check for containers: python -m gateway.probe [worker].
+"""Health check for containers: python -m gateway.probe [live | worker].
 
-Exits with 0 if the gateway or worker in this container is healthy, else with 1 and a message. It loads only the
-standard library, because it runs every few seconds. A worker has no port, so it touches the file GATEWAY_ALIVE_FILE
-while its event loop runs.
+Exits with 0 if the gateway or worker in this container is healthy, else with 1 and a message. With `live`, a gateway
+that has lost its database is healthy too: a restart wouldn't help. It loads only the standard library, because it runs
+every few seconds. A worker has no port, so it touches the file GATEWAY_ALIVE_FILE while its event loop runs.
 """
 
 import os
@@ -19,14 +19,15 @@ MAX_AGE_S = 60  # a worker touches its file every few seconds
 
 def main() -> None:
     """Check, and exit."""
-    problem = worker(os.environ) if sys.argv[1:] == ["worker"] else gateway(os.environ)
+    arguments = sys.argv[1:]
+    problem = worker(os.environ) if arguments == ["worker"] else gateway(os.environ, live=arguments == ["live"])
     if problem:
         sys.exit(problem)
 
 
-def gateway(environment: Mapping[str, str]) -> str | None:
-    """Return the gateway's problem, or None if it is ready."""
-    url = f"http://127.0.0.1:{environment.get('GATEWAY_PORT', '5000')}/health"
+def gateway(environment: Mapping[str, str], *, live: bool = False) -> str | None:
+    """Return the gateway's problem, or None if it is ready, or with `live` if it answers."""
+    url = f"http://127.0.0.1:{environment.get('GATEWAY_PORT', '5000')}/health/{'live' if live else 'ready'}"
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(url, timeout=TIMEOUT_S):

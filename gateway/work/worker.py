@@ -9,7 +9,7 @@ from typing import Any
 from gateway.prediction import Outcome, Prediction, Status
 from gateway.record import Record
 from gateway.record.database import UNAVAILABLE, until_stored
-from gateway.tasks import end
+from gateway.tasks import end, first
 from gateway.work.attempt import AttemptRunner
 from gateway.work.callbacks import Callbacks, CallbackSocket, serving
 from gateway.work.coglet import Coglet, Health, State
@@ -62,7 +62,7 @@ class Worker:
         self._runner: AttemptRunner | None = None
 
     def stop(self) -> None:
-        """Fetch no more jobs. run() returns when the running ones have ended."""
+        """Fetch no more jobs. run() returns when the running ones have ended, or can no longer end."""
         self._stopping.set()
         if self._runner:
             self._runner.stop()
@@ -83,20 +83,41 @@ class Worker:
             self._record, self._coglet, callbacks, self._inputs, self._name, self._timeouts
         )
         reporting = asyncio.create_task(self._report_health_forever(), name="health")
+        adopted = left if bound.adopts else []
         try:
-            if bound.adopts:
-                await self._adopt(runner, left)
-            # Serve the port only now: a webhook for an attempt that isn't known yet would get a final refusal.
-            async with serving(callbacks, bound.socket):
-                await self._work(runner)
-                if self._running:
-                    await asyncio.wait(self._running)
+            await first(self._run_until_stopped(runner, adopted, callbacks, bound), self._wait_until_nothing_is_left())
         finally:
             await end(reporting, *self._running)
 
+    async def _run_until_stopped(
+        self, runner: AttemptRunner, adopted: list[Prediction], callbacks: Callbacks, bound: CallbackSocket
+    ) -> None:
+        """Run jobs until stopped, and then those that are running to their ends."""
+        await self._adopt(runner, adopted)
+        # Serve the port only now: a webhook for an attempt that isn't known yet would get a final refusal.
+        async with serving(callbacks, bound.socket):
+            await self._work(runner)
+            if self._running:
+                await asyncio.wait(self._running)
+
+    async def _wait_until_nothing_is_left(self) -> None:
+        """Return when the worker is stopping, and both the Cog server and the database have gone.
+
+        When a whole host shuts down they exit at once, while the worker would wait for them until it is killed. The
+        next worker finds the attempts.
+        """
+        await self._stopping.wait()
+        gone_at: float | None = None
+        while gone_at is None or _now() < gone_at + self._timeouts.abandon_s:
+            await asyncio.sleep(self._timeouts.poll_s)
+            health, ready = await asyncio.gather(self._coglet.health(), self._record.ready())
+            gone_at = None if health.reached or ready else gone_at or _now()
+        logger.warning("the database and the Cog server have gone; leaving the running attempts to the next worker")
+
     async def _adopt(self, runner: AttemptRunner, left: list[Prediction]) -> None:
         """Continue an earlier worker's attempts. Returns when their webhooks can be received."""
-        runner.streaming = await self._coglet.streaming()
+        if left:
+            runner.streaming = await self._coglet.streaming()
         for row in left:
             ready = asyncio.Event()
 

@@ -218,7 +218,8 @@ def test_every_import_is_required() -> None:
 def test_a_build_gets_only_the_tracked_files_that_a_container_runs() -> None:
     carried = [path for path in tracked(".") if not ignored(RULES, path)]
     runs = {"requirements.txt", *CONFIGS.values(), *(f"predict_{module_name(model)}.py" for model in CONFIGS)}
-    assert {*carried} == {*runs, *tracked("lib")}
+    preview = {"local/__init__.py", "local/preview.py"}  # in a container of its own
+    assert {*carried} == {*runs, *preview, *tracked("lib")}
     assert not ignored(RULES, "weights/riffusion/unet/config.json")  # built into the image if they exist
 
 

@@ -171,7 +171,7 @@ def test_nobody_reaches_a_models_pod(overlay: str) -> None:
     policies = of_kind(built(overlay), "NetworkPolicy")
     assert policies["nothing"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     reached = {name for name, policy in policies.items() if policy["spec"].get("ingress")}
-    assert reached == {"gateway"} | ({"database"} if overlay == "small" else set())
+    assert reached == {"gateway", "preview"} | ({"database"} if overlay == "small" else set())
     model = policies["model"]["spec"]
     assert model["podSelector"] == {"matchLabels": {COMPONENT: "model"}}
     assert model["ingress"] == []

@@ -62,7 +62,7 @@ def run(*arguments: str, **environment: str) -> tuple[int, str]:
 
 
 def test_a_gateway_is_healthy_if_it_answers(system: System) -> None:
-    assert run(GATEWAY_PORT=str(system.port)) == (0, "")
+    assert run(GATEWAY_PORT=str(system.port)) == run("live", GATEWAY_PORT=str(system.port)) == (0, "")
     problem = probe.gateway({"GATEWAY_PORT": str(free_port())})
     assert problem is not None
     assert problem.startswith("the gateway doesn't answer: ")

@@ -13,6 +13,7 @@ import httpx
 import psycopg
 import pytest
 
+from gateway import probe
 from tests.gateway.processes import ENDED, FAKE, TIMEOUT_S, System, Token, own_database
 
 
@@ -153,6 +154,9 @@ def test_the_gateway_and_the_worker_stop_without_the_database(fragile: Fragile) 
     fragile.system.until(lambda: fragile.system.answers() and fragile.alive.exists())
     fragile.system.kill("postgres")
     time.sleep(1)  # until they have lost their connections
+    environment = {"GATEWAY_PORT": str(fragile.system.port)}
+    assert probe.gateway(environment) == "the gateway answers 503"
+    assert probe.gateway(environment, live=True) is None  # so nothing restarts it
     for process in [fragile.stop(name) for name in ("gateway", "worker")]:
         process.wait(TIMEOUT_S)
     fragile.system.until(fragile.system.answers)
@@ -182,4 +186,22 @@ def test_two_orderly_stops_do_not_fail_a_prediction(fragile: Fragile) -> None:
         fragile.system.kill("coglet")
     assert fragile.ended(prediction_id)["status"] == "succeeded"
     assert len(fragile.attempts(prediction_id)) == 3
+    fragile.check()
+
+
+def test_a_stopping_worker_does_not_wait_for_a_database_and_a_cog_server_that_have_gone(fragile: Fragile) -> None:
+    """As when Docker or the whole host is stopped: it tells all at once, and nothing comes back until all have exited.
+
+    It waits for as long as one of the two is there, because then the prediction can still end.
+    """
+    prediction_id = fragile.processing(seconds=8, files=1)
+    worker = fragile.stop("worker")
+    fragile.system.until(lambda: fragile.is_draining(prediction_id))
+    for name in ("postgres", "coglet"):
+        assert worker.poll() is None
+        fragile.system.kill(name)
+        time.sleep(1)  # a worker that no longer waits exits sooner
+    assert worker.wait(TIMEOUT_S) == 0
+    assert fragile.ended(prediction_id)["status"] == "succeeded"  # by the next worker, on the next server
+    assert len(fragile.attempts(prediction_id)) == 2
     fragile.check()

@@ -1,5 +1,7 @@
 """An image tool: reads files, and returns them inverted."""
 
+import tempfile
+
 from cog import BaseRunner, Input, Path
 
 
@@ -10,8 +12,9 @@ class Predictor(BaseRunner):
         others: list[Path] | None = Input(description="More files.", default=None),
     ) -> list[Path]:
         inverted = []
+        folder = Path(tempfile.mkdtemp())  # the working folder of a container may be read-only
         for number, path in enumerate([image, *(others or [])]):
-            output = Path(f"inverted-{number}.bin")
+            output = folder / f"inverted-{number}.bin"
             output.write_bytes(bytes(255 - byte for byte in path.read_bytes()))
             inverted.append(output)
         return inverted
