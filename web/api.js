@@ -2,6 +2,7 @@
 /** @import { Model, PageOfPredictions, Prediction, Preview, Values } from "./types.js" */
 
 const TOKEN_KEY = "gateway.token";
+const REJECTED = "token-rejected"; // an event on the window
 const RETRY_MS = 500; // doubled with each failure in a row
 const MAX_RETRY_MS = 5000;
 const HIDDEN_POLL_MS = 2000;
@@ -46,6 +47,19 @@ export function storeToken(token) {
 }
 
 /**
+ * Call `listener` with the reason when the token stops being valid, here or because another tab has signed out.
+ * Returns a function that removes it.
+ * @param {(reason: string) => void} listener
+ */
+export function onSignedOut(listener) {
+  const over = new AbortController();
+  addEventListener(REJECTED, () => listener("This token is no longer valid. Sign in again."), { signal: over.signal });
+  const look = (/** @type {StorageEvent} */ { key, newValue }) => key === TOKEN_KEY && !newValue && listener("");
+  addEventListener("storage", look, { signal: over.signal });
+  return () => over.abort();
+}
+
+/**
  * @param {string} path
  * @param {{ method?: string, body?: object, signal?: AbortSignal }} [options]
  * @returns {Promise<any>}
@@ -56,6 +70,7 @@ async function call(path, { method = "GET", body, signal } = {}) {
   if (body) headers["Content-Type"] = "application/json";
   const response = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body) });
   if (response.ok) return response.json();
+  if (response.status === 401) dispatchEvent(new Event(REJECTED));
   throw new ApiError(response.status, await response.json().catch(() => ({})));
 }
 

@@ -1,6 +1,6 @@
 // The page's start: signing in, and loading the models.
 import { html, render, useCallback, useEffect, useState } from "./vendor/htm-preact-3.1.1.js";
-import { ApiError, listModels, messageOf, storeToken, takeToken } from "./api.js";
+import { ApiError, listModels, messageOf, onSignedOut, storeToken, takeToken } from "./api.js";
 import { Playground } from "./playground.js";
 import { loadViews } from "./view.js";
 /** @import { Model, View } from "./types.js" */
@@ -31,6 +31,7 @@ function Page() {
     }
   }, [token]);
   useEffect(() => void load(), [load]);
+  useEffect(() => (offer ? onSignedOut((why) => keep("", why)) : undefined), [offer]);
 
   if (!token) return html`<${SignIn} problem=${problem} onToken=${keep} />`;
   if (!offer) return html`<main class="loading"><p role="status">${problem || "Loading…"}</p></main>`;

@@ -174,8 +174,8 @@ function Ask({ model, view, form, runs, prediction, mode, onMode }) {
         onCancel=${cancel}
         onMode=${onMode}
         onReset=${() => change(toDraft(inputs))}
+        problem=${runs.problem}
       />
-      ${runs.problem && html`<p class="error" role="alert">${runs.problem}</p>`}
     </form>
     <${Code} model=${model} input=${input} />
   </section>`;
@@ -216,9 +216,11 @@ function Header({ models, model, onChoose, onSignOut }) {
  * @param {() => void} props.onCancel
  * @param {(mode: string) => void} props.onMode
  * @param {() => void} props.onReset
+ * @param {string} props.problem
  */
-function RunBar({ view, mode, running, onCancel, onMode, onReset }) {
+function RunBar({ view, mode, running, onCancel, onMode, onReset, problem }) {
   return html`<div class="controls run">
+    ${problem && html`<p class="error" role="alert">${problem}</p>`}
     <button class="primary" aria-keyshortcuts="Control+Enter">Run <kbd aria-hidden="true">Ctrl ↵</kbd></button>
     <button type="button" onClick=${onCancel} disabled=${!running} aria-keyshortcuts="Escape">
       Cancel <kbd aria-hidden="true">Esc</kbd>

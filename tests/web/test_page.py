@@ -4,29 +4,16 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from urllib.parse import urlparse
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Page, Response, expect
+from playwright.sync_api import Browser, Response, expect
 
 from tests.gateway.processes import CLIENTS, FAKE, TIMEOUT_S, System, Token, node
-from tests.web.browsing import EVIL, flaws, opened
+from tests.web.browsing import EVIL, at_the_form, flaws, opened
 
 expect.set_options(timeout=TIMEOUT_S * 500)
-
-
-def link(token: Token, model: str = FAKE) -> str:
-    return f"{token.url}/?model={model}#token={token.text}"
-
-
-@contextmanager
-def at_the_form(browser: Browser, token: Token, model: str = FAKE, **how: int | bool) -> Iterator[Page]:
-    with opened(browser, link(token, model), **how) as page:  # type: ignore[arg-type]
-        page.wait_for_selector("form .fields")
-        yield page
 
 
 def test_a_wrong_token_is_rejected_and_a_right_one_remembered(browser: Browser, visitor: Token) -> None:
