@@ -53,7 +53,8 @@ export function storeToken(token) {
  */
 export function onSignedOut(listener) {
   const over = new AbortController();
-  addEventListener(REJECTED, () => listener("This token is no longer valid. Sign in again."), { signal: over.signal });
+  const reject = () => listener("This token is no longer valid. Sign in again.");
+  addEventListener(REJECTED, reject, { signal: over.signal });
   const look = (/** @type {StorageEvent} */ { key, newValue }) => key === TOKEN_KEY && !newValue && listener("");
   addEventListener("storage", look, { signal: over.signal });
   return () => over.abort();
@@ -61,14 +62,15 @@ export function onSignedOut(listener) {
 
 /**
  * @param {string} path
- * @param {{ method?: string, body?: object, signal?: AbortSignal }} [options]
+ * @param {{ method?: string, body?: object, signal?: AbortSignal }} [options] the body is a form, or sent as JSON
  * @returns {Promise<any>}
  */
 async function call(path, { method = "GET", body, signal } = {}) {
   /** @type {Record<string, string>} */
   const headers = { Authorization: `Bearer ${localStorage.getItem(TOKEN_KEY) ?? ""}` };
-  if (body) headers["Content-Type"] = "application/json";
-  const response = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body) });
+  const sent = body instanceof FormData ? body : body && JSON.stringify(body);
+  if (typeof sent === "string") headers["Content-Type"] = "application/json";
+  const response = await fetch(path, { method, headers, signal, body: sent });
   if (response.ok) return response.json();
   if (response.status === 401) dispatchEvent(new Event(REJECTED));
   throw new ApiError(response.status, await response.json().catch(() => ({})));
@@ -128,12 +130,30 @@ export const cancel = (id) => call(`${pathOf(id)}/cancel`, { method: "POST" });
 
 /**
  * List predictions, newest first.
- * @param {string | null} [next] the `next` of the page before
+ * @param {string} [query] narrows the list, such as ?created_after=2026-01-31T21:00:00Z, or is that of a page's `next`
  * @returns {Promise<PageOfPredictions>}
  */
-export async function list(next) {
-  const page = await call(next ? new URL(next).pathname + new URL(next).search : "/v1/predictions");
+export async function list(query = "") {
+  const page = await call(`/v1/predictions${query}`);
   return { ...page, results: page.results.map(received) };
+}
+
+/**
+ * Return small images of predictions whose output has one, as data URLs by id. One request brings them all.
+ * @param {string[]} ids
+ * @returns {Promise<Record<string, string>>}
+ */
+export const listThumbnails = (ids) => call(`/v1/thumbnails?ids=${ids.join(",")}`);
+
+/**
+ * Upload a file and return its URL, for an input.
+ * @param {File} file
+ * @returns {Promise<string>}
+ */
+export async function upload(file) {
+  const body = new FormData();
+  body.append("content", file, file.name);
+  return (await call("/v1/files", { method: "POST", body })).urls.get;
 }
 
 /**
@@ -249,15 +269,6 @@ function listen(prediction, onNews, signal) {
     signal.addEventListener("abort", end, { signal: over.signal });
     if (signal.aborted) end();
   });
-}
-
-/**
- * Read the progress from a prediction's logs: from the last line that is a progress bar of tqdm, if there is one.
- * @param {string} logs
- */
-export function progressOf(logs) {
-  const [, percent, done, total] = [...logs.matchAll(/^\s*(\d+)%\s*\|.+?\|\s*(\d+)\/(\d+)/gm)].at(-1) ?? [];
-  return percent === undefined ? null : { percent: Number(percent), done: Number(done), total: Number(total) };
 }
 
 const KINDS = {

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
 from tests.gateway.processes import FAKE, TIMEOUT_S, System, Token
 
@@ -52,7 +52,7 @@ def opened(
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
         yield page
-        assert page.title() == "Playground"
+        assert page.title().endswith("Playground")
         assert page.locator("img[src=x]").count() == 0
     assert not errors
 
@@ -66,6 +66,12 @@ def at_the_form(browser: Browser, token: Token, model: str = FAKE, **how: int | 
     with opened(browser, link(token, model), **how) as page:  # type: ignore[arg-type]
         page.wait_for_selector("form .fields")
         yield page
+
+
+def unfold(page: Page) -> None:
+    """Open the groups of a form that are folded away."""
+    page.evaluate("for (const group of document.querySelectorAll('details.group')) group.open = true")
+    expect(page.locator("details.group:not(:has(.fields))")).to_have_count(0)
 
 
 def flaws(page: Page) -> str:

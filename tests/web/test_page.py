@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, Response, expect
 
-from tests.gateway.processes import CLIENTS, FAKE, TIMEOUT_S, System, Token, node
+from tests.gateway.processes import CLIENTS, TIMEOUT_S, System, Token, node
 from tests.web.browsing import EVIL, at_the_form, flaws, opened
 
 expect.set_options(timeout=TIMEOUT_S * 500)
