@@ -25,9 +25,10 @@ KEPT = 2000  # 4 kB each
 class Thumbnails:
     """Make thumbnails, one at a time, and keep those that were used last."""
 
-    def __init__(self, read: Callable[[str], AsyncIterator[bytes]]) -> None:
-        """Take a function that reads a file by its key, in chunks."""
+    def __init__(self, read: Callable[[str], AsyncIterator[bytes]], kept: int = KEPT) -> None:
+        """Take a function that reads a file by its key, in chunks, and how many thumbnails are kept."""
         self._read = read
+        self._most = kept
         self._kept: OrderedDict[str, str] = OrderedDict()  # by a file's key; "" if none can be made
         self._one = asyncio.Lock()
 
@@ -36,7 +37,7 @@ class Thumbnails:
         async with self._one:
             if file.key not in self._kept:
                 self._kept[file.key] = await self._make(file)
-                while len(self._kept) > KEPT:
+                while len(self._kept) > self._most:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(file.key)
             return self._kept[file.key]

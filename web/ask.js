@@ -43,7 +43,10 @@ export function Ask({ model, view, form, runs, prediction, mode, onMode }) {
     runs.clear();
   };
   return html`<section class="ask" aria-labelledby="ask-title">
-    <h2 id="ask-title">${model.name.replaceAll("_", " ")}</h2>
+    <div class="field-head">
+      <h2 id="ask-title">${model.name.replaceAll("_", " ")}</h2>
+      <button type="button" class="quiet" onClick=${() => change(toDraft(inputs))}>Reset all</button>
+    </div>
     <p class="about lead">${model.description}</p>
     <form onSubmit=${submit} noValidate>
       <${Form}
@@ -61,7 +64,6 @@ export function Ask({ model, view, form, runs, prediction, mode, onMode }) {
         running=${prediction && !hasEnded(prediction)}
         onCancel=${cancel}
         onMode=${onMode}
-        onReset=${() => change(toDraft(inputs))}
         problem=${runs.problem}
       />
     </form>
@@ -76,10 +78,9 @@ export function Ask({ model, view, form, runs, prediction, mode, onMode }) {
  * @param {boolean} props.running
  * @param {() => void} props.onCancel
  * @param {(mode: string) => void} props.onMode
- * @param {() => void} props.onReset
  * @param {string} props.problem
  */
-function RunBar({ view, mode, running, onCancel, onMode, onReset, problem }) {
+function RunBar({ view, mode, running, onCancel, onMode, problem }) {
   return html`<div class="controls run">
     ${problem && html`<p class="error" role="alert">${problem}</p>`}
     <button class="primary" aria-keyshortcuts="Control+Enter">Run <kbd aria-hidden="true">Ctrl ↵</kbd></button>
@@ -95,7 +96,6 @@ function RunBar({ view, mode, running, onCancel, onMode, onReset, problem }) {
           ${name}
         </button>`,
     )}
-    <button type="button" class="quiet" onClick=${onReset}>Reset all</button>
   </div>`;
 }
 

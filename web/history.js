@@ -48,33 +48,33 @@ async function loadNewest({ predictions, next }) {
 export function useHistory(followedId) {
   const [loaded, setLoaded] = useState(/** @type {Loaded} */ ({ predictions: [], next: undefined }));
   const [error, setError] = useState("");
-  const busy = useRef(false);
+  const queue = useRef(Promise.resolve()); // one request after the other, because they build on each other
   const current = useRef(loaded);
   current.current = loaded;
   const { predictions, next } = loaded;
 
-  /** @param {() => Promise<(now: Loaded) => Loaded>} request */
-  const load = async (request) => {
-    if (busy.current) return;
-    busy.current = true;
-    try {
-      setLoaded(await request());
-      setError("");
-    } catch (problem) {
-      setError(messageOf(problem, "Can't load the history: no response from the server."));
-    } finally {
-      busy.current = false;
-    }
+  /** @param {(now: Loaded) => Promise<(then: Loaded) => Loaded>} request */
+  const load = (request) => {
+    queue.current = queue.current.then(async () => {
+      try {
+        const add = await request(current.current);
+        setLoaded((then) => (current.current = add(then)));
+        setError("");
+      } catch (problem) {
+        setError(messageOf(problem, "Can't load the history: no response from the server."));
+      }
+    });
   };
   /** @param {boolean} [told] whether the other tabs are told */
   const refresh = (told = false) => {
     if (told) TABS.postMessage("");
-    void load(() => loadNewest(current.current));
+    load(loadNewest);
   };
   const more = () =>
-    void load(async () => {
-      const page = await list(new URL(`${next}`).search);
-      return (now) => ({ predictions: merge(now.predictions, page.results), next: page.next });
+    load(async (now) => {
+      if (!now.next) return (then) => then;
+      const page = await list(new URL(now.next).search);
+      return (then) => ({ predictions: merge(then.predictions, page.results), next: page.next });
     });
   /** @param {Prediction} news */
   const put = (news) => setLoaded((now) => ({ ...now, predictions: merge(now.predictions, [news]) }));
