@@ -191,7 +191,7 @@ function Plain({ prediction: { output } }) {
 /** @param {{ file: OutputFile }} props */
 export function Media({ file: { name, url, kind } }) {
   if (kind === "image") return html`<img src=${url} alt=${name} />`;
-  if (kind === "audio") return html`<audio src=${url} controls loop></audio>`;
-  if (kind === "video") return html`<video src=${url} controls loop playsinline></video>`;
+  if (kind === "audio") return html`<audio src=${url} controls></audio>`;
+  if (kind === "video") return html`<video src=${url} controls playsinline></video>`;
   return null;
 }

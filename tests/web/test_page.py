@@ -1,7 +1,9 @@
 """The page with a real gateway, and a fake model that does what its inputs say."""
 
+import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 from urllib.parse import urlparse
@@ -10,8 +12,8 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, Response, expect
 
-from tests.gateway.processes import CLIENTS, TIMEOUT_S, System, Token, node
-from tests.web.browsing import EVIL, at_the_form, flaws, opened
+from tests.gateway.processes import CLIENTS, FAKE, TIMEOUT_S, System, Token, node
+from tests.web.browsing import EVIL, at_the_form, flaws, opened, unfold
 
 expect.set_options(timeout=TIMEOUT_S * 500)
 
@@ -104,6 +106,48 @@ def test_runs_from_elsewhere_come_with_the_focus_and_end_by_themselves(browser: 
         expect(card).to_contain_text("Canceled")
 
 
+def test_runs_from_another_tab_appear_by_themselves(browser: Browser, visitor: Token) -> None:
+    with at_the_form(browser, visitor) as page:
+        other = page.context.new_page()
+        other.goto(f"{visitor.url}/?model={FAKE}")
+        other.locator("#input-text").fill("from the other tab")
+        other.get_by_role("button", name="Run").click()
+        expect(page.locator(".card", has_text="from the other tab")).to_have_count(1)
+
+
+DROP = """
+    async (field) => {
+        const held = new DataTransfer();
+        held.items.add(new File(["what it contains"], "a.txt", { type: "text/plain" }));
+        field.dispatchEvent(new DragEvent("drop", { dataTransfer: held, bubbles: true, cancelable: true }));
+    }
+"""
+
+
+@pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "chosen"])
+def test_a_file_is_uploaded_and_read_by_the_model(browser: Browser, visitor: Token, dropped: bool) -> None:
+    with at_the_form(browser, visitor) as page:
+        field = page.locator(".file", has=page.locator("#input-image"))
+        if dropped:
+            field.evaluate(DROP)
+        else:
+            with page.expect_file_chooser() as chooser:
+                field.get_by_role("button", name="Choose a file").click()
+            chooser.value.set_files({"name": "a.txt", "mimeType": "text/plain", "buffer": b"what it contains"})
+        expect(page.locator("#input-image")).to_have_value(re.compile("/v1/files/"))
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".other pre")).to_contain_text(hashlib.sha256(b"what it contains").hexdigest()[:8])
+
+
+def test_the_json_of_a_prediction_is_shown(browser: Browser, visitor: Token) -> None:
+    made = visitor.run(text="what it says")
+    with at_the_form(browser, visitor) as page:
+        page.locator(".card").click()
+        page.get_by_text("JSON", exact=True).click()
+        shown = json.loads(page.locator(".result details pre").inner_text())
+        assert (shown["id"], shown["input"], shown["output"]) == (made["id"], made["input"], made["output"])
+
+
 def test_inputs_and_outputs_are_shown_as_text_never_as_markup(browser: Browser, visitor: Token) -> None:
     failed = visitor.create(input={"fail": EVIL, "logs": [EVIL], "text": EVIL})
     visitor.ended(failed["id"])
@@ -116,6 +160,7 @@ def test_inputs_and_outputs_are_shown_as_text_never_as_markup(browser: Browser, 
         page.get_by_text("Logs", exact=True).click()
         expect(page.locator(".result details pre")).to_contain_text(EVIL)
         page.get_by_role("button", name="deforum").click()
+        unfold(page)
         for name in ("seed", "animation_prompts", "zoom"):
             page.locator(f"#input-{name}").fill(EVIL)
         page.keyboard.press("Control+Enter")

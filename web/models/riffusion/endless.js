@@ -2,9 +2,9 @@
 // of a seed image are two bars long, so each starts on the bar.
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact-3.1.1.js";
 import { cancel, create, follow, hasEnded, messageOf, pause } from "../../api.js";
+import { animate } from "../../drawing.js";
 import { Volume, clipOf, titleOf } from "./clip.js";
 import { Sequence, audio, load } from "./sound.js";
-import { animate } from "./spectrogram.js";
 import { save, toWav } from "./wav.js";
 /** @import { PanelProps, Prediction, Values, Version } from "../../types.js" */
 /** @import { Titled } from "./sound.js" */
@@ -238,8 +238,9 @@ function Rolling({ clips, playing }) {
     });
   }, [clips, playing]);
   if (!clips.length) return null;
+  const pictures = clips.map(({ key, picture }) => html`<img key=${key} class="coloured" src=${picture} alt="" />`);
   return html`<div class="rolling" ref=${box} aria-hidden="true">
-    <div class="tape" ref=${tape}>${clips.map((clip) => html`<img key=${clip.key} src=${clip.picture} alt="" />`)}</div>
+    <div class="tape" ref=${tape}>${pictures}</div>
     <div class="playhead"></div>
   </div>`;
 }

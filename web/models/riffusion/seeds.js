@@ -31,7 +31,7 @@ function Seed({ seed, name, checked, onChoose }) {
   return html`<div class="seed">
     <label>
       <input type="radio" name=${name} value=${seed} checked=${checked} onChange=${onChoose} />
-      <img src=${fileOf(seed, "webp")} alt="" loading="lazy" />
+      <img src=${fileOf(seed, "webp")} alt="" class="coloured" loading="lazy" />
       <span class="name">${label}</span>
     </label>
     <${Sample} url=${fileOf(seed, "mp3")} label=${label} />

@@ -1,5 +1,6 @@
 // A spectrogram image with its axes and a playhead.
 import { html, useEffect, useRef } from "../../vendor/htm-preact-3.1.1.js";
+import { animate } from "../../drawing.js";
 /** @import { Player } from "./sound.js" */
 
 // The image has 512 rows, from 0 to 10 kHz on the HTK mel scale, mel = 2595 log10(1 + f / 700), the highest on top.
@@ -7,51 +8,10 @@ const MAX_HZ = 10_000;
 const TICKS_HZ = [100, 250, 500, 1000, 2000, 4000, 8000];
 const toMel = (/** @type {number} */ hz) => 2595 * Math.log10(1 + hz / 700);
 const STEP_S = 0.25; // of an arrow key
-const CALM_MS = 500; // between two positions of what moves, for users who prefer reduced motion
-
-// matplotlib's magma, which is perceptually uniform, at seven equal distances. In the image, silence is white.
-const LOUDEST_FIRST = "fcfdbf feb078 f1605d b73779 721f81 2c115f 000004".split(" ");
-
-/** Add the filter that gives spectrograms their colours, which riffusion.css applies. */
-function addColours() {
-  const table = (/** @type {number} */ at) => LOUDEST_FIRST.map((hex) => parseInt(hex.slice(at, at + 2), 16) / 255);
-  const svg = document.createElement("div");
-  svg.className = "hidden";
-  svg.innerHTML = `<svg aria-hidden="true"><filter id="spectrogram-colours" color-interpolation-filters="sRGB">
-    <feColorMatrix type="saturate" values="0" />
-    <feComponentTransfer>
-      <feFuncR type="table" tableValues="${table(0).join(" ")}" />
-      <feFuncG type="table" tableValues="${table(2).join(" ")}" />
-      <feFuncB type="table" tableValues="${table(4).join(" ")}" />
-    </feComponentTransfer>
-  </filter></svg>`;
-  document.body.append(svg);
-}
-addColours();
 
 // The page's policy forbids style attributes. A property that a script sets isn't one.
 /** @type {(side: "bottom" | "left", share: number) => (element: HTMLElement | null) => void} */
 const placed = (side, share) => (element) => element?.style.setProperty(side, `${share * 100}%`);
-
-/**
- * Draw in each frame of the screen, or twice a second for users who prefer reduced motion. Returns what ends it.
- * @param {() => void} draw
- */
-export function animate(draw) {
-  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const timer = calm ? setInterval(draw, CALM_MS) : undefined;
-  /** @type {number} */
-  let request;
-  const next = () => {
-    draw();
-    if (!calm) request = requestAnimationFrame(next);
-  };
-  next();
-  return () => {
-    clearInterval(timer);
-    cancelAnimationFrame(request);
-  };
-}
 
 /**
  * Move the playhead while the player plays, and say where it is: once a second, and when it is moved or stopped.
@@ -125,7 +85,7 @@ export function Spectrogram({ url, player, duration_s, label }) {
       onPointerDown=${seek}
       onKeyDown=${press}
     >
-      <img src=${url} alt=${`Spectrogram of ${label}: time from left to right, frequency upwards`} draggable="false" />
+      <img class="coloured" src=${url} alt=${`Spectrogram of ${label}`} draggable="false" />
       <div class="playhead" ref=${head}></div>
     </div>
     <div class="axis times" aria-hidden="true">
