@@ -109,8 +109,11 @@ const pathOf = (id) => `/v1/predictions/${encodeURIComponent(id)}`;
 /** @param {Model} model */
 export const nameOf = ({ owner, name }) => `${owner}/${name}`;
 
-/** @returns {Promise<Model[]>} */
-export const listModels = async () => (await call("/v1/models")).results;
+/**
+ * List the models, the oldest first: a new one comes after those that users know.
+ * @returns {Promise<Model[]>}
+ */
+export const listModels = async () => (await call("/v1/models?sort_direction=asc")).results;
 
 /**
  * @param {string} version

@@ -110,10 +110,14 @@ def test_a_clip_plays_loops_and_is_compared(page: Page) -> None:
     page.keyboard.press("ArrowRight")
     assert position_s(page) == pytest.approx(CLIP_S / 2 + 0.25, abs=0.1)
     expect(frame).to_have_attribute("aria-valuetext", "2.8 of 5.1 seconds")
-    page.evaluate(
-        "window.drawn = 0, window.original = requestAnimationFrame, window.requestAnimationFrame = "
-        "(draw) => (drawn += 1, original(draw))"
-    )
+    page.evaluate("""() => {
+        const original = requestAnimationFrame;
+        window.drawn = 0;
+        window.requestAnimationFrame = (draw) => {
+            window.drawn += 1;
+            return original(draw);
+        };
+    }""")
     page.wait_for_timeout(500)
     assert page.evaluate("drawn") == 0  # paused
     with page.expect_download() as download:
@@ -189,7 +193,10 @@ def test_spectrograms_have_the_same_colours_in_light_and_dark_from_dark_to_brigh
     taken = []
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)
-        taken.append(picture.screenshot())
+        box = picture.bounding_box()
+        assert box
+        inside = {"x": box["x"] + 20, "y": box["y"] + 20, "width": box["width"] - 40, "height": box["height"] - 40}
+        taken.append(page.screenshot(clip=inside))  # type: ignore[arg-type]
     assert taken[0] == taken[1]
     tables = [
         [float(value) for value in table.get_attribute("tableValues").split()]  # type: ignore[union-attr]
@@ -229,7 +236,7 @@ def test_a_long_history_is_light(running: system.System, browser: Browser, page:
         )
     with opened(browser, running.page) as fresh:
         requests: list[Request] = []
-        fresh.on("requestfinished", requests.append)
+        fresh.on("requestfinished", lambda request: requests.append(request))  # playwright marks what it is given
         fresh.reload(wait_until="networkidle")
         expect(fresh.locator(".card img").nth(CLIPS - 1)).to_have_attribute("src", re.compile("^data:image/webp"))
         assert bytes_of(requests) <= MOST_BYTES
@@ -360,6 +367,7 @@ def test_a_video_plays_frame_by_frame_with_its_prompts(page: Page) -> None:
     page.locator("#input-animation_prompts").fill(f"{PROMPTS} {LONG} | 80: {LONG}")
     page.keyboard.press("Control+Enter")
     film = page.locator(".film")
+    film.wait_for(timeout=TIMEOUT_S * 1000)
     expect(film.locator("strong")).to_have_text("Frame 0")
     assert page.evaluate("document.documentElement.scrollWidth") <= 1200
     until(page, "document.querySelector('.film video').readyState >= 2")
