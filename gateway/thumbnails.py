@@ -15,8 +15,8 @@ from gateway.prediction import File
 logger = logging.getLogger(__name__)
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP")  # of the many that Pillow reads
-SIZE_PX = (240, 240)  # 150 px wide on the page, and more on a fine screen
-QUALITY = 60
+SIZE_PX = (200, 200)  # 150 px wide on the page
+QUALITY = 50
 MAX_FILE_BYTES = 32 << 20
 MAX_PIXELS = 40_000_000
 KEPT = 2000  # 4 kB each

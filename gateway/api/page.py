@@ -14,7 +14,15 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from gateway.api import errors
-from gateway.api.dependencies import CallerDependency, Name, Owner, Services, ServicesDependency, json_response
+from gateway.api.dependencies import (
+    CallerDependency,
+    Name,
+    Owner,
+    Services,
+    ServicesDependency,
+    compressed,
+    json_response,
+)
 from gateway.api.limits import read_body
 from gateway.prediction import JsonObject
 
@@ -96,6 +104,7 @@ async def preview(
 
 @router.get("/thumbnails")
 async def thumbnails(
+    request: Request,
     services: ServicesDependency,
     caller: CallerDependency,
     ids: Annotated[str, Query(description="Ids of up to 100 predictions, separated by commas.")],
@@ -110,7 +119,10 @@ async def thumbnails(
         if image and (url := await services.thumbnails.of(image)):
             found[prediction_id] = url
     # A browser may keep them, because the output of a prediction that has ended doesn't change.
-    return json_response(found, headers={"Cache-Control": f"private, max-age={THUMBNAILS_S}", "Vary": "Authorization"})
+    response = json_response(found, headers={"Cache-Control": f"private, max-age={THUMBNAILS_S}"})
+    response = await compressed(request, response)
+    response.headers["Vary"] = "Accept-Encoding, Authorization"
+    return response
 
 
 async def _ask(client: httpx.AsyncClient, url: str, values: JsonObject) -> JsonObject:

@@ -38,6 +38,7 @@ function useFrames(fps) {
   const show = (wanted) => {
     if (!video.current) return;
     video.current.pause();
+    video.current.loop = false; // else a browser goes on to the first frame when it is shown the last one
     // To the middle of the frame: its start can be rounded to the frame before.
     video.current.currentTime = (Math.min(Math.max(wanted, 0), last()) + 0.5) / fps;
     look();
@@ -71,7 +72,7 @@ export function Film({ prediction, model }) {
       ref=${video}
       src=${output}
       controls
-      loop=${looping}
+      loop=${looping && playing}
       playsinline
       preload="auto"
       tabindex="0"

@@ -2,13 +2,14 @@
 import { html, useEffect, useMemo, useReducer, useState } from "../../vendor/htm-preact-3.1.1.js";
 import { messageOf } from "../../api.js";
 import { fileName } from "../../view.js";
-import { Player, audio, isSounding, load, loudness, setLoudness } from "./sound.js";
+import { Player, Sequence, audio, isSounding, load, loudness, setLoudness } from "./sound.js";
 import { Spectrogram } from "./spectrogram.js";
 /** @import { OutputProps, Prediction, Values } from "../../types.js" */
 
 /** @typedef {{ audio: string, spectrogram: string }} ClipOutput the URLs of its files */
 
 const CLIP_S = 5.11; // until the sound is loaded
+const SEQUENCE_LENGTH = 8;
 
 /** @type {(output: unknown) => boolean} */
 export const isClip = (output) =>
@@ -25,7 +26,7 @@ export const titleOf = ({ prompt_a, prompt_b, alpha }) =>
   prompt_b ? `${prompt_a ?? ""} → ${prompt_b} (${alpha ?? 0.5})` : `${prompt_a ?? ""}`;
 
 /** @param {Prediction[]} clips */
-export const loadAll = (clips) => Promise.all(clips.map((clip) => load(clipOf(clip).audio)));
+const loadAll = (clips) => Promise.all(clips.map((clip) => load(clipOf(clip).audio)));
 
 const autoplayed = new Set(); // ids of predictions: each plays by itself once
 
@@ -144,4 +145,45 @@ export function Volume() {
   return html`<label class="inline">
     Volume <input type="range" min="0" max="1" step="0.01" value=${value} onInput=${change} />
   </label>`;
+}
+
+/**
+ * Play the latest clips in sequence, over and over, or save them as one file.
+ * @param {{ predictions: Prediction[] }} props newest first
+ */
+export function Recent({ predictions }) {
+  const [sequence, setSequence] = useState(/** @type {Sequence | null} */ (null));
+  const [title, setTitle] = useState("");
+  useEffect(() => () => sequence?.stop(), [sequence]);
+  const clips = predictions
+    .filter(({ output }) => isClip(output))
+    .slice(0, SEQUENCE_LENGTH)
+    .toReversed();
+  if (clips.length < 2) return null;
+  const start = async () => {
+    audio();
+    const titled = await Promise.all(
+      clips.map(async (clip) => ({ buffer: await load(clipOf(clip).audio), title: titleOf(clip.input) })),
+    );
+    let count = 0;
+    const started = new Sequence({
+      next: () => titled[count++ % titled.length] ?? null,
+      onHeard: (clip) => setTitle(clip.title),
+      onStop: () => setSequence(null),
+    });
+    started.start();
+    setSequence(started);
+  };
+  const exportAll = async () => {
+    const { save, toWav } = await import("./wav.js");
+    save(toWav(await loadAll(clips)), "joined.wav");
+  };
+  const toggle = sequence ? () => sequence.stop() : start;
+  return html`<div class="controls recent">
+    <button type="button" aria-pressed=${sequence ? "true" : "false"} onClick=${toggle}>
+      ${sequence ? "Stop" : `Play last ${clips.length} in sequence`}
+    </button>
+    <button type="button" onClick=${exportAll}>Export joined WAV</button>
+    ${sequence && html`<span class="about" aria-live="polite"><bdi>${title}</bdi></span>`}
+  </div>`;
 }

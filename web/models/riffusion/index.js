@@ -1,6 +1,5 @@
 // riffusion's views: a clip is heard in a loop, next to another one, or blended into the next without end.
-import { Clip, isClip, titleOf } from "./clip.js";
-import { Recent } from "./recent.js";
+import { Clip, Recent, isClip, titleOf } from "./clip.js";
 import { SeedImages } from "./seeds.js";
 import { audio } from "./sound.js";
 /** @import { View } from "../../types.js" */
