@@ -396,6 +396,28 @@ def test_a_video_plays_frame_by_frame_with_its_prompts(page: Page) -> None:
     assert flaws(page) == ""
 
 
+def test_a_walk_scrolls_with_its_sound(page: Page) -> None:
+    choose(page, "walk")
+    page.locator("#input-prompts").fill("0: church bells | 2: drums and bass")
+    page.locator("#input-bars").fill("4")
+    page.locator("#input-num_inference_steps").fill(QUICK_STEPS)
+    page.keyboard.press("Control+Enter")
+    walk = page.locator(".walk")
+    walk.wait_for(timeout=TIMEOUT_S * 1000)
+    expect(page.locator("#result-title")).to_have_text("church bells → drums and bass")
+    until(page, f"document.querySelector('.walk audio').duration >= {2 * CLIP_S - 0.01}")
+    walk.locator("audio").evaluate("sound => sound.pause()")
+    walk.get_by_role("button", name="2 drums and bass").click()
+    expect(walk.locator("strong")).to_have_text("Bar 2")
+    assert walk.locator("audio").evaluate("sound => sound.currentTime") == pytest.approx(CLIP_S, abs=0.01)
+    until(page, "document.querySelector('.walk .tape').scrollLeft > 400")  # 80 px per second
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1200
+    with page.expect_download() as download:
+        walk.get_by_role("link", name="WAV").click()
+    assert length_s(download.value.path()) == pytest.approx(2 * CLIP_S, abs=1e-2)
+    assert flaws(page) == ""
+
+
 def length_s(path: Path) -> float:
     with wave.open(str(path)) as file:
         return float(file.getnframes() / file.getframerate())
