@@ -163,7 +163,8 @@ export function Playground({ models, onSignOut }) {
   const itsView = views[nameOf(its)] ?? GENERIC;
   const Panel = usePanel(view, mode);
   useTitle(prediction, itsView);
-  if (!view) return html`<main class="loading"><p role="status">Loading…</p></main>`;
+  const header = html`<${Header} models=${models} model=${model} onChoose=${choose} onSignOut=${onSignOut} />`;
+  if (!view) return html`${header}<main class="loading"><p role="status">Loading…</p></main>`;
   /** @param {Values} input */
   const runExample = (input) => {
     form.fill(model, input);
@@ -173,7 +174,7 @@ export function Playground({ models, onSignOut }) {
   /** @param {Values} values */
   const again = (values) => form.fill(model, { ...form.input, ...values });
   return html`
-    <${Header} models=${models} model=${model} onChoose=${choose} onSignOut=${onSignOut} />
+    ${header}
     <main>
       <${Ask} ...${{ model, view, form, runs, prediction, mode, onMode: setMode }} />
       <div class="answer">

@@ -76,7 +76,7 @@ export function useRun(onStart) {
   };
   /** @param {ApiError} error */
   const reject = ({ fields }) => {
-    const named = fields.map(({ field, description }) => [field.replace(/^input\./, ""), description]);
+    const named = fields.map(({ field, description }) => [field.replace(/^input\./, ""), inWords(description)]);
     setErrors(Object.fromEntries(named));
     setProblem(named.length === 1 ? "1 input needs attention." : `${named.length} inputs need attention.`);
   };
@@ -104,6 +104,12 @@ export function useRun(onStart) {
   };
   return { errors, problem, startedId, run, cancel, clear, fail };
 }
+
+/** @param {string} description of an input that was rejected, for programmers */
+const inWords = (description) =>
+  description
+    .replace(/^Invalid type\. Expected: number\b.*/, "Enter a number.")
+    .replace(/^Invalid type\. Expected: integer\b.*/, "Enter a whole number.");
 
 /**
  * Call `onRun` for Ctrl+Enter and `onCancel` for Escape.

@@ -99,7 +99,7 @@ def test_no_text_makes_the_page_wider_than_the_window(browser: Browser, visitor:
             assert text.evaluate("text => getComputedStyle(text).unicodeBidi") == "isolate"
         for model in page.locator("nav button").all():
             model.click()
-            page.locator("form .fields").first.wait_for()
+            expect(page.locator("#ask-title")).to_have_text(model.inner_text())  # its view is loaded
             unfold(page)
             assert width_of(page) <= width
 

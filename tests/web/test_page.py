@@ -43,7 +43,7 @@ def test_an_invalid_input_is_reported_at_its_field_corrected_and_run_by_keyboard
         expect(field).to_have_attribute("aria-invalid", "true")
         field.fill("x")
         page.keyboard.press("Control+Enter")
-        expect(page.locator("#input-seconds-error")).to_contain_text("number")
+        expect(page.locator("#input-seconds-error")).to_have_text("Enter a number.")
         field.fill("0")
         page.keyboard.press("Control+Enter")
         expect(page.locator(".other pre")).to_have_text("what it says")
@@ -160,6 +160,7 @@ def test_inputs_and_outputs_are_shown_as_text_never_as_markup(browser: Browser, 
         page.get_by_text("Logs", exact=True).click()
         expect(page.locator(".result details pre")).to_contain_text(EVIL)
         page.get_by_role("button", name="deforum").click()
+        page.locator("#input-animation_prompts").wait_for()
         unfold(page)
         for name in ("seed", "animation_prompts", "zoom"):
             page.locator(f"#input-{name}").fill(EVIL)

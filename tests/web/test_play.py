@@ -59,7 +59,7 @@ def page(running: system.System, browser: Browser) -> Iterator[Page]:
 
 def choose(page: Page, model: str) -> None:
     page.get_by_role("navigation").get_by_role("button", name=model).click()
-    page.locator("form .fields").first.wait_for()
+    expect(page.locator("#ask-title")).to_contain_text(model)  # its view is loaded
     unfold(page)
 
 
