@@ -188,7 +188,8 @@ def test_spectrograms_have_the_same_colours_in_light_and_dark_from_dark_to_brigh
     page.locator("#input-num_inference_steps").fill(QUICK_STEPS)
     page.get_by_role("button", name="Run").click()
     picture = page.locator(".frame img")
-    picture.wait_for()
+    until(page, "playground.player?.playing")
+    picture.evaluate("picture => picture.decode()")
     page.locator(".playhead").evaluate("head => head.remove()")
     taken = []
     for theme in ("light", "dark"):
