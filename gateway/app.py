@@ -25,6 +25,7 @@ from gateway.record import Record, open_record
 from gateway.record.database import UNAVAILABLE
 from gateway.record.jobs import GATEWAY_QUEUE, WEBHOOK_QUEUE
 from gateway.settings import Settings
+from gateway.thumbnails import Thumbnails
 from gateway.webhooks import delivery
 from gateway.webhooks.sending import Sender
 
@@ -128,6 +129,7 @@ def _lifespan(settings: Settings, catalog: LiveCatalog) -> Callable[[FastAPI], A
                 record,
                 CreateRate(settings.creates_per_s, settings.create_burst),
                 metrics,
+                Thumbnails(record.files.read),
                 await stack.enter_async_context(httpx.AsyncClient(trust_env=False)),
                 await record.files.origin() if settings.file_redirects else None,
             )

@@ -2,6 +2,7 @@
 /** @import { Model, PageOfPredictions, Prediction, Preview, Values } from "./types.js" */
 
 const TOKEN_KEY = "gateway.token";
+const REJECTED = "token-rejected"; // an event on the window
 const RETRY_MS = 500; // doubled with each failure in a row
 const MAX_RETRY_MS = 5000;
 const HIDDEN_POLL_MS = 2000;
@@ -46,16 +47,32 @@ export function storeToken(token) {
 }
 
 /**
+ * Call `listener` with the reason when the token stops being valid, here or because another tab has signed out.
+ * Returns a function that removes it.
+ * @param {(reason: string) => void} listener
+ */
+export function onSignedOut(listener) {
+  const over = new AbortController();
+  const reject = () => listener("This token is no longer valid. Sign in again.");
+  addEventListener(REJECTED, reject, { signal: over.signal });
+  const look = (/** @type {StorageEvent} */ { key, newValue }) => key === TOKEN_KEY && !newValue && listener("");
+  addEventListener("storage", look, { signal: over.signal });
+  return () => over.abort();
+}
+
+/**
  * @param {string} path
- * @param {{ method?: string, body?: object, signal?: AbortSignal }} [options]
+ * @param {{ method?: string, body?: object, signal?: AbortSignal }} [options] the body is a form, or sent as JSON
  * @returns {Promise<any>}
  */
 async function call(path, { method = "GET", body, signal } = {}) {
   /** @type {Record<string, string>} */
   const headers = { Authorization: `Bearer ${localStorage.getItem(TOKEN_KEY) ?? ""}` };
-  if (body) headers["Content-Type"] = "application/json";
-  const response = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body) });
+  const sent = body instanceof FormData ? body : body && JSON.stringify(body);
+  if (typeof sent === "string") headers["Content-Type"] = "application/json";
+  const response = await fetch(path, { method, headers, signal, body: sent });
   if (response.ok) return response.json();
+  if (response.status === 401) dispatchEvent(new Event(REJECTED));
   throw new ApiError(response.status, await response.json().catch(() => ({})));
 }
 
@@ -92,8 +109,11 @@ const pathOf = (id) => `/v1/predictions/${encodeURIComponent(id)}`;
 /** @param {Model} model */
 export const nameOf = ({ owner, name }) => `${owner}/${name}`;
 
-/** @returns {Promise<Model[]>} */
-export const listModels = async () => (await call("/v1/models")).results;
+/**
+ * List the models, the oldest first: a new one comes after those that users know.
+ * @returns {Promise<Model[]>}
+ */
+export const listModels = async () => (await call("/v1/models?sort_direction=asc")).results;
 
 /**
  * @param {string} version
@@ -113,12 +133,30 @@ export const cancel = (id) => call(`${pathOf(id)}/cancel`, { method: "POST" });
 
 /**
  * List predictions, newest first.
- * @param {string | null} [next] the `next` of the page before
+ * @param {string} [query] narrows the list, such as ?created_after=2026-01-31T21:00:00Z, or is that of a page's `next`
  * @returns {Promise<PageOfPredictions>}
  */
-export async function list(next) {
-  const page = await call(next ? new URL(next).pathname + new URL(next).search : "/v1/predictions");
+export async function list(query = "") {
+  const page = await call(`/v1/predictions${query}`);
   return { ...page, results: page.results.map(received) };
+}
+
+/**
+ * Return small images of predictions whose output has one, as data URLs by id. One request brings them all.
+ * @param {string[]} ids
+ * @returns {Promise<Record<string, string>>}
+ */
+export const listThumbnails = (ids) => call(`/v1/thumbnails?ids=${ids.join(",")}`);
+
+/**
+ * Upload a file and return its URL, for an input.
+ * @param {File} file
+ * @returns {Promise<string>}
+ */
+export async function upload(file) {
+  const body = new FormData();
+  body.append("content", file, file.name);
+  return (await call("/v1/files", { method: "POST", body })).urls.get;
 }
 
 /**
@@ -234,15 +272,6 @@ function listen(prediction, onNews, signal) {
     signal.addEventListener("abort", end, { signal: over.signal });
     if (signal.aborted) end();
   });
-}
-
-/**
- * Read the progress from a prediction's logs: from the last line that is a progress bar of tqdm, if there is one.
- * @param {string} logs
- */
-export function progressOf(logs) {
-  const [, percent, done, total] = [...logs.matchAll(/^\s*(\d+)%\s*\|.+?\|\s*(\d+)\/(\d+)/gm)].at(-1) ?? [];
-  return percent === undefined ? null : { percent: Number(percent), done: Number(done), total: Number(total) };
 }
 
 const KINDS = {

@@ -1,6 +1,7 @@
 // A form made from a version's Input schema.
-import { html, useEffect, useRef } from "./vendor/htm-preact-3.1.1.js";
-/** @import { ControlProps, Draft, Input, Preview, Schema, Values, Version, View } from "./types.js" */
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
+import { FileField } from "./file.js";
+/** @import { ControlProps, Draft, Input, InputGroup, Preview, Schema, Values, Version, View } from "./types.js" */
 
 /** @typedef {{ target: HTMLInputElement }} Typed an event */
 
@@ -20,9 +21,12 @@ export function inputsOf(version) {
   };
   const inputs = Object.entries(properties).map(([name, property]) => {
     const { type = "string", description = "", enum: choices, default: initial, ...schema } = resolve(property);
+    const title = (schema.title ?? name).replaceAll("_", " ");
     return {
       name,
+      label: title.charAt(0).toUpperCase() + title.slice(1).toLowerCase(),
       type,
+      isFile: schema.format === "uri",
       description: description === "An enumeration." ? "" : description, // pydantic's own words
       choices,
       initial,
@@ -79,31 +83,81 @@ export function toInput(inputs, draft) {
 const isNumeric = (type) => type === "integer" || type === "number";
 
 /**
- * @param {object} props
- * @param {View} props.view
- * @param {Input[]} props.inputs
- * @param {Draft} props.draft
- * @param {Record<string, string>} props.errors by input
- * @param {Preview | null} props.preview
- * @param {(draft: Draft) => void} props.onChange
+ * Put inputs into the view's groups. Those that it doesn't name go to the last one; without groups there is one.
+ * @typedef {{ title: string, folded: InputGroup["folded"], inputs: Input[] }} Grouped
+ * @type {(groups: InputGroup[] | undefined, inputs: Input[]) => Grouped[]}
  */
-export function Form({ view, inputs, draft, errors, preview, onChange }) {
+function grouped(groups = [{ title: "", inputs: [] }], inputs) {
+  const named = new Set(groups.flatMap((group) => group.inputs));
+  const others = inputs.filter(({ name }) => !named.has(name));
+  return groups.map(({ title, folded = false, inputs: names }, index) => {
+    const its = names.flatMap((name) => inputs.find((input) => input.name === name) ?? []);
+    return { title, folded, inputs: index === groups.length - 1 ? [...its, ...others] : its };
+  });
+}
+
+/**
+ * @typedef {object} FormProps
+ * @property {View} view
+ * @property {Input[]} inputs
+ * @property {Draft} draft
+ * @property {Record<string, string>} errors by input
+ * @property {Preview | null} preview
+ * @property {(draft: Draft) => void} onChange
+ */
+
+/** @param {FormProps} props */
+export function Form({ inputs, ...props }) {
   return html`<div class="fields">
-    ${inputs.map(
-      (input) =>
-        html`<${Field}
-          key=${input.name}
-          view=${view}
-          input=${input}
-          value=${draft[input.name]}
-          error=${errors[input.name]}
-          onChange=${(/** @type {string | boolean} */ value) => onChange({ ...draft, [input.name]: value })}
-        >
-          ${view.Hint && preview && html`<${view.Hint} name=${input.name} preview=${preview} />`}
-        </${Field}>`,
+    ${grouped(props.view.groups, inputs).map(
+      ({ title, folded, inputs: its }) =>
+        its.length > 0 &&
+        (folded
+          ? html`<${Group} key=${title} title=${title} folded=${folded} inputs=${its} ...${props} />`
+          : html`<${Fields} key=${title} inputs=${its} ...${props} />`),
     )}
   </div>`;
 }
+
+/** @param {FormProps} props */
+const Fields = ({ view, inputs, draft, errors, preview, onChange }) =>
+  inputs.map(
+    (input) =>
+      html`<${Field}
+        key=${input.name}
+        view=${view}
+        input=${input}
+        value=${draft[input.name]}
+        error=${errors[input.name]}
+        onChange=${(/** @type {string | boolean} */ value) => onChange({ ...draft, [input.name]: value })}
+      >
+        ${
+          view.Hint && preview && html`<${view.Hint} name=${input.name} preview=${preview} text=${draft[input.name]} />`
+        }
+      </${Field}>`,
+  );
+
+/**
+ * Inputs that are folded away, with those of their values that aren't the default. It opens for an error.
+ * @param {FormProps & { title: string, folded: InputGroup["folded"] }} props
+ */
+function Group({ title, folded, ...props }) {
+  const { view, inputs, draft, errors } = props;
+  const [open, setOpen] = useState(folded === "on phones" && !matchMedia("(max-width: 62rem)").matches);
+  const invalid = inputs.some(({ name }) => errors[name]);
+  const changed = inputs.filter(({ name, type, initial }) => draft[name] !== toField(type, initial));
+  const values = (changed.length ? changed : inputs.slice(0, inputs.length === 1 ? 1 : 0)).map(
+    (input) => `${inputs.length > 1 ? `${labelOf(view, input)} ` : ""}${draft[input.name] || "blank"}`,
+  );
+  const toggle = (/** @type {{ currentTarget: HTMLDetailsElement }} */ event) => setOpen(event.currentTarget.open);
+  return html`<details class="group" open=${open || invalid} onToggle=${toggle}>
+    <summary>${title} <span class="about">${!open && values.join(" · ")}</span></summary>
+    ${(open || invalid) && html`<div class="fields"><${Fields} ...${props} /></div>`}
+  </details>`;
+}
+
+/** @type {(view: View, input: Input) => string} */
+const labelOf = (view, { name, label }) => view.labels?.[name] ?? label;
 
 /**
  * @param {object} props
@@ -125,7 +179,7 @@ function Field({ view, input, value, error, onChange, children }) {
   const Control = view.controls?.[name] ?? controlOf(input);
   return html`<div class="field">
     <div class="field-head">
-      <label for=${id} id=${`${id}-label`}><code>${name}</code></label>
+      <label for=${id} id=${`${id}-label`}>${labelOf(view, input)} <code>${name}</code></label>
       ${value !== initial && html`<${Reset} name=${name} initial=${initial} onChange=${onChange} />`}
     </div>
     <${Control} input=${input} value=${value} attributes=${attributes} onChange=${onChange} />
@@ -142,7 +196,8 @@ const Reset = ({ name, initial, onChange }) =>
   </button>`;
 
 /** @param {Input} input */
-function controlOf({ name, type, choices }) {
+function controlOf({ name, type, choices, isFile }) {
+  if (isFile) return FileField;
   if (type === "boolean") return Checkbox;
   if (choices) return Select;
   if (isNumeric(type)) return Numeric;

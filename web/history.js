@@ -1,14 +1,16 @@
 // Earlier predictions: thumbnails, filters, pages.
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
-import { filesOf, get, hasEnded, list, messageOf, nameOf } from "./api.js";
+import { filesOf, get, hasEnded, list, listThumbnails, messageOf, nameOf } from "./api.js";
 import { STATUSES } from "./result.js";
-import { GENERIC } from "./view.js";
-/** @import { Model, PageOfPredictions, Prediction, Status, View } from "./types.js" */
+import { GENERIC, titleOf } from "./view.js";
+/** @import { Model, Prediction, Status, View } from "./types.js" */
 
 /** @type {Partial<Record<Status, string>>} */
 const MARKS = { failed: "!", canceled: "×" }; // where there is no picture
 const RETRY_MS = 2000;
 const POLL_MS = 5000;
+const AT_ONCE = 100; // thumbnails in a request
+const TABS = new BroadcastChannel("predictions"); // says to the page's other tabs that there is something new
 const FEW = 6; // matches of a filter, below which the next page is loaded too
 
 /**
@@ -22,51 +24,70 @@ function merge(known, news) {
   return [...byId.values()].sort((a, b) => b.created_at.localeCompare(a.created_at));
 }
 
-/** @type {(loaded: Loaded, page: PageOfPredictions) => Loaded} */
-function withNewest({ predictions, next }, page) {
-  if (next === undefined) return { predictions: merge(predictions, page.results), next: page.next };
-  // Without a common prediction there may be others between the page and what is loaded.
-  const connected = page.results.some(({ id }) => predictions.some((one) => one.id === id));
-  if (!connected) return { predictions: page.results, next: page.next };
-  return { predictions: merge(predictions, page.results), next };
+/**
+ * Load the first page, or if there is one already, only what is newer.
+ * @param {Loaded} loaded
+ * @returns {Promise<(now: Loaded) => Loaded>} adds it to what is loaded by then
+ */
+async function loadNewest({ predictions, next }) {
+  const newest = predictions[0]?.created_at;
+  if (next !== undefined && newest) {
+    const news = await list(`?created_after=${encodeURIComponent(newest)}`);
+    if (!news.next) return (now) => ({ ...now, predictions: merge(now.predictions, news.results) });
+  }
+  const page = await list(); // there may be others between its end and what was loaded before
+  return () => ({ predictions: page.results, next: page.next });
 }
 
-/** @type {(loaded: Loaded, page: PageOfPredictions) => Loaded} */
-const withOlder = ({ predictions }, page) => ({ predictions: merge(predictions, page.results), next: page.next });
-
 /**
- * Keep the list of predictions. The newest are loaded at the start, on `refresh` and when the window gets the focus,
- * older ones on `more`. `put` adds news of one. The oldest of the running ones that nothing else follows is polled.
+ * Keep the list of predictions. The newest are loaded at the start, on `refresh`, when the window gets the focus, and
+ * when another tab has run something; older ones on `more`. `put` adds news of one. The oldest of the running ones that
+ * nothing else follows is polled.
  * @param {string | undefined} followedId
  */
 export function useHistory(followedId) {
-  const [{ predictions, next }, setLoaded] = useState(/** @type {Loaded} */ ({ predictions: [], next: undefined }));
+  const [loaded, setLoaded] = useState(/** @type {Loaded} */ ({ predictions: [], next: undefined }));
   const [error, setError] = useState("");
-  const busy = useRef(false);
+  const queue = useRef(Promise.resolve()); // one request after the other, because they build on each other
+  const current = useRef(loaded);
+  current.current = loaded;
+  const { predictions, next } = loaded;
 
-  /** @type {(from: string | null, add: (loaded: Loaded, page: PageOfPredictions) => Loaded) => Promise<void>} */
-  const load = async (from, add) => {
-    if (busy.current) return;
-    busy.current = true;
-    try {
-      const page = await list(from);
-      setLoaded((loaded) => add(loaded, page));
-      setError("");
-    } catch (problem) {
-      setError(messageOf(problem, "Can't load the history: no response from the server."));
-    } finally {
-      busy.current = false;
-    }
+  /** @param {(now: Loaded) => Promise<(then: Loaded) => Loaded>} request */
+  const load = (request) => {
+    queue.current = queue.current.then(async () => {
+      try {
+        const add = await request(current.current);
+        setLoaded((then) => (current.current = add(then)));
+        setError("");
+      } catch (problem) {
+        setError(messageOf(problem, "Can't load the history: no response from the server."));
+      }
+    });
   };
-  const refresh = () => void load(null, withNewest);
-  const more = () => void load(next ?? null, withOlder);
+  /** @param {boolean} [told] whether the other tabs are told */
+  const refresh = (told = false) => {
+    if (told) TABS.postMessage("");
+    load(loadNewest);
+  };
+  const more = () =>
+    load(async (now) => {
+      if (!now.next) return (then) => then;
+      const page = await list(new URL(now.next).search);
+      return (then) => ({ predictions: merge(then.predictions, page.results), next: page.next });
+    });
   /** @param {Prediction} news */
-  const put = (news) => setLoaded((loaded) => ({ ...loaded, predictions: merge(loaded.predictions, [news]) }));
+  const put = (news) => setLoaded((now) => ({ ...now, predictions: merge(now.predictions, [news]) }));
 
   useEffect(() => {
-    refresh();
-    addEventListener("focus", refresh);
-    return () => removeEventListener("focus", refresh);
+    const look = () => refresh();
+    look();
+    addEventListener("focus", look);
+    TABS.addEventListener("message", look);
+    return () => {
+      removeEventListener("focus", look);
+      TABS.removeEventListener("message", look);
+    };
   }, []);
   useEffect(() => {
     if (!error) return undefined;
@@ -79,19 +100,44 @@ export function useHistory(followedId) {
     const timer = setInterval(() => get(unfollowedId).then(put, () => {}), POLL_MS);
     return () => clearInterval(timer);
   }, [unfollowedId]);
-  return { predictions, hasMore: Boolean(next), error, more, put, refresh };
+  const thumbnails = useThumbnails(predictions);
+  return { predictions, thumbnails, hasMore: Boolean(next), error, more, put, refresh };
+}
+
+/** @type {(prediction: Prediction) => boolean} */
+const hasImage = ({ status, output }) => status === "succeeded" && filesOf(output).some(({ kind }) => kind === "image");
+
+/**
+ * Load the thumbnails of predictions, each once.
+ * @param {Prediction[]} predictions
+ */
+function useThumbnails(predictions) {
+  const [thumbnails, setThumbnails] = useState(/** @type {Record<string, string>} */ ({}));
+  const asked = useRef(new Set());
+  useEffect(() => {
+    const ids = predictions.filter((one) => hasImage(one) && !asked.current.has(one.id)).map(({ id }) => id);
+    for (let at = 0; at < ids.length; at += AT_ONCE) {
+      const some = ids.slice(at, at + AT_ONCE);
+      some.forEach((id) => asked.current.add(id));
+      listThumbnails(some).then(
+        (found) => setThumbnails((known) => ({ ...known, ...found })),
+        () => some.forEach((id) => asked.current.delete(id)), // the next change of the list asks again
+      );
+    }
+  }, [predictions]);
+  return thumbnails;
 }
 
 /**
  * @param {object} props
- * @param {ReturnType<typeof useHistory>} props.history
+ * @param {ReturnType<typeof useHistory>} props.past
  * @param {Model[]} props.models
  * @param {Record<string, View>} props.views
  * @param {string | undefined} props.shownId
  * @param {(prediction: Prediction) => void} props.onOpen
  */
-export function History({ history, models, views, shownId, onOpen }) {
-  const { predictions, hasMore, error, more } = history;
+export function History({ past, models, views, shownId, onOpen }) {
+  const { predictions, thumbnails, hasMore, error, more } = past;
   const [model, setModel] = useState("");
   const [status, setStatus] = useState("");
   const matches = predictions.filter((one) => (!model || one.model === model) && (!status || one.status === status));
@@ -103,8 +149,15 @@ export function History({ history, models, views, shownId, onOpen }) {
   return html`<section class="history" aria-labelledby="history-title">
     <div class="controls">
       <h2 id="history-title">History</h2>
-      <${Filter} label="Model" options=${modelOptions} value=${model} onChange=${setModel} />
-      <${Filter} label="Status" options=${Object.entries(STATUSES)} value=${status} onChange=${setStatus} />
+      ${
+        predictions.length > 0 &&
+        html`<${Filter} label="Model" options=${modelOptions} value=${model} onChange=${setModel} />
+        <${Filter} label="Status" options=${Object.entries(STATUSES)} value=${status} onChange=${setStatus} />`
+      }
+      ${Object.entries(views).map(
+        ([name, { Recent }]) =>
+          Recent && html`<${Recent} key=${name} predictions=${matches.filter((one) => one.model === name)} />`,
+      )}
     </div>
     ${error && html`<p class="error" role="alert">${error}</p>`}
     ${!matches.length && html`<p class="about">${empty}</p>`}
@@ -115,6 +168,7 @@ export function History({ history, models, views, shownId, onOpen }) {
             <${Card}
               prediction=${one}
               view=${views[one.model] ?? GENERIC}
+              thumbnail=${thumbnails[one.id]}
               shown=${one.id === shownId}
               onOpen=${onOpen}
             />
@@ -137,8 +191,15 @@ function Filter({ label, options, value, onChange }) {
   </label>`;
 }
 
-/** @param {{ prediction: Prediction, view: View, shown: boolean, onOpen: (prediction: Prediction) => void }} props */
-function Card({ prediction, view, shown, onOpen }) {
+/**
+ * @param {object} props
+ * @param {Prediction} props.prediction
+ * @param {View} props.view
+ * @param {string | undefined} props.thumbnail
+ * @param {boolean} props.shown
+ * @param {(prediction: Prediction) => void} props.onOpen
+ */
+function Card({ prediction, view, thumbnail, shown, onOpen }) {
   const { id, status, output, created_at } = prediction;
   /** @param {MouseEvent} event */
   const open = (event) => {
@@ -146,10 +207,17 @@ function Card({ prediction, view, shown, onOpen }) {
     event.preventDefault();
     onOpen(prediction);
   };
-  const Picture = view.Thumbnail && view.shows?.(output) ? view.Thumbnail : Thumbnail;
-  return html`<a href=${`?prediction=${id}`} class=${`card ${shown ? "current" : ""}`} onClick=${open}>
-    <${Picture} output=${output} mark=${MARKS[status] ?? "…"} />
-    <span class="title">${summaryOf(prediction, view)}</span>
+  const video = filesOf(output).find(({ kind }) => kind === "video");
+  const none = html`<span class="thumbnail none" aria-hidden="true">${MARKS[status] ?? ""}</span>`;
+  return html`<a
+    href=${`?prediction=${id}`}
+    class="card"
+    aria-current=${shown ? "true" : undefined}
+    onClick=${open}
+  >
+    ${thumbnail && html`<img class=${`thumbnail ${view.thumbnailClass ?? ""}`} src=${thumbnail} alt="" />`}
+    ${!thumbnail && video && html`<${FirstFrame} url=${video.url} />`} ${!thumbnail && !video && none}
+    <span class="title">${titleOf(prediction, view)}</span>
     <span class="about">
       <span class=${`dot ${status}`}></span>
       <span class=${status === "succeeded" ? "hidden" : ""}>${STATUSES[status]} </span>
@@ -158,21 +226,22 @@ function Card({ prediction, view, shown, onOpen }) {
   </a>`;
 }
 
-/** @type {(prediction: Prediction, view: View) => string} */
-function summaryOf({ id, input, data_removed }, view) {
-  if (data_removed) return "Data deleted";
-  const text = Object.values(input).find((value) => value && typeof value === "string");
-  return view.summary?.(input) || `${input["prompt"] || text || id}`;
-}
-
-/** @param {{ output: unknown, mark: string }} props */
-function Thumbnail({ output, mark }) {
-  const file = filesOf(output).find(({ kind }) => kind === "image" || kind === "video");
-  if (!file) return html`<span class="thumbnail none" aria-hidden="true">${mark}</span>`;
-  if (file.kind === "image") return html`<img class="thumbnail" src=${file.url} alt="" loading="lazy" />`;
+/**
+ * Show a video's first frame once it is in the window: a browser loads no image of a video lazily by itself.
+ * @param {{ url: string }} props
+ */
+function FirstFrame({ url }) {
+  const video = useRef(/** @type {HTMLVideoElement | null} */ (null));
+  const [seen, setSeen] = useState(false);
+  useEffect(() => {
+    const observer = new IntersectionObserver((entries) => entries.some((one) => one.isIntersecting) && setSeen(true));
+    if (video.current) observer.observe(video.current);
+    return () => observer.disconnect();
+  }, []);
   return html`<video
+    ref=${video}
     class="thumbnail"
-    src=${`${file.url}#t=0.1`}
+    src=${seen ? `${url}#t=0.1` : undefined}
     preload="metadata"
     muted
     playsinline

@@ -1,28 +1,26 @@
 // The page's start: signing in, and loading the models.
 import { html, render, useCallback, useEffect, useState } from "./vendor/htm-preact-3.1.1.js";
-import { ApiError, listModels, messageOf, storeToken, takeToken } from "./api.js";
+import { ApiError, listModels, messageOf, onSignedOut, storeToken, takeToken } from "./api.js";
 import { Playground } from "./playground.js";
-import { loadViews } from "./view.js";
-/** @import { Model, View } from "./types.js" */
+/** @import { Model } from "./types.js" */
 
 const RETRY_MS = 2000;
 
 function Page() {
   const [token, setToken] = useState(takeToken);
-  const [offer, setOffer] = useState(/** @type {{ models: Model[], views: Record<string, View> } | null} */ (null));
+  const [models, setModels] = useState(/** @type {Model[] | null} */ (null));
   const [problem, setProblem] = useState("");
   /** @type {(given: string, why?: string) => void} */
   const keep = (given, why = "") => {
     storeToken(given);
     setToken(given);
-    setOffer(null);
+    setModels(null);
     setProblem(why);
   };
   const load = useCallback(async () => {
     if (!token) return;
     try {
-      const models = await listModels();
-      setOffer({ models, views: await loadViews(models) });
+      setModels(await listModels());
       setProblem("");
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) return keep("", "Invalid token.");
@@ -31,13 +29,14 @@ function Page() {
     }
   }, [token]);
   useEffect(() => void load(), [load]);
+  useEffect(() => (models ? onSignedOut((why) => keep("", why)) : undefined), [models]);
 
   if (!token) return html`<${SignIn} problem=${problem} onToken=${keep} />`;
-  if (!offer) return html`<main class="loading"><p role="status">${problem || "Loading…"}</p></main>`;
-  if (!offer.models.length) {
+  if (!models) return html`<main class="loading"><p role="status">${problem || "Loading…"}</p></main>`;
+  if (!models.length) {
     return html`<main class="loading"><p>This server's catalog (GATEWAY_CATALOG) has no models.</p></main>`;
   }
-  return html`<${Playground} ...${offer} onSignOut=${() => keep("")} />`;
+  return html`<${Playground} models=${models} onSignOut=${() => keep("")} />`;
 }
 
 /** @param {{ problem: string, onToken: (token: string) => void }} props */
@@ -49,7 +48,7 @@ function SignIn({ problem, onToken }) {
     onToken(text.trim());
   };
   return html`<main class="sign-in">
-    <h1>Playground</h1>
+    <h1><img src="/web/icon.svg" alt="" width="28" height="28" /> Playground</h1>
     <form onSubmit=${submit}>
       <label class="field" for="token"><span>API token</span></label>
       <input

@@ -1,21 +1,51 @@
 // The page once the models are loaded: a model's form, the result, the history.
-import { html, useEffect, useMemo, useState } from "./vendor/htm-preact-3.1.1.js";
-import { ApiError, get, hasEnded, messageOf, nameOf } from "./api.js";
-import { Code } from "./code.js";
-import { Form, inputsOf, toDraft, toInput } from "./form.js";
+import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
+import { get, hasEnded, nameOf } from "./api.js";
+import { Ask } from "./ask.js";
+import { inputsOf, toDraft, toInput } from "./form.js";
 import { History, useHistory } from "./history.js";
-import { Result } from "./result.js";
-import { rejectedBy, useRun, useShortcuts, useShown } from "./run.js";
-import { GENERIC, usePreview } from "./view.js";
-/** @import { Draft, Model, Prediction, Values, View } from "./types.js" */
+import { Result, progressOf } from "./result.js";
+import { useRun, useShown } from "./run.js";
+import { GENERIC, titleOf, useViews } from "./view.js";
+/** @import { ComponentType } from "preact" */
+/** @import { Draft, Model, PanelProps, Prediction, Values, View } from "./types.js" */
 
 /** @type {(models: Model[], name: string | null) => Model | undefined} */
 const findModel = (models, name) => models.find((one) => nameOf(one) === name);
 
-/** @param {string} query which model or prediction is shown, for reloading and sharing */
-const setAddress = (query) => window.history.replaceState(null, "", query);
+/** @param {string} query which model or prediction is shown, for Back and Forward, for reloading and sharing */
+const setAddress = (query) => {
+  if (query !== location.search) history.pushState(null, "", query);
+};
 
-const scrollToResult = () => document.getElementById("result")?.scrollIntoView({ block: "nearest" });
+/**
+ * Call a function at the start, and when the user goes back or forward.
+ * @param {(asked: URLSearchParams) => void} onMove
+ */
+function useAddress(onMove) {
+  const current = useRef(onMove);
+  current.current = onMove;
+  useEffect(() => {
+    const move = () => current.current(new URLSearchParams(location.search));
+    move();
+    addEventListener("popstate", move);
+    return () => removeEventListener("popstate", move);
+  }, []);
+}
+
+/** Scroll to the result once it is drawn. If it was opened, rather than run, it also gets the focus. */
+function useScroll() {
+  const [target, setTarget] = useState(/** @type {{ opened: boolean } | null} */ (null));
+  useEffect(() => {
+    if (!target) return;
+    const title = document.getElementById("result-title");
+    const top_px = title?.getBoundingClientRect().top ?? 0;
+    const isVisible = top_px >= 0 && top_px < innerHeight / 2;
+    if (target.opened || !isVisible) title?.closest("section")?.scrollIntoView();
+    if (target.opened) title?.focus({ preventScroll: true });
+  }, [target]);
+  return (/** @type {boolean} */ opened) => setTarget({ opened });
+}
 
 /**
  * Keep what the form of each model shows.
@@ -37,148 +67,143 @@ function useForm(model) {
  * @param {Model[]} models at least one
  */
 function usePlayground(models) {
-  const asked = useMemo(() => new URLSearchParams(location.search), []);
   const first = models.find(({ page }) => page) ?? models[0]; // one with a view of its own, if there is one
-  const [model, setModel] = useState(/** @type {Model} */ (findModel(models, asked.get("model")) ?? first));
+  const [model, setModel] = useState(
+    () => /** @type {Model} */ (findModel(models, new URLSearchParams(location.search).get("model")) ?? first),
+  );
   const form = useForm(model);
+  const scroll = useScroll();
   const runs = useRun((started) => {
-    history.put(started);
+    past.put(started);
     setAddress(`?prediction=${started.id}`);
-    shown.show(started);
-    scrollToResult();
+    shown.show(started, true);
+    scroll(false);
   });
   const shown = useShown((news) => {
-    history.put(news);
-    if (hasEnded(news)) history.refresh(); // others may have run something meanwhile
+    past.put(news);
+    if (hasEnded(news)) past.refresh(true); // others may have run something meanwhile
   }, runs.fail);
-  const history = useHistory(shown.prediction?.id);
+  const past = useHistory(shown.prediction?.id);
 
-  /** @param {Model} chosen */
-  const choose = (chosen) => {
+  /** @type {(chosen: Model, latest?: Prediction) => void} */
+  const turnTo = (chosen, latest) => {
     setModel(chosen);
     runs.clear();
-    const latest = shown.latestOf(nameOf(chosen));
-    setAddress(latest ? `?prediction=${latest.id}` : `?model=${nameOf(chosen)}`);
     if (latest) shown.show(latest);
     else shown.hide();
   };
+  /** @param {Model} chosen */
+  const choose = (chosen) => {
+    const latest = shown.latestOf(nameOf(chosen));
+    setAddress(latest ? `?prediction=${latest.id}` : `?model=${nameOf(chosen)}`);
+    turnTo(chosen, latest);
+  };
   /** @param {Prediction} prediction */
-  const open = (prediction) => {
+  const show = (prediction) => {
     const its = findModel(models, prediction.model);
     if (its) setModel(its);
     if (its && !prediction.data_removed) form.fill(its, prediction.input);
     runs.clear();
-    setAddress(`?prediction=${prediction.id}`);
     shown.show(prediction);
-    scrollToResult();
   };
-  useEffect(() => {
-    const id = asked.get("prediction");
-    if (!id) return;
-    get(id).then(open, (error) => {
-      const unknown = error instanceof ApiError && error.status === 404;
-      runs.setProblem(unknown ? `Prediction ${id} not found.` : messageOf(error));
-    });
-  }, []);
-  return { model, form, runs, shown, history, choose, open };
-}
-
-/** @param {{ models: Model[], views: Record<string, View>, onSignOut: () => void }} props */
-export function Playground({ models, views, onSignOut }) {
-  const { model, form, runs, shown, history, choose, open } = usePlayground(models);
-  const [pinned, setPinned] = useState(/** @type {Prediction | null} */ (null));
-  const [mode, setMode] = useState(""); // the name of the panel that is open
-  const view = views[nameOf(model)] ?? GENERIC;
-  const { prediction, position, lost } = shown;
-  const its = findModel(models, prediction?.model ?? null) ?? model; // it may be another one than the form's
-  const Panel = view.modes?.find(({ name }) => name === mode)?.Panel;
-  return html`
-    <${Header} models=${models} model=${model} onChoose=${choose} onSignOut=${onSignOut} />
-    <main>
-      <${Ask}
-        model=${model}
-        view=${view}
-        form=${form}
-        runs=${runs}
-        prediction=${prediction}
-        mode=${mode}
-        onMode=${setMode}
-      />
-      <div class="answer" id="result">
-        ${Panel && html`<${Panel} version=${model.latest_version} input=${form.input} onClose=${() => setMode("")} />`}
-        <${Result}
-          view=${views[nameOf(its)] ?? GENERIC}
-          model=${its}
-          prediction=${prediction}
-          position=${position}
-          lost=${lost}
-          fresh=${prediction?.id === runs.startedId}
-          predictions=${history.predictions}
-          pinned=${pinned}
-          onPin=${setPinned}
-        />
-        <${History} history=${history} models=${models} views=${views} shownId=${prediction?.id} onOpen=${open} />
-      </div>
-    </main>
-  `;
+  /** @param {Prediction} prediction */
+  const open = (prediction) => {
+    setAddress(`?prediction=${prediction.id}`);
+    show(prediction);
+    scroll(true);
+  };
+  /** @param {string} id */
+  const find = (id) => {
+    const known = past.predictions.find((one) => one.id === id);
+    Promise.resolve(known ?? get(id)).then(show, (error) => runs.fail(error, `Prediction ${id} not found.`));
+  };
+  useAddress((wanted) => {
+    const id = wanted.get("prediction");
+    if (id) find(id);
+    else turnTo(findModel(models, wanted.get("model")) ?? model);
+  });
+  return { model, form, runs, shown, past, choose, open };
 }
 
 /**
- * The form, what runs it, and the request as code.
- * @param {object} props
- * @param {Model} props.model
- * @param {View} props.view
- * @param {ReturnType<typeof useForm>} props.form
- * @param {ReturnType<typeof useRun>} props.runs
- * @param {Prediction | null} props.prediction
- * @param {string} props.mode
- * @param {(mode: string) => void} props.onMode
+ * Let the window's title say what is shown, and how far a run is.
+ * @param {Prediction | null} prediction
+ * @param {View} view
  */
-function Ask({ model, view, form, runs, prediction, mode, onMode }) {
-  const { inputs, draft, input } = form;
-  const preview = usePreview(model, input, Boolean(view.Hint));
-  const errors = { ...preview?.errors, ...rejectedBy(prediction, inputs, input), ...runs.errors };
-  const run = () => {
+function useTitle(prediction, view) {
+  const at = prediction && !hasEnded(prediction) ? progressOf(prediction.logs) : null;
+  const parts = prediction ? [at && `${at.percent}%`, titleOf(prediction, view).slice(0, 60)] : [];
+  const title = [...parts, "Playground"].filter(Boolean).join(" · ");
+  useEffect(() => void (document.title = title), [title]);
+}
+
+/**
+ * Load the panel of a view's mode.
+ * @param {View | undefined} view
+ * @param {string} mode
+ */
+function usePanel(view, mode) {
+  const [panels, setPanels] = useState(/** @type {Map<unknown, ComponentType<PanelProps>>} */ (new Map()));
+  const found = view?.modes?.find(({ name }) => name === mode);
+  useEffect(() => {
+    if (found) void found.load().then((Panel) => setPanels((known) => new Map(known).set(found, Panel)));
+  }, [found]);
+  return panels.get(found);
+}
+
+/** @param {{ models: Model[], onSignOut: () => void }} props */
+export function Playground({ models, onSignOut }) {
+  const { model, form, runs, shown, past, choose, open } = usePlayground(models);
+  const [pinned, setPinned] = useState(/** @type {Prediction | null} */ (null));
+  const [mode, setMode] = useState(""); // the name of the panel that is open
+  const views = useViews(models, [nameOf(model), ...past.predictions.map((one) => one.model)]);
+  const view = views[nameOf(model)];
+  const { prediction, kept, position, lost } = shown;
+  const its = findModel(models, prediction?.model ?? null) ?? model; // it may be another one than the form's
+  const itsView = views[nameOf(its)] ?? GENERIC;
+  const Panel = usePanel(view, mode);
+  useTitle(prediction, itsView);
+  const header = html`<${Header} models=${models} model=${model} onChoose=${choose} onSignOut=${onSignOut} />`;
+  if (!view) return html`${header}<main class="loading"><p role="status">Loading…</p></main>`;
+  /** @param {Values} input */
+  const runExample = (input) => {
+    form.fill(model, input);
     view.onRun?.();
     void runs.run(model.latest_version, input);
   };
-  const cancel = () => runs.cancel(prediction);
-  useShortcuts({ onRun: run, onCancel: cancel });
-  /** @param {Event} event */
-  const submit = (event) => {
-    event.preventDefault();
-    run();
-  };
-  /** @param {Draft} changed */
-  const change = (changed) => {
-    form.setDraft(changed);
-    runs.clear();
-  };
-  return html`<section class="ask" aria-labelledby="ask-title">
-    <h2 id="ask-title">${nameOf(model)}</h2>
-    <p class="about lead">${model.description}</p>
-    <form onSubmit=${submit} noValidate>
-      <${Form}
-        key=${nameOf(model)}
-        view=${view}
-        inputs=${inputs}
-        draft=${draft}
-        errors=${errors}
-        preview=${preview}
-        onChange=${change}
-      />
-      <${RunBar}
-        view=${view}
-        mode=${mode}
-        running=${prediction && !hasEnded(prediction)}
-        onCancel=${cancel}
-        onMode=${onMode}
-        onReset=${() => change(toDraft(inputs))}
-      />
-      ${runs.problem && html`<p class="error" role="alert">${runs.problem}</p>`}
-    </form>
-    <${Code} model=${model} input=${input} />
-  </section>`;
+  /** @param {Values} values */
+  const again = (values) => form.fill(model, { ...form.input, ...values });
+  return html`
+    ${header}
+    <main>
+      <${Ask} ...${{ model, view, form, runs, prediction, mode, onMode: setMode }} />
+      <div class="answer">
+        ${
+          Panel &&
+          html`<${Panel}
+          version=${model.latest_version}
+          input=${form.input}
+          onNews=${past.put}
+          onClose=${() => setMode("")}
+        />`
+        }
+        <${Result}
+          view=${itsView}
+          model=${its}
+          prediction=${prediction}
+          kept=${kept}
+          position=${position}
+          lost=${lost}
+          startedId=${runs.startedId}
+          pinned=${pinned}
+          onPin=${setPinned}
+          onExample=${runExample}
+          onAgain=${its === model ? again : null}
+        />
+        <${History} past=${past} models=${models} views=${views} shownId=${prediction?.id} onOpen=${open} />
+      </div>
+    </main>
+  `;
 }
 
 /**
@@ -190,7 +215,7 @@ function Ask({ model, view, form, runs, prediction, mode, onMode }) {
  */
 function Header({ models, model, onChoose, onSignOut }) {
   return html`<header>
-    <h1>Playground</h1>
+    <h1><img src="/web/icon.svg" alt="" width="28" height="28" /> Playground</h1>
     <nav aria-label="Models">
       ${models.map(
         (one) =>
@@ -206,29 +231,4 @@ function Header({ models, model, onChoose, onSignOut }) {
     </nav>
     <button type="button" class="quiet" onClick=${onSignOut}>Sign out</button>
   </header>`;
-}
-
-/**
- * @param {object} props
- * @param {View} props.view
- * @param {string} props.mode
- * @param {boolean} props.running
- * @param {() => void} props.onCancel
- * @param {(mode: string) => void} props.onMode
- * @param {() => void} props.onReset
- */
-function RunBar({ view, mode, running, onCancel, onMode, onReset }) {
-  return html`<div class="controls run">
-    <button class="primary" aria-keyshortcuts="Control+Enter">Run <kbd aria-hidden="true">Ctrl ↵</kbd></button>
-    <button type="button" onClick=${onCancel} disabled=${!running} aria-keyshortcuts="Escape">
-      Cancel <kbd aria-hidden="true">Esc</kbd>
-    </button>
-    ${view.modes?.map(
-      ({ name }) =>
-        html`<button type="button" key=${name} onClick=${() => onMode(name)} disabled=${name === mode}>
-          ${name}…
-        </button>`,
-    )}
-    <button type="button" class="quiet" onClick=${onReset}>Reset all</button>
-  </div>`;
 }

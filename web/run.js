@@ -3,13 +3,16 @@ import { useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 import { ApiError, cancel as cancelPrediction, create, follow, hasEnded, messageOf } from "./api.js";
 /** @import { Input, Prediction, Values, Version } from "./types.js" */
 
+/** @typedef {{ prediction: Prediction, position: number | null, kept: Prediction | null }} ShownState */
+
 /**
- * Keep the prediction that is shown up to date.
+ * Keep the prediction that is shown up to date. `kept` is the one before a run, whose output stays until there is a new
+ * one.
  * @param {(news: Prediction) => void} onNews
  * @param {(error: unknown) => void} onError
  */
 export function useShown(onNews, onError) {
-  const [shown, setShown] = useState(/** @type {{ prediction: Prediction, position: number | null } | null} */ (null));
+  const [shown, setShown] = useState(/** @type {ShownState | null} */ (null));
   const [lost, setLost] = useState(false);
   const following = useRef(/** @type {AbortController | null} */ (null));
   const latest = useRef(/** @type {Record<string, Prediction>} */ ({})); // by model
@@ -20,12 +23,17 @@ export function useShown(onNews, onError) {
   /** @type {(prediction: Prediction, position?: number | null) => void} */
   const put = (prediction, position = null) => {
     latest.current[prediction.model] = prediction;
-    setShown({ prediction, position });
+    setShown((before) => ({ prediction, position, kept: before?.kept ?? null }));
   };
-  /** @param {Prediction} prediction */
-  const show = (prediction) => {
+  /** @type {(prediction: Prediction, keeping?: boolean) => void} */
+  const show = (prediction, keeping = false) => {
     stop();
     const { signal } = (following.current = new AbortController());
+    setShown((before) => {
+      const last = before && before.prediction.output !== null ? before.prediction : before?.kept;
+      const kept = keeping && last?.model === prediction.model ? last : null;
+      return { prediction, position: null, kept };
+    });
     put(prediction);
     setLost(false);
     /** @type {(news: Prediction, where: number | null) => void} */
@@ -43,7 +51,8 @@ export function useShown(onNews, onError) {
   };
   /** Return the prediction of a model that was shown last. */
   const latestOf = (/** @type {string} */ model) => latest.current[model];
-  return { prediction: shown?.prediction ?? null, position: shown?.position ?? null, lost, show, hide, latestOf };
+  const { prediction, position, kept } = shown ?? { prediction: null, position: null, kept: null };
+  return { prediction, position, kept, lost, show, hide, latestOf };
 }
 
 /**
@@ -56,18 +65,20 @@ export function useRun(onStart) {
   const [startedId, setStartedId] = useState("");
   const sending = useRef(/** @type {{ canceled: boolean } | null} */ (null)); // Escape may come before the answer
 
-  /** @param {unknown} error */
-  const fail = (error) => setProblem(messageOf(error));
+  /** @type {(error: unknown, unknown?: string) => void} with a message for 404 */
+  const fail = (error, unknown = "") => {
+    const isUnknown = unknown && error instanceof ApiError && error.status === 404;
+    setProblem(isUnknown ? unknown : messageOf(error));
+  };
   const clear = () => {
     setErrors({});
     setProblem("");
   };
   /** @param {ApiError} error */
   const reject = ({ fields }) => {
-    const named = fields.map(({ field, description }) => [field.replace(/^input\./, ""), description]);
+    const named = fields.map(({ field, description }) => [field.replace(/^input\./, ""), inWords(description)]);
     setErrors(Object.fromEntries(named));
-    setProblem("Some inputs are invalid. See the message under each field.");
-    document.getElementById(`input-${named[0]?.[0]}`)?.focus();
+    setProblem(named.length === 1 ? "1 input needs attention." : `${named.length} inputs need attention.`);
   };
 
   /** @type {(version: Version, input: Values) => Promise<void>} */
@@ -91,8 +102,14 @@ export function useRun(onStart) {
     if (sending.current) sending.current.canceled = true;
     else if (prediction && !hasEnded(prediction)) cancelPrediction(prediction.id).catch(fail);
   };
-  return { errors, problem, startedId, run, cancel, clear, fail, setProblem };
+  return { errors, problem, startedId, run, cancel, clear, fail };
 }
+
+/** @param {string} description of an input that was rejected, for programmers */
+const inWords = (description) =>
+  description
+    .replace(/^Invalid type\. Expected: number\b.*/, "Enter a number.")
+    .replace(/^Invalid type\. Expected: integer\b.*/, "Enter a whole number.");
 
 /**
  * Call `onRun` for Ctrl+Enter and `onCancel` for Escape.

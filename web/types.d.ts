@@ -15,7 +15,7 @@ export interface Prediction {
   logs: string;
   data_removed: boolean;
   created_at: string;
-  metrics: { predict_time?: number } | null;
+  metrics: ({ predict_time?: number } & Record<string, unknown>) | null;
   urls: { stream: string };
 }
 
@@ -27,6 +27,9 @@ export interface PageOfPredictions {
 /** The part of JSON Schema that Cog uses for an input. */
 export interface Schema {
   type?: string;
+  title?: string;
+  format?: string;
+  properties?: Record<string, Schema>;
   description?: string;
   default?: unknown;
   minimum?: number;
@@ -52,13 +55,16 @@ export interface Model {
   name: string;
   description: string;
   latest_version: Version;
+  default_example?: { input: Values } | null;
   page?: string; // the folder below models/ with this model's views
 }
 
 /** An input of a version, for the form. */
 export interface Input {
   name: string;
+  label: string; // the schema's title
   type: string;
+  isFile: boolean;
   description: string;
   choices?: (string | number)[];
   initial: unknown; // the schema's default
@@ -81,22 +87,41 @@ export interface Preview {
  * missing one. styles/NAME.css is loaded with it.
  */
 export interface View {
+  /** Labels of inputs in place of the schema's titles, by input. */
+  labels?: Record<string, string>;
+  /** The order of the inputs, and which are folded away. Inputs that aren't named go to the last group. */
+  groups?: InputGroup[];
+  /** Inputs to start with. */
+  examples?: Values[];
   /** Descriptions of inputs in place of the schema's, by input. */
   help?: Record<string, string>;
   /** Controls of its own, by input. */
   controls?: Record<string, ComponentType<ControlProps>>;
   /** What is drawn below each field. Only views with a Hint ask the model's preview server. */
-  Hint?: ComponentType<{ name: string; preview: Preview }>;
+  Hint?: ComponentType<{ name: string; preview: Preview; text: string }>;
   /** Sum up an input for the history. */
   summary?(input: Values): string | undefined;
   /** Called when the user starts a run: browsers let a page play sound only after a click or a key. */
   onRun?(): void;
-  /** Whether Output and Thumbnail can show an output. */
+  /** What else to say about a prediction. `again` are inputs that a button, with the label, puts into the form. */
+  facts?(prediction: Prediction): { text: string; label?: string; again?: Values }[];
+  /** Describe how far a run is. */
+  progress?(input: Values, at: { done: number; total: number }): string;
+  /** Whether Output can show an output. */
   shows?(output: unknown): boolean;
   Output?: ComponentType<OutputProps>;
-  Thumbnail?: ComponentType<{ output: any; mark: string }>;
+  /** A class for thumbnails in the history. */
+  thumbnailClass?: string;
+  /** What can be done with the predictions in the history, newest first. */
+  Recent?: ComponentType<{ predictions: Prediction[] }>;
   /** Panels in addition to the form. */
-  modes?: { name: string; Panel: ComponentType<PanelProps> }[];
+  modes?: { name: string; load(): Promise<ComponentType<PanelProps>> }[];
+}
+
+export interface InputGroup {
+  title: string;
+  inputs: string[];
+  folded?: boolean | "on phones";
 }
 
 export interface ControlProps {
@@ -109,7 +134,6 @@ export interface ControlProps {
 export interface OutputProps {
   prediction: Prediction;
   model: Model;
-  predictions: Prediction[]; // the history, newest first
   fresh: boolean; // whether the user has just run it
   pinned: Prediction | null; // for comparison
   onPin(prediction: Prediction | null): void;
@@ -118,6 +142,7 @@ export interface OutputProps {
 export interface PanelProps {
   version: Version;
   input: Values;
+  onNews(prediction: Prediction): void; // of a prediction that the panel has made
   onClose(): void;
 }
 

@@ -44,7 +44,7 @@ def main() -> None:
             page = browser.new_page(viewport=VIEW_PX)  # type: ignore[arg-type]
             page.set_default_timeout(TIMEOUT_MS)
             page.goto(address)
-            page.locator("form .fields").wait_for()
+            page.locator("form .fields").first.wait_for()
             run(page, CLIP)
             until(page, "playground.player?.playing && playground.player.place_s > 1.5")
             save(page, "page-riffusion.png")
@@ -73,6 +73,7 @@ def served(link: str | None) -> Iterator[str]:
 
 def run(page: Page, inputs: dict[str, str]) -> None:
     """Fill in the form and press Run."""
+    page.evaluate("for (const group of document.querySelectorAll('details.group')) group.open = true")
     for name, value in inputs.items():
         field = page.locator(f"#input-{name}")
         if field.evaluate("field => field.tagName") == "SELECT":

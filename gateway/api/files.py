@@ -123,11 +123,13 @@ def span_of(header: str, size: int) -> Span | None:
 def _headers(file: File) -> dict[str, str]:
     """Return the headers of a file."""
     disposition = "inline" if INLINE.fullmatch(file.media_type.partition(";")[0].strip()) else "attachment"
+    # The URL of an output ends with its name. In a header it would override the name that a page gives a download.
+    name = f"; filename*=UTF-8''{quote(file.name, safe='')}" if file.key.startswith(f"{UPLOADS_FOLDER}/") else ""
     return {
         "Accept-Ranges": "bytes",
         "ETag": f'"{file.key.split("/")[1]}"',  # keys are never reused
         "Cache-Control": "private, max-age=3600, immutable",
-        "Content-Disposition": f"{disposition}; filename*=UTF-8''{quote(file.name, safe='')}",
+        "Content-Disposition": disposition + name,
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox; default-src 'none'; img-src 'self'; media-src 'self'",
         "Access-Control-Allow-Origin": "*",  # the URL is the permission; other sites may play it too

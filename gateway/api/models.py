@@ -15,6 +15,7 @@ from gateway.api.dependencies import (
     Owner,
     Services,
     ServicesDependency,
+    compressed,
     json_response,
     single_page,
 )
@@ -37,6 +38,7 @@ SORTS = {
 
 @router.get("/models", **openapi.MODELS)
 async def list_models(
+    request: Request,
     services: ServicesDependency,
     caller: CallerDependency,
     sort_by: Annotated[
@@ -51,7 +53,7 @@ async def list_models(
         raise errors.unreadable("sort_direction", f"Must be asc or desc, but is {shown(sort_direction)}")
     runs = await _runs(services)
     models = sorted(services.catalog.models.values(), key=SORTS[sort_by], reverse=sort_direction == "desc")
-    return json_response(single_page([_model(model, runs, caller.base_url) for model in models]))
+    return await compressed(request, json_response(single_page([_model(one, runs, caller.base_url) for one in models])))
 
 
 @router.get("/models/{owner}/{name}", **openapi.MODEL)

@@ -1,19 +1,28 @@
-"""The web page's static files, and the route that only the page uses: previews."""
+"""The web page's static files, and the routes that only the page uses: previews and thumbnails."""
 
 import json
+import re
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
 import httpx
 import mimeparse
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from gateway.api import errors
-from gateway.api.dependencies import CallerDependency, Name, Owner, Services, ServicesDependency, json_response
+from gateway.api.dependencies import (
+    CallerDependency,
+    Name,
+    Owner,
+    Services,
+    ServicesDependency,
+    compressed,
+    json_response,
+)
 from gateway.api.limits import read_body
 from gateway.prediction import JsonObject
 
@@ -22,6 +31,9 @@ router = APIRouter(include_in_schema=False)
 PREVIEW_TIMEOUT_S = 5.0
 NO_PREVIEW = "This model has no preview."
 PREVIEW_BODY = "The body must be a JSON object whose `input` is an object."
+
+IDS = re.compile(r"[a-z0-9]{26}(?:,[a-z0-9]{26}){0,99}")
+THUMBNAILS_S = 3600  # how long a browser keeps thumbnails
 
 # The page's own scripts and styles, and the files that it plays. No other origin but the outputs' bucket, and no inline
 # script.
@@ -88,6 +100,29 @@ async def preview(
     if not isinstance(body, dict) or not isinstance(body.get("input"), dict):
         raise errors.Refusal(422, "Invalid body", PREVIEW_BODY)
     return json_response(await _ask(services.http, url, body["input"]))
+
+
+@router.get("/thumbnails")
+async def thumbnails(
+    request: Request,
+    services: ServicesDependency,
+    caller: CallerDependency,
+    ids: Annotated[str, Query(description="Ids of up to 100 predictions, separated by commas.")],
+) -> Response:
+    """Get thumbnails of outputs that are images, as data URLs by id: one request for a whole page of the history."""
+    if not IDS.fullmatch(ids):
+        raise errors.unreadable("ids", "Must be the ids of up to 100 predictions, separated by commas")
+    found: JsonObject = {}
+    for prediction_id in ids.split(","):
+        row = await services.record.predictions.get(prediction_id, caller.owner)
+        image = next((file for file in row.files if file.media_type.startswith("image/")), None) if row else None
+        if image and (url := await services.thumbnails.of(image)):
+            found[prediction_id] = url
+    # A browser may keep them, because the output of a prediction that has ended doesn't change.
+    response = json_response(found, headers={"Cache-Control": f"private, max-age={THUMBNAILS_S}"})
+    response = await compressed(request, response)
+    response.headers["Vary"] = "Accept-Encoding, Authorization"
+    return response
 
 
 async def _ask(client: httpx.AsyncClient, url: str, values: JsonObject) -> JsonObject:

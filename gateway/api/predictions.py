@@ -20,6 +20,7 @@ from gateway.api.dependencies import (
     Owner,
     Services,
     ServicesDependency,
+    compressed,
     json_response,
     single_page,
 )
@@ -37,6 +38,7 @@ MAX_CURSOR_CHARS = 300
 
 @router.get("/predictions", **openapi.LIST)
 async def list_predictions(
+    request: Request,
     services: ServicesDependency,
     caller: CallerDependency,
     cursor: Annotated[str | None, Query(description="The page, from `next` or `previous`.")] = None,
@@ -69,7 +71,7 @@ async def list_predictions(
         query = urlencode({"cursor": _cursor(direction, start), **kept}) if start else ""
         return f"{caller.base_url}/v1/predictions?{query}" if start else None
 
-    return json_response(
+    response = json_response(
         {
             "previous": link("newer", page.newer),
             "next": link("older", page.older),
@@ -79,6 +81,7 @@ async def list_predictions(
             ],
         }
     )
+    return await compressed(request, response)
 
 
 @router.post("/predictions", **openapi.CREATE)

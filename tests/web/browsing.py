@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
-from tests.gateway.processes import TIMEOUT_S, System, Token
+from tests.gateway.processes import FAKE, TIMEOUT_S, System, Token
 
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]  # CI runs as root, in a container
 EVIL = "<img src=x onerror=\"document.title='markup'\">"
@@ -52,9 +52,26 @@ def opened(
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
         yield page
-        assert page.title() == "Playground"
+        assert page.title().endswith("Playground")
         assert page.locator("img[src=x]").count() == 0
     assert not errors
+
+
+def link(token: Token, model: str = FAKE) -> str:
+    return f"{token.url}/?model={model}#token={token.text}"
+
+
+@contextmanager
+def at_the_form(browser: Browser, token: Token, model: str = FAKE, **how: int | bool) -> Iterator[Page]:
+    with opened(browser, link(token, model), **how) as page:  # type: ignore[arg-type]
+        page.wait_for_selector("form .fields")
+        yield page
+
+
+def unfold(page: Page) -> None:
+    """Open the groups of a form that are folded away."""
+    page.evaluate("for (const group of document.querySelectorAll('details.group')) group.open = true")
+    expect(page.locator("details.group:not(:has(.fields))")).to_have_count(0)
 
 
 def flaws(page: Page) -> str:

@@ -1,32 +1,21 @@
 """The page with a real gateway, and a fake model that does what its inputs say."""
 
+import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from urllib.parse import urlparse
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Page, Response, expect
+from playwright.sync_api import Browser, Response, expect
 
 from tests.gateway.processes import CLIENTS, FAKE, TIMEOUT_S, System, Token, node
-from tests.web.browsing import EVIL, flaws, opened
+from tests.web.browsing import EVIL, at_the_form, flaws, opened, unfold
 
 expect.set_options(timeout=TIMEOUT_S * 500)
-
-
-def link(token: Token, model: str = FAKE) -> str:
-    return f"{token.url}/?model={model}#token={token.text}"
-
-
-@contextmanager
-def at_the_form(browser: Browser, token: Token, model: str = FAKE, **how: int | bool) -> Iterator[Page]:
-    with opened(browser, link(token, model), **how) as page:  # type: ignore[arg-type]
-        page.wait_for_selector("form .fields")
-        yield page
 
 
 def test_a_wrong_token_is_rejected_and_a_right_one_remembered(browser: Browser, visitor: Token) -> None:
@@ -54,7 +43,7 @@ def test_an_invalid_input_is_reported_at_its_field_corrected_and_run_by_keyboard
         expect(field).to_have_attribute("aria-invalid", "true")
         field.fill("x")
         page.keyboard.press("Control+Enter")
-        expect(page.locator("#input-seconds-error")).to_contain_text("number")
+        expect(page.locator("#input-seconds-error")).to_have_text("Enter a number.")
         field.fill("0")
         page.keyboard.press("Control+Enter")
         expect(page.locator(".other pre")).to_have_text("what it says")
@@ -117,6 +106,48 @@ def test_runs_from_elsewhere_come_with_the_focus_and_end_by_themselves(browser: 
         expect(card).to_contain_text("Canceled")
 
 
+def test_runs_from_another_tab_appear_by_themselves(browser: Browser, visitor: Token) -> None:
+    with at_the_form(browser, visitor) as page:
+        other = page.context.new_page()
+        other.goto(f"{visitor.url}/?model={FAKE}")
+        other.locator("#input-text").fill("from the other tab")
+        other.get_by_role("button", name="Run").click()
+        expect(page.locator(".card", has_text="from the other tab")).to_have_count(1)
+
+
+DROP = """
+    async (field) => {
+        const held = new DataTransfer();
+        held.items.add(new File(["what it contains"], "a.txt", { type: "text/plain" }));
+        field.dispatchEvent(new DragEvent("drop", { dataTransfer: held, bubbles: true, cancelable: true }));
+    }
+"""
+
+
+@pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "chosen"])
+def test_a_file_is_uploaded_and_read_by_the_model(browser: Browser, visitor: Token, dropped: bool) -> None:
+    with at_the_form(browser, visitor) as page:
+        field = page.locator(".file", has=page.locator("#input-image"))
+        if dropped:
+            field.evaluate(DROP)
+        else:
+            with page.expect_file_chooser() as chooser:
+                field.get_by_role("button", name="Choose a file").click()
+            chooser.value.set_files({"name": "a.txt", "mimeType": "text/plain", "buffer": b"what it contains"})
+        expect(page.locator("#input-image")).to_have_value(re.compile("/v1/files/"))
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".other pre")).to_contain_text(hashlib.sha256(b"what it contains").hexdigest()[:8])
+
+
+def test_the_json_of_a_prediction_is_shown(browser: Browser, visitor: Token) -> None:
+    made = visitor.run(text="what it says")
+    with at_the_form(browser, visitor) as page:
+        page.locator(".card").click()
+        page.get_by_text("JSON", exact=True).click()
+        shown = json.loads(page.locator(".result details pre").inner_text())
+        assert (shown["id"], shown["input"], shown["output"]) == (made["id"], made["input"], made["output"])
+
+
 def test_inputs_and_outputs_are_shown_as_text_never_as_markup(browser: Browser, visitor: Token) -> None:
     failed = visitor.create(input={"fail": EVIL, "logs": [EVIL], "text": EVIL})
     visitor.ended(failed["id"])
@@ -126,9 +157,11 @@ def test_inputs_and_outputs_are_shown_as_text_never_as_markup(browser: Browser, 
         expect(page.locator(".other pre")).to_have_text(EVIL)
         page.locator(f".card[href='?prediction={failed['id']}']").click()
         expect(page.locator(".result .error")).to_contain_text(EVIL)
-        page.locator(".result summary").click()
+        page.get_by_text("Logs", exact=True).click()
         expect(page.locator(".result details pre")).to_contain_text(EVIL)
         page.get_by_role("button", name="deforum").click()
+        page.locator("#input-animation_prompts").wait_for()
+        unfold(page)
         for name in ("seed", "animation_prompts", "zoom"):
             page.locator(f"#input-{name}").fill(EVIL)
         page.keyboard.press("Control+Enter")
@@ -237,16 +270,6 @@ def test_axe_finds_no_violations(browser: Browser, visitor: Token, dark: bool) -
         page.get_by_role("button", name="deforum").click()  # it has no preview here: the console logs a 404
         page.wait_for_timeout(300)
         assert flaws(page) == ""
-
-
-@pytest.mark.parametrize("width", [360, 2560])
-def test_the_page_is_not_wider_than_the_screen(browser: Browser, visitor: Token, width: int) -> None:
-    visitor.ended(visitor.create(input={"text": "word" * 100})["id"])
-    with at_the_form(browser, visitor, width=width, height=740, lost=True) as page:
-        for model in page.locator("nav button").all():
-            model.click()
-            page.locator("form .fields").wait_for()
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 MOST_BYTES = 150_000

@@ -1,7 +1,7 @@
 // A video, frame by frame, with each frame's prompt and motion.
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact-3.1.1.js";
 import { nameOf } from "../../api.js";
-import { usePreview } from "../../view.js";
+import { fileName, usePreview } from "../../view.js";
 import { Curve, Strip } from "./motion.js";
 /** @import { OutputProps } from "../../types.js" */
 /** @import { Motion } from "./motion.js" */
@@ -20,35 +20,45 @@ export const isFilm = (output) =>
 function useFrames(fps) {
   const video = useRef(/** @type {HTMLVideoElement | null} */ (null));
   const [frame, setFrame] = useState(0);
+  const [playing, setPlaying] = useState(false);
+  const last = () => Math.max(Math.round((video.current?.duration || 0) * fps) - 1, 0);
+  const look = () => video.current && setFrame(Math.min(Math.floor(video.current.currentTime * fps + 0.01), last()));
   useEffect(() => {
+    if (!playing) return undefined;
     /** @type {number} */
     let request;
-    const look = () => {
-      if (video.current) setFrame(Math.floor(video.current.currentTime * fps + 0.01));
-      request = requestAnimationFrame(look);
+    const next = () => {
+      look();
+      request = requestAnimationFrame(next);
     };
-    look();
+    next();
     return () => cancelAnimationFrame(request);
-  }, [fps]);
+  }, [playing, fps]);
   /** @param {number} wanted */
   const show = (wanted) => {
     if (!video.current) return;
     video.current.pause();
-    const last = Math.max(Math.round(video.current.duration * fps) - 1, 0);
+    video.current.loop = false; // else a browser goes on to the first frame when it is shown the last one
     // To the middle of the frame: its start can be rounded to the frame before.
-    video.current.currentTime = (Math.min(Math.max(wanted, 0), last) + 0.5) / fps;
+    video.current.currentTime = (Math.min(Math.max(wanted, 0), last()) + 0.5) / fps;
+    look();
   };
-  return { video, frame, show };
+  const events = {
+    onPlay: () => setPlaying(true),
+    onPause: () => setPlaying(false),
+    onSeeked: look,
+    onLoadedMetadata: look,
+  };
+  return { video, frame, last: last(), playing, show, events };
 }
 
 /** @param {OutputProps} props */
 export function Film({ prediction, model }) {
   const { input, output, id } = prediction;
-  const { video, frame, show } = useFrames(Number(input["fps"] ?? DEFAULT_FPS));
+  const { video, frame, last, playing, show, events } = useFrames(Number(input["fps"] ?? DEFAULT_FPS));
   const [looping, setLooping] = useState(true);
-  const [playing, setPlaying] = useState(false);
   const known = !prediction.data_removed && prediction.model === nameOf(model);
-  const motion = /** @type {Motion | null} */ (usePreview(model, input, known));
+  const motion = /** @type {Motion | null} */ (usePreview(model, input, known).preview);
   const toggle = () => (playing ? video.current?.pause() : void video.current?.play());
   /** @param {KeyboardEvent} event */
   const press = (event) => {
@@ -62,34 +72,41 @@ export function Film({ prediction, model }) {
       ref=${video}
       src=${output}
       controls
-      loop=${looping}
+      loop=${looping && playing}
       playsinline
       preload="auto"
       tabindex="0"
       onKeyDown=${press}
-      onPlay=${() => setPlaying(true)}
-      onPause=${() => setPlaying(false)}
+      ...${events}
     ></video>
-    <${Caption} frame=${frame} count=${Number(input["max_frames"] ?? 0)} prompts=${motion?.prompts ?? []} />
-    <div class="controls">
-      <button type="button" class="primary" onClick=${toggle}>${playing ? "Pause" : "Play"}</button>
-      <button type="button" onClick=${() => show(frame - 1)}>Previous frame</button>
-      <button type="button" onClick=${() => show(frame + 1)}>Next frame</button>
-      <label class="inline">
-        <input type="checkbox" checked=${looping} onChange=${() => setLooping(!looping)} /> Loop
-      </label>
-      <a href=${output} download=${`film-${id.slice(0, 8)}.mp4`}>MP4</a>
+    <${Caption} frame=${frame} last=${last} prompts=${motion?.prompts ?? []} />
+    <div class="controls actions">
+      <div class="controls" role="group" aria-label="Playback">
+        <button type="button" class="primary play" onClick=${toggle}>
+          <span aria-hidden="true">${playing ? "❚❚" : "▶"}</span> ${playing ? "Pause" : "Play"}
+        </button>
+        <button type="button" onClick=${() => show(frame - 1)}>Previous frame</button>
+        <button type="button" onClick=${() => show(frame + 1)}>Next frame</button>
+        <label class="inline">
+          <input type="checkbox" checked=${looping} onChange=${() => setLooping(!looping)} /> Loop
+        </label>
+      </div>
+      <div class="controls" role="group" aria-label="Download">
+        <span class="about" aria-hidden="true">Download</span>
+        <a href=${output} download=${fileName(motion?.prompts[0]?.text ?? "film", id, "mp4")}>MP4</a>
+      </div>
     </div>
     ${motion && html`<${TimeLine} motion=${motion} frame=${frame} onPick=${show} />`}
   </section>`;
 }
 
-/** @param {{ frame: number, count: number, prompts: Motion["prompts"] }} props */
-function Caption({ frame, count, prompts }) {
+/** @param {{ frame: number, last: number, prompts: Motion["prompts"] }} props */
+function Caption({ frame, last, prompts }) {
   const prompt = prompts.findLast((one) => one.frame <= frame) ?? prompts[0];
-  return html`<p class="about" aria-live="off">
-    <strong>Frame ${frame}</strong>${count ? ` of ${count}` : ""}${prompt && html`: <q>${prompt.text}</q>`}
-  </p>`;
+  return html`<div class="about" aria-live="off">
+    <strong>Frame ${frame}</strong>${last ? ` of 0 to ${last}` : ""}
+    ${prompt && html`<q class="title">${prompt.text}</q>`}
+  </div>`;
 }
 
 /**
@@ -99,7 +116,7 @@ function Caption({ frame, count, prompts }) {
 function TimeLine({ motion: { prompts, frames, curves }, frame, onPick }) {
   const changing = CURVES.filter((name) => curves[name]?.some((value) => value !== curves[name]?.[0]));
   return html`
-    ${prompts.length > 0 && html`<${Strip} prompts=${prompts} frames=${frames} at=${frame} />`}
+    ${prompts.length > 0 && html`<${Strip} prompts=${prompts} frames=${frames} at=${frame} onPick=${onPick} />`}
     ${changing.map(
       (name) => html`<${Curve} key=${name} name=${name} values=${curves[name]} at=${frame} onPick=${onPick} />`,
     )}

@@ -1,6 +1,6 @@
 // Motion as curves over the frames, and prompts as a strip on the same time line. The values come from the model's own
 // parser, through its preview server.
-import { html, useState } from "../../vendor/htm-preact-3.1.1.js";
+import { html, useRef, useState } from "../../vendor/htm-preact-3.1.1.js";
 /** @import { Preview } from "../../types.js" */
 
 /** @typedef {{ frame: number, text: string }} PromptAt a prompt and its first frame */
@@ -14,15 +14,26 @@ const MARGIN = 4;
 const rounded = (value) => Number(value.toPrecision(4)).toString();
 
 /**
- * Draw an input's curve or prompts below its field.
- * @param {{ name: string, preview: Preview }} props
+ * Draw an input's curve or prompts below its field. While the text has an error, the last curve stays, dimmed.
+ * @param {{ name: string, preview: Preview, text: string }} props
  */
-export function Hint({ name, preview }) {
+export function Hint({ name, preview, text }) {
   const { curves, prompts, frames } = /** @type {Motion} */ (preview);
-  if (curves[name]) return html`<${Curve} name=${name} values=${curves[name]} />`;
+  const last = useRef(/** @type {number[] | undefined} */ (undefined));
+  const values = curves[name];
+  if (values) last.current = values;
+  if (last.current) {
+    const late = values && lateKeyframe(text, frames);
+    return html`<${Curve} name=${name} values=${last.current} old=${!values} />
+      ${late !== undefined && html`<p class="error">Frame ${late} is beyond the last frame, ${frames - 1}.</p>`}`;
+  }
   if (prompts.length && name === "animation_prompts") return html`<${Strip} prompts=${prompts} frames=${frames} />`;
   return null;
 }
+
+/** @type {(text: string, frames: number) => number | undefined} */
+const lateKeyframe = (text, frames) =>
+  [...text.matchAll(/(\d+)\s*:/g)].map(([, frame]) => Number(frame)).find((frame) => frame >= frames);
 
 /**
  * Return the path of a curve through the middle of each frame's value.
@@ -41,10 +52,11 @@ function pathOf(values, low, high, x) {
  * @param {object} props
  * @param {string} props.name
  * @param {number[]} props.values
+ * @param {boolean} [props.old] whether they are of an earlier text
  * @param {number} [props.at] the frame to mark
  * @param {(frame: number) => void} [props.onPick] called with a frame that is clicked
  */
-export function Curve({ name, values, at: marked, onPick }) {
+export function Curve({ name, values, old = false, at: marked, onPick }) {
   const [pointed, setPointed] = useState(/** @type {number | null} */ (null));
   const low = Math.min(...values);
   const high = Math.max(...values);
@@ -62,7 +74,7 @@ export function Curve({ name, values, at: marked, onPick }) {
   const text = value === undefined ? `${rounded(low)} ${frames}` : `frame ${at}: ${rounded(value)}`;
   const at_x = x(at ?? 0);
   const mark = html`<line x1=${at_x} x2=${at_x} y1="0" y2=${HEIGHT} vector-effect="non-scaling-stroke" />`;
-  return html`<div class="curve">
+  return html`<div class=${`curve ${old ? "old" : ""}`}>
     <svg
       viewBox=${`0 0 ${WIDTH} ${HEIGHT}`}
       preserveAspectRatio="none"
@@ -85,8 +97,9 @@ export function Curve({ name, values, at: marked, onPick }) {
  * @param {PromptAt[]} props.prompts
  * @param {number} props.frames
  * @param {number} [props.at] the frame whose prompt stands out
+ * @param {(frame: number) => void} [props.onPick] called with a prompt's first frame
  */
-export function Strip({ prompts, frames, at = -1 }) {
+export function Strip({ prompts, frames, at = -1, onPick }) {
   const parts = prompts.map(({ frame, text }, index) => {
     const from = index ? frame : 0; // the first prompt also holds before its keyframe
     const to = prompts[index + 1]?.frame ?? frames;
@@ -94,11 +107,17 @@ export function Strip({ prompts, frames, at = -1 }) {
   });
   /** @type {(share: number) => (element: HTMLElement | null) => void} */
   const sized = (share) => (element) => element?.style.setProperty("flex-grow", `${share}`);
+  /** @type {(from: number, text: string) => unknown} */
+  const label = (from, text) => html`<span class="about">${from}</span> <bdi>${text}</bdi>`;
   return html`<ol class="strip" aria-label="Prompts by frame">
     ${parts.map(
       ({ text, from, share, isCurrent }, index) =>
         html`<li key=${index} class=${isCurrent ? "now" : ""} ref=${sized(share)} title=${text}>
-          <span class="about">${from}</span> ${text}
+          ${
+            onPick
+              ? html`<button type="button" onClick=${() => onPick(from)}>${label(from, text)}</button>`
+              : html`<span class="part">${label(from, text)}</span>`
+          }
         </li>`,
     )}
   </ol>`;

@@ -1,9 +1,9 @@
 // A clip: its spectrogram to look at and to seek in, its sound, and a pinned clip to compare it with.
 import { html, useEffect, useMemo, useReducer, useState } from "../../vendor/htm-preact-3.1.1.js";
 import { messageOf } from "../../api.js";
+import { fileName } from "../../view.js";
 import { Player, Sequence, audio, isSounding, load, loudness, setLoudness } from "./sound.js";
 import { Spectrogram } from "./spectrogram.js";
-import { save, toWav } from "./wav.js";
 /** @import { OutputProps, Prediction, Values } from "../../types.js" */
 
 /** @typedef {{ audio: string, spectrogram: string }} ClipOutput the URLs of its files */
@@ -25,13 +25,13 @@ export const clipOf = ({ output }) => /** @type {ClipOutput} */ (output);
 export const titleOf = ({ prompt_a, prompt_b, alpha }) =>
   prompt_b ? `${prompt_a ?? ""} → ${prompt_b} (${alpha ?? 0.5})` : `${prompt_a ?? ""}`;
 
-/** @param {Prediction[]} predictions */
-const loadAll = (predictions) => Promise.all(predictions.map((one) => load(clipOf(one).audio)));
+/** @param {Prediction[]} clips */
+const loadAll = (clips) => Promise.all(clips.map((clip) => load(clipOf(clip).audio)));
 
 const autoplayed = new Set(); // ids of predictions: each plays by itself once
 
 /**
- * Load clips into a player and return it, with the error if that fails.
+ * Load clips into a player and return it, with the error if that fails. While they load, it plays on.
  * @param {Prediction[]} clips the first one is the result that is shown
  * @param {boolean} fresh
  */
@@ -53,8 +53,9 @@ function usePlayer(clips, fresh) {
         player.setBuffers(buffers);
         if (!fresh || autoplayed.has(id)) return;
         autoplayed.add(id);
+        if (isSounding()) return;
         player.seek(0);
-        if (!isSounding()) player.play();
+        player.play();
       },
       (problem) => current && setError(messageOf(problem)),
     );
@@ -64,14 +65,13 @@ function usePlayer(clips, fresh) {
 }
 
 /** @param {OutputProps} props */
-export function Clip({ prediction, predictions, fresh, pinned, onPin }) {
+export function Clip({ prediction, fresh, pinned, onPin }) {
   const other = pinned && pinned.id !== prediction.id && isClip(pinned.output) ? pinned : null;
   const clips = useMemo(() => (other ? [prediction, other] : [prediction]), [prediction.id, other?.id]);
   const { player, error } = usePlayer(clips, fresh);
-  const recent = predictions.filter(({ output }) => isClip(output)).slice(0, SEQUENCE_LENGTH);
   const { audio: sound, spectrogram } = clipOf(prediction);
   const isPinned = pinned?.id === prediction.id;
-  const name = `clip-${prediction.id.slice(0, 8)}`;
+  const saved = (/** @type {string} */ suffix) => fileName(titleOf(prediction.input), prediction.id, suffix);
   const toggle = () => {
     audio();
     player.toggle();
@@ -79,22 +79,28 @@ export function Clip({ prediction, predictions, fresh, pinned, onPin }) {
   return html`<section class="clip" aria-label="Clip">
     <div class=${other ? "pair" : ""}>
       ${clips.map(
-        (clip, index) => html`<${Take} key=${clip.id} clip=${clip} player=${player} letter=${other && "AB"[index]} />`,
+        (clip, index) => html`<${Take} key=${index} clip=${clip} player=${player} letter=${other && "AB"[index]} />`,
       )}
     </div>
     ${error && html`<p class="error" role="alert">${error}</p>`}
-    <div class="controls">
-      <button type="button" class="primary" onClick=${toggle} disabled=${!player.duration_s}>
-        ${player.playing ? "Pause" : "Play"}
-      </button>
-      <${Loop} player=${player} />
-      <${Volume} />
-      <a href=${sound} download=${`${name}.wav`}>WAV</a>
-      <a href=${spectrogram} download=${`${name}.png`}>PNG</a>
-      ${isPinned && html`<span class="about">Pinned as B. Run or open another clip to compare.</span>`}
-      ${!isPinned && html`<button type="button" onClick=${() => onPin(prediction)}>Pin for A/B</button>`}
-      ${other && html`<button type="button" onClick=${() => onPin(null)}>Unpin B</button>`}
-      ${recent.length > 1 && html`<${Recent} clips=${recent.toReversed()} />`}
+    <div class="controls actions">
+      <div class="controls" role="group" aria-label="Playback">
+        <button type="button" class="primary play" onClick=${toggle} disabled=${!player.duration_s}>
+          <span aria-hidden="true">${player.playing ? "❚❚" : "▶"}</span> ${player.playing ? "Pause" : "Play"}
+        </button>
+        <${Loop} player=${player} />
+        <${Volume} />
+      </div>
+      <div class="controls" role="group" aria-label="Compare">
+        ${isPinned && html`<span class="about">Pinned as B. Run or open another clip.</span>`}
+        ${!isPinned && html`<button type="button" onClick=${() => onPin(prediction)}>Pin for A/B</button>`}
+        ${(other || isPinned) && html`<button type="button" onClick=${() => onPin(null)}>Unpin</button>`}
+      </div>
+      <div class="controls" role="group" aria-label="Download">
+        <span class="about" aria-hidden="true">Download</span>
+        <a href=${sound} download=${saved("wav")}>WAV</a>
+        <a href=${spectrogram} download=${saved("png")}>PNG</a>
+      </div>
     </div>
   </section>`;
 }
@@ -109,7 +115,7 @@ function Take({ clip, player, letter }) {
   const heard = index === player.heard;
   const choose = () => player.hear(index);
   const button = html`<button type="button" aria-pressed=${heard ? "true" : "false"} onClick=${choose}>
-    ${letter} ${title}
+    <span class="title">${letter} <bdi>${title}</bdi></span>
   </button>`;
   return html`<div class=${`take ${letter && heard ? "heard" : ""}`}>
     ${letter && button}
@@ -143,36 +149,41 @@ export function Volume() {
 
 /**
  * Play the latest clips in sequence, over and over, or save them as one file.
- * @param {{ clips: Prediction[] }} props oldest first
+ * @param {{ predictions: Prediction[] }} props newest first
  */
-function Recent({ clips }) {
+export function Recent({ predictions }) {
   const [sequence, setSequence] = useState(/** @type {Sequence | null} */ (null));
   const [title, setTitle] = useState("");
   useEffect(() => () => sequence?.stop(), [sequence]);
+  const clips = predictions
+    .filter(({ output }) => isClip(output))
+    .slice(0, SEQUENCE_LENGTH)
+    .toReversed();
+  if (clips.length < 2) return null;
   const start = async () => {
     audio();
     const titled = await Promise.all(
       clips.map(async (clip) => ({ buffer: await load(clipOf(clip).audio), title: titleOf(clip.input) })),
     );
     let count = 0;
-    const started = new Sequence(
-      () => titled[count++ % titled.length] ?? null,
-      (clip) => setTitle(clip.title),
-      () => setSequence(null),
-    );
+    const started = new Sequence({
+      next: () => titled[count++ % titled.length] ?? null,
+      onHeard: (clip) => setTitle(clip.title),
+      onStop: () => setSequence(null),
+    });
     started.start();
     setSequence(started);
   };
-  const exportAll = async () => save(toWav(await loadAll(clips)), "joined.wav");
-  return html`<span class="recent">
-    <button
-      type="button"
-      aria-pressed=${sequence ? "true" : "false"}
-      onClick=${sequence ? () => sequence.stop() : start}
-    >
+  const exportAll = async () => {
+    const { save, toWav } = await import("./wav.js");
+    save(toWav(await loadAll(clips)), "joined.wav");
+  };
+  const toggle = sequence ? () => sequence.stop() : start;
+  return html`<div class="controls recent">
+    <button type="button" aria-pressed=${sequence ? "true" : "false"} onClick=${toggle}>
       ${sequence ? "Stop" : `Play last ${clips.length} in sequence`}
     </button>
-    ${sequence && html`<span class="about" aria-live="polite">${title}</span>`}
     <button type="button" onClick=${exportAll}>Export joined WAV</button>
-  </span>`;
+    ${sequence && html`<span class="about" aria-live="polite"><bdi>${title}</bdi></span>`}
+  </div>`;
 }

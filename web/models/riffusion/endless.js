@@ -1,22 +1,27 @@
 // Endless: prompts that blend into one another, clip by clip. While one clip plays, the next ones are made. All clips
 // of a seed image are two bars long, so each starts on the bar.
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact-3.1.1.js";
-import { create, follow, messageOf, pause } from "../../api.js";
+import { cancel, create, follow, hasEnded, messageOf, pause } from "../../api.js";
+import { animate } from "../../drawing.js";
 import { Volume, clipOf, titleOf } from "./clip.js";
 import { Sequence, audio, load } from "./sound.js";
 import { save, toWav } from "./wav.js";
-/** @import { PanelProps, Values, Version } from "../../types.js" */
+/** @import { PanelProps, Prediction, Values, Version } from "../../types.js" */
 /** @import { Titled } from "./sound.js" */
 
-/** @typedef {Titled & { at_s: number, key: number }} Heard a clip and when it is heard, by the AudioContext's clock */
+/** @typedef {Titled & { at_s: number, key: number }} Placed a clip and when it is heard, by the AudioContext's clock */
 /** @typedef {{ prompts: string[], clips: number }} Plan the prompts, and the clips from each one to the next */
 /** @typedef {{ stop: AbortController, sequence: Sequence }} Playing */
 
 const READY = 2; // clips that are made ahead: few, so that a new prompt is heard soon
-const HEARD = 16; // clips that are remembered
+const KEPT = 16; // clips that are remembered
 const EXPORTED_S = 60;
 const RETRY_MS = 2000;
 const MAX_CLIPS = 16; // per transition
+const PROMPTS = ["funky synth solo", "church bells", ""];
+
+/** @type {{ prompts: string[], clips: number } | null} */
+let typed = null; // kept while the panel is closed
 
 /**
  * Return the inputs of the n-th clip. From one prompt to the next, alpha rises in equal steps.
@@ -31,25 +36,30 @@ function inputOf({ prompts, clips }, n) {
 
 /**
  * Make clips and push them to `ready` until the signal is aborted.
- * @param {Version} version
- * @param {Values} settings the other inputs
- * @param {{ current: Plan }} plan read again for each clip
- * @param {Titled[]} ready
- * @param {(problem: string) => void} onProblem
+ * @param {object} props
+ * @param {Version} props.version
+ * @param {Values} props.settings the other inputs
+ * @param {{ current: Plan }} props.plan read again for each clip
+ * @param {Titled[]} props.ready
+ * @param {(problem: string) => void} props.onProblem
+ * @param {(news: Prediction) => void} props.onNews
  * @param {AbortSignal} signal
  */
-async function makeClips(version, settings, plan, ready, onProblem, signal) {
+async function makeClips({ version, settings, plan, ready, onProblem, onNews }, signal) {
   const { prompt_a: _a, prompt_b: _b, alpha: _alpha, ...rest } = settings;
   const onLost = (/** @type {boolean} */ lost) => onProblem(lost ? "Connection lost. Reconnecting…" : "");
   let n = 0;
   while (!signal.aborted) {
     try {
-      if (ready.length >= READY || !plan.current.prompts.length) {
+      const { current } = plan;
+      if (ready.length >= READY || !current.prompts.length) {
         await pause(100, signal);
         continue;
       }
-      const input = { ...rest, ...inputOf(plan.current, n) };
-      const ended = await follow(await create(version.id, input), () => {}, onLost, signal);
+      const input = { ...rest, ...inputOf(current, n) };
+      const ended = await make(version, input, onLost, signal);
+      onNews(ended);
+      if (current !== plan.current) continue; // its prompts have changed meanwhile
       if (ended.status !== "succeeded") throw new Error(ended.error || `A prediction was ${ended.status}.`);
       const { audio: sound, spectrogram } = clipOf(ended);
       ready.push({ buffer: await load(sound), picture: spectrogram, title: titleOf(input) });
@@ -64,18 +74,44 @@ async function makeClips(version, settings, plan, ready, onProblem, signal) {
 }
 
 /**
+ * Run a prediction to its end. When the signal is aborted, it is canceled.
+ * @param {Version} version
+ * @param {Values} input
+ * @param {(lost: boolean) => void} onLost
+ * @param {AbortSignal} signal
+ */
+async function make(version, input, onLost, signal) {
+  const created = await create(version.id, input);
+  const end = () => void cancel(created.id).catch(() => {});
+  signal.addEventListener("abort", end);
+  if (signal.aborted && !hasEnded(created)) end();
+  try {
+    return await follow(created, () => {}, onLost, signal);
+  } finally {
+    signal.removeEventListener("abort", end);
+  }
+}
+
+/**
  * Start and stop the sequence, and keep the clips that were heard.
  * @param {Version} version
  * @param {Values} settings
  * @param {Plan} plan
+ * @param {(news: Prediction) => void} onNews
  */
-function useEndless(version, settings, plan) {
+function useEndless(version, settings, plan, onNews) {
   const [state, setState] = useState(/** @type {"stopped" | "waiting" | "playing"} */ ("stopped"));
   const [problem, setProblem] = useState("");
-  const [heard, setHeard] = useState(/** @type {Heard[]} */ ([]));
+  const [placed, setPlaced] = useState(/** @type {Placed[]} */ ([]));
+  const [heard, setHeard] = useState(/** @type {Titled | null} */ (null));
   const playing = useRef(/** @type {Playing | null} */ (null));
+  const ready = useRef(/** @type {Titled[]} */ ([]));
   const current = useRef(plan);
-  current.current = plan;
+  const key = JSON.stringify(plan);
+  useEffect(() => {
+    current.current = plan;
+    ready.current.length = 0; // so that a new prompt is heard soon
+  }, [key]);
 
   const stop = () => {
     const stopped = playing.current;
@@ -85,44 +121,50 @@ function useEndless(version, settings, plan) {
     setState("stopped");
   };
   /** @type {(clip: Titled, at_s: number) => void} */
-  const add = (clip, at_s) => {
+  const onPlaced = (clip, at_s) =>
+    setPlaced((clips) => [...clips, { ...clip, at_s, key: (clips.at(-1)?.key ?? 0) + 1 }].slice(-KEPT));
+  /** @param {Titled} clip */
+  const onHeard = (clip) => {
     setState("playing");
-    setHeard((clips) => [...clips, { ...clip, at_s, key: (clips.at(-1)?.key ?? 0) + 1 }].slice(-HEARD));
+    setHeard(clip);
   };
   const start = () => {
     audio();
-    /** @type {Titled[]} */
-    const ready = [];
+    ready.current.length = 0;
+    const next = () => ready.current.shift() ?? null;
     playing.current = {
       stop: new AbortController(),
-      sequence: new Sequence(() => ready.shift() ?? null, add, stop),
+      sequence: new Sequence({ next, onPlaced, onHeard, onStop: stop }),
     };
     setProblem("");
-    setHeard([]);
+    setPlaced([]);
     setState("waiting");
     playing.current.sequence.start();
-    void makeClips(version, settings, current, ready, setProblem, playing.current.stop.signal);
+    const made = { version, settings, plan: current, ready: ready.current, onProblem: setProblem, onNews };
+    void makeClips(made, playing.current.stop.signal);
   };
   useEffect(() => stop, []);
-  return { state, problem, heard, start, stop };
+  return { state, problem, placed, heard, start, stop };
 }
 
 /** @param {PanelProps} props */
-export function Endless({ version, input, onClose }) {
-  const first = /** @type {string} */ (input["prompt_a"] || "funky synth solo");
-  const second = /** @type {string} */ (input["prompt_b"] || "church bells");
-  const [prompts, setPrompts] = useState([first, second, ""]);
-  const [clips, setClips] = useState(4);
+export function Endless({ version, input, onNews, onClose }) {
+  const given = [`${input["prompt_a"] || PROMPTS[0]}`, `${input["prompt_b"] || PROMPTS[1]}`, ""];
+  const [prompts, setPrompts] = useState(typed?.prompts ?? given);
+  const [clips, setClips] = useState(typed?.clips ?? 4);
+  typed = { prompts, clips };
+  const title = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => title.current?.focus(), []);
   const plan = { prompts: prompts.map((prompt) => prompt.trim()).filter(Boolean), clips };
-  const { state, problem, heard, start, stop } = useEndless(version, input, plan);
+  const { state, problem, placed, heard, start, stop } = useEndless(version, input, plan, onNews);
   const isStopped = state === "stopped";
   const exportMinute = () => {
-    const count = Math.ceil(EXPORTED_S / (heard[0]?.buffer.duration ?? 1));
-    save(toWav(heard.slice(-count).map(({ buffer }) => buffer)), "last-minute.wav");
+    const count = Math.ceil(EXPORTED_S / (placed[0]?.buffer.duration ?? 1));
+    save(toWav(placed.slice(-count).map(({ buffer }) => buffer)), "last-minute.wav");
   };
   return html`<section class="endless" aria-labelledby="endless-title">
     <div class="controls">
-      <h2 id="endless-title">Endless</h2>
+      <h2 id="endless-title" tabindex="-1" ref=${title}>Endless</h2>
       <button type="button" class="quiet" onClick=${onClose}>Close</button>
     </div>
     <p class="about">
@@ -141,14 +183,14 @@ export function Endless({ version, input, onClose }) {
         ${isStopped ? "Start" : "Stop"}
       </button>
       <${Volume} />
-      <button type="button" onClick=${exportMinute} disabled=${!heard.length}>Export the last minute</button>
+      <button type="button" onClick=${exportMinute} disabled=${!placed.length}>Export the last minute</button>
     </div>
-    <p role="status" class=${problem ? "error" : "about"}>${problem || describe(state, heard.at(-1))}</p>
-    <${Rolling} clips=${heard} playing=${state === "playing"} />
+    <p role="status" class=${problem ? "error" : "about"}>${problem || describe(state, heard)}</p>
+    <${Rolling} clips=${placed} playing=${state === "playing"} />
   </section>`;
 }
 
-/** @type {(state: string, clip: Titled | undefined) => string} */
+/** @type {(state: string, clip: Titled | null) => string} */
 function describe(state, clip) {
   if (state === "waiting") return "Making the first clip…";
   if (state === "stopped" || !clip) return "";
@@ -159,13 +201,14 @@ function describe(state, clip) {
 
 /** @param {{ prompts: string[], onChange: (prompts: string[]) => void }} props */
 function Prompts({ prompts, onChange }) {
-  return prompts.map((prompt, index) => {
+  const fields = prompts.map((prompt, index) => {
     const type = (/** @type {Typed} */ { target }) => onChange(prompts.with(index, target.value));
     return html`<label key=${index} class="field">
       <span>Prompt ${index + 1}${index === 2 && " (optional)"}</span>
       <input type="text" value=${prompt} onInput=${type} />
     </label>`;
   });
+  return html`<div class="pair">${fields}</div>`;
 }
 
 /** @param {{ value: number, onChange: (value: number) => void }} props */
@@ -179,7 +222,7 @@ function ClipCount({ value, onChange }) {
 
 /**
  * Let the spectrograms roll by. The line in the middle is what is heard now.
- * @param {{ clips: Heard[], playing: boolean }} props
+ * @param {{ clips: Placed[], playing: boolean }} props
  */
 function Rolling({ clips, playing }) {
   const tape = useRef(/** @type {HTMLElement | null} */ (null));
@@ -187,21 +230,17 @@ function Rolling({ clips, playing }) {
   useEffect(() => {
     const first = clips[0];
     if (!playing || !first) return undefined;
-    /** @type {number} */
-    let request;
-    const move = () => {
+    return animate(() => {
       if (!tape.current || !box.current) return;
       const clip_px = tape.current.firstElementChild?.getBoundingClientRect().width ?? 0;
       const passed = (audio().currentTime - first.at_s) / first.buffer.duration; // in clips
       tape.current.style.transform = `translateX(${box.current.clientWidth / 2 - passed * clip_px}px)`;
-      request = requestAnimationFrame(move);
-    };
-    move();
-    return () => cancelAnimationFrame(request);
+    });
   }, [clips, playing]);
   if (!clips.length) return null;
+  const pictures = clips.map(({ key, picture }) => html`<img key=${key} class="coloured" src=${picture} alt="" />`);
   return html`<div class="rolling" ref=${box} aria-hidden="true">
-    <div class="tape" ref=${tape}>${clips.map((clip) => html`<img key=${clip.key} src=${clip.picture} alt="" />`)}</div>
+    <div class="tape" ref=${tape}>${pictures}</div>
     <div class="playhead"></div>
   </div>`;
 }

@@ -31,7 +31,7 @@ function Seed({ seed, name, checked, onChoose }) {
   return html`<div class="seed">
     <label>
       <input type="radio" name=${name} value=${seed} checked=${checked} onChange=${onChoose} />
-      <span class="picture"><img src=${fileOf(seed, "webp")} alt="" width="96" height="96" loading="lazy" /></span>
+      <img src=${fileOf(seed, "webp")} alt="" class="coloured" loading="lazy" />
       <span class="name">${label}</span>
     </label>
     <${Sample} url=${fileOf(seed, "mp3")} label=${label} />
@@ -55,7 +55,6 @@ function Sample({ url, label }) {
   };
   return html`<button
     type="button"
-    class="icon"
     aria-pressed=${on ? "true" : "false"}
     aria-label=${`Listen to ${label}`}
     onClick=${toggle}

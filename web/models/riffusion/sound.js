@@ -2,6 +2,8 @@
 
 const SAMPLE_RATE_HZ = 44100; // the clips' own: resampling would break the loop
 const START_S = 0.02; // from placing sources to hearing them
+const FADE_S = 0.005; // from a clip to another one
+const BARS = 2; // of a clip
 const MAX_LOADED = 24;
 
 /** @type {{ context: AudioContext, volume: GainNode } | null} */
@@ -73,6 +75,8 @@ function release(stopped) {
   if (sounding === stopped) sounding = null;
 }
 
+/** @typedef {{ source: AudioBufferSourceNode, gain: GainNode }} Voice a clip that runs */
+
 /**
  * A player of clips of the same length. All of them run, and one is heard, so that changing to another one keeps the
  * position.
@@ -83,16 +87,33 @@ export class Player {
   looping = true;
   playing = false;
   onChange = () => {};
-  #voices = /** @type {{ source: AudioBufferSourceNode, gain: GainNode }[]} */ ([]);
+  #voices = /** @type {Voice[]} */ ([]);
+  #leaving = /** @type {Voice[]} */ ([]); // of the clips before, until the next bar
   #offset_s = 0; // where it starts, or was stopped
   #startedAt_s = 0; // by the context's clock
 
-  /** @param {AudioBuffer[]} buffers */
+  /**
+   * Change to other clips: on the next bar, if it plays in a loop.
+   * @param {AudioBuffer[]} buffers
+   */
   setBuffers(buffers) {
-    this.#whileStopped(() => {
+    const change = () => {
       this.buffers = buffers;
       this.heard = Math.min(this.heard, Math.max(buffers.length - 1, 0));
-    });
+    };
+    if (!this.playing || !this.looping) return this.#whileStopped(change);
+    const bar_s = this.duration_s / BARS;
+    const soon_s = audio().currentTime + START_S;
+    const passed_s = this.#offset_s + Math.max(soon_s - this.#startedAt_s, 0);
+    const left_s = bar_s - (passed_s % bar_s);
+    for (const { source, gain } of this.#voices) {
+      gain.gain.setTargetAtTime(0, soon_s + left_s, FADE_S);
+      source.stop(soon_s + left_s + 10 * FADE_S);
+    }
+    this.#leaving.push(...this.#voices);
+    change();
+    this.#voices = this.#start(soon_s + left_s, passed_s + left_s);
+    return this.onChange();
   }
 
   get duration_s() {
@@ -109,24 +130,35 @@ export class Player {
   play() {
     if (this.playing || !this.buffers.length) return;
     takeOver(this);
-    const { context, volume } = open();
-    this.#startedAt_s = context.currentTime + START_S;
-    this.#voices = this.buffers.map((buffer, index) => {
-      const gain = new GainNode(context, { gain: index === this.heard ? 1 : 0 });
-      const source = new AudioBufferSourceNode(context, { buffer, loop: this.looping });
-      source.connect(gain).connect(volume);
-      source.start(this.#startedAt_s, this.#offset_s % buffer.duration);
-      return { source, gain };
-    });
-    this.#voices[0]?.source.addEventListener("ended", () => this.#finish());
+    this.#startedAt_s = audio().currentTime + START_S;
+    this.#voices = this.#start(this.#startedAt_s, this.#offset_s);
     this.playing = true;
     exposed.player = this;
     this.onChange();
   }
 
-  /** Return to the start once a clip that doesn't loop has been played. */
-  #finish() {
-    if (!this.playing || this.looping) return;
+  /**
+   * Let all clips run from a time on.
+   * @type {(at_s: number, position_s: number) => Voice[]}
+   */
+  #start(at_s, position_s) {
+    const { context, volume } = open();
+    return this.buffers.map((buffer, index) => {
+      const gain = new GainNode(context, { gain: index === this.heard ? 1 : 0 });
+      const source = new AudioBufferSourceNode(context, { buffer, loop: this.looping });
+      source.connect(gain).connect(volume);
+      source.start(at_s, position_s % buffer.duration);
+      if (index === 0) source.addEventListener("ended", () => this.#finish(source));
+      return { source, gain };
+    });
+  }
+
+  /**
+   * Return to the start once a clip that doesn't loop has been played.
+   * @param {AudioBufferSourceNode} ended
+   */
+  #finish(ended) {
+    if (!this.playing || this.looping || ended !== this.#voices[0]?.source) return;
     release(this);
     this.playing = false;
     this.#offset_s = 0;
@@ -138,7 +170,8 @@ export class Player {
     release(this);
     this.#offset_s = this.place_s;
     this.playing = false;
-    for (const { source } of this.#voices) source.stop();
+    for (const { source } of [...this.#voices, ...this.#leaving]) source.stop();
+    this.#leaving = [];
     this.onChange();
   }
 
@@ -189,6 +222,15 @@ const FIRST_S = 0.1;
 
 /** @typedef {{ buffer: AudioBuffer, title: string, picture?: string, repeated?: boolean }} Titled */
 
+/**
+ * What a sequence calls.
+ * @typedef {object} Score
+ * @property {() => Titled | null} next takes the next clip. Without one, the last clip is repeated
+ * @property {(clip: Titled, at_s: number) => void} [onPlaced] called ahead of time, with when it will be heard
+ * @property {(clip: Titled) => void} onHeard
+ * @property {() => void} onStop when it is stopped, also by another sound
+ */
+
 /** Plays clips one after the other without a gap. */
 export class Sequence {
   #sources = /** @type {AudioBufferSourceNode[]} */ ([]);
@@ -197,15 +239,9 @@ export class Sequence {
   #until_s = 0; // the end of the last clip that is placed
   #timer = 0;
 
-  /**
-   * @param {() => Titled | null} next takes the next clip. Without one, the last clip is repeated
-   * @param {(clip: Titled, at_s: number) => void} onClip called as a clip is placed
-   * @param {() => void} onStop called when it is stopped, also by another sound
-   */
-  constructor(next, onClip, onStop) {
-    this.next = next;
-    this.onClip = onClip;
-    this.onStop = onStop;
+  /** @param {Score} score */
+  constructor(score) {
+    this.score = score;
   }
 
   start() {
@@ -220,7 +256,7 @@ export class Sequence {
   #fill() {
     const { currentTime } = audio();
     while (this.#running && this.#until_s < currentTime + AHEAD_S) {
-      const clip = this.next() ?? (this.#last && { ...this.#last, repeated: true });
+      const clip = this.score.next() ?? (this.#last && { ...this.#last, repeated: true });
       if (!clip) {
         this.#until_s = Math.max(this.#until_s, currentTime + FIRST_S);
         return;
@@ -241,7 +277,8 @@ export class Sequence {
     this.#until_s = at_s + clip.buffer.duration;
     this.#last = clip;
     exposed.scheduled.push({ at_s, until_s: this.#until_s, repeated: Boolean(clip.repeated) });
-    this.onClip(clip, at_s);
+    this.score.onPlaced?.(clip, at_s);
+    setTimeout(() => this.#running && this.score.onHeard(clip), (at_s - context.currentTime) * 1000);
   }
 
   stop() {
@@ -250,6 +287,6 @@ export class Sequence {
     release(this);
     clearInterval(this.#timer);
     for (const source of this.#sources) source.stop();
-    this.onStop();
+    this.score.onStop();
   }
 }

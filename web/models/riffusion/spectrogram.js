@@ -1,5 +1,6 @@
 // A spectrogram image with its axes and a playhead.
 import { html, useEffect, useRef } from "../../vendor/htm-preact-3.1.1.js";
+import { animate } from "../../drawing.js";
 /** @import { Player } from "./sound.js" */
 
 // The image has 512 rows, from 0 to 10 kHz on the HTK mel scale, mel = 2595 log10(1 + f / 700), the highest on top.
@@ -13,27 +14,35 @@ const STEP_S = 0.25; // of an arrow key
 const placed = (side, share) => (element) => element?.style.setProperty(side, `${share * 100}%`);
 
 /**
- * Move the playhead in each frame of the screen.
+ * Move the playhead while the player plays, and say where it is: once a second, and when it is moved or stopped.
  * @param {Player} player
  * @param {number} duration_s
  */
 function usePlayhead(player, duration_s) {
   const frame = useRef(/** @type {HTMLElement | null} */ (null));
   const head = useRef(/** @type {HTMLElement | null} */ (null));
+  const move = () => {
+    const share = duration_s ? player.place_s / duration_s : 0;
+    head.current?.style.setProperty("transform", `translateX(${share * 100}%)`);
+  };
+  const tell = () => {
+    const place = player.place_s.toFixed(1);
+    frame.current?.setAttribute("aria-valuenow", place);
+    frame.current?.setAttribute("aria-valuetext", `${place} of ${duration_s.toFixed(1)} seconds`);
+  };
   useEffect(() => {
-    /** @type {number} */
-    let request;
-    const move = () => {
-      const share = duration_s ? player.place_s / duration_s : 0;
-      if (frame.current && head.current) {
-        head.current.style.transform = `translateX(${share * frame.current.clientWidth}px)`;
-        frame.current.setAttribute("aria-valuenow", player.place_s.toFixed(2));
-      }
-      request = requestAnimationFrame(move);
-    };
     move();
-    return () => cancelAnimationFrame(request);
-  }, [player, duration_s]);
+    tell();
+  }); // after each change of the player
+  useEffect(() => {
+    if (!player.playing) return undefined;
+    const timer = setInterval(tell, 1000);
+    const stop = animate(move);
+    return () => {
+      clearInterval(timer);
+      stop();
+    };
+  }, [player, player.playing, duration_s]);
   return { frame, head };
 }
 
@@ -69,14 +78,14 @@ export function Spectrogram({ url, player, duration_s, label }) {
       ref=${frame}
       role="slider"
       tabindex="0"
-      aria-label=${`Position in ${label}, in seconds`}
+      aria-label=${`Position in ${label}`}
       aria-valuemin="0"
-      aria-valuemax=${duration_s.toFixed(2)}
+      aria-valuemax=${duration_s.toFixed(1)}
       aria-valuenow="0"
       onPointerDown=${seek}
       onKeyDown=${press}
     >
-      <img src=${url} alt=${`Spectrogram of ${label}: time from left to right, frequency upwards`} draggable="false" />
+      <img class="coloured" src=${url} alt=${`Spectrogram of ${label}`} draggable="false" />
       <div class="playhead" ref=${head}></div>
     </div>
     <div class="axis times" aria-hidden="true">
