@@ -75,7 +75,7 @@ def preview_music_video(values: Mapping[str, object], folder: Path) -> Preview:
         if known.get(name) is not None:
             known[name] = _stored(known[name], folder / name)
             if known[name] is None:
-                refused[name] = (f"a preview of {name} needs a data URL",)
+                refused[name] = (f"The preview needs an uploaded file. A URL of {name} is fetched when it runs.",)
     request, problems = music_video_request.Inputs(**known).read()
     return _preview(request.curves, request.prompts, problems.found | refused) | {"music": _music(request)}
 

@@ -90,7 +90,7 @@ async def prepared(
                 used.append(stored.id)
             elif not uri.lower().startswith("data:"):
                 try:
-                    files.append(InputFile(named.at, await _file(services, caller, uri)))
+                    files.append(InputFile(named.at, await own_file(services, caller, uri)))
                 except ValueError as error:
                     wrong.append(InvalidField("format", named.field, f"{error}, but is {shown(uri)}"))
     if wrong:
@@ -100,7 +100,7 @@ async def prepared(
     return Inputs(visible, tuple(files), tuple(used), secrets)
 
 
-async def _file(services: Services, caller: Caller, url: str) -> File | None:
+async def own_file(services: Services, caller: Caller, url: str) -> File | None:
     """Return our own file that a URL names, or None for a URL that the worker will fetch.
 
     Our own files are recognised by their unguessable ids and signatures, not by the URL's host: clients may reach the

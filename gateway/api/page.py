@@ -1,5 +1,6 @@
 """The web page's static files, and the routes that only the page uses: previews and thumbnails."""
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from starlette.types import Scope
 
 from gateway.api import errors
 from gateway.api.dependencies import (
+    Caller,
     CallerDependency,
     Name,
     Owner,
@@ -23,12 +25,14 @@ from gateway.api.dependencies import (
     compressed,
     json_response,
 )
+from gateway.api.input_files import own_file
 from gateway.api.limits import read_body
-from gateway.prediction import JsonObject
+from gateway.prediction import Json, JsonObject
 
 router = APIRouter(include_in_schema=False)
 
-PREVIEW_TIMEOUT_S = 5.0
+PREVIEW_TIMEOUT_S = 15.0  # a sound may have to be analysed
+MAX_PREVIEW_FILE_BYTES = 40_000_000
 NO_PREVIEW = "This model has no preview."
 PREVIEW_BODY = "The body must be a JSON object whose `input` is an object."
 
@@ -87,9 +91,12 @@ def _headers(services: Services) -> dict[str, str]:
 
 @router.post("/models/{owner}/{name}/preview")
 async def preview(
-    owner: Owner, name: Name, request: Request, services: ServicesDependency, _caller: CallerDependency
+    owner: Owner, name: Name, request: Request, services: ServicesDependency, caller: CallerDependency
 ) -> Response:
-    """Get a preview of an input from the model's preview server, without running the model."""
+    """Get a preview of an input from the model's preview server, without running the model.
+
+    The server gets our own files as data URLs: it opens no files or addresses itself.
+    """
     url = services.settings.previews.get(f"{owner}/{name}")
     if url is None:
         raise errors.Refusal(404, "Not found", NO_PREVIEW)
@@ -99,7 +106,22 @@ async def preview(
         raise errors.Refusal(422, "Invalid body", PREVIEW_BODY) from error
     if not isinstance(body, dict) or not isinstance(body.get("input"), dict):
         raise errors.Refusal(422, "Invalid body", PREVIEW_BODY)
-    return json_response(await _ask(services.http, url, body["input"]))
+    values = {name: await _with_file(services, caller, value) for name, value in body["input"].items()}
+    return json_response(await _ask(services.http, url, values))
+
+
+async def _with_file(services: Services, caller: Caller, value: Json) -> Json:
+    """Return a value, or what it names as a data URL if that is a file of ours which isn't too large."""
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        return value
+    try:
+        file = await own_file(services, caller, value)
+    except ValueError:
+        return value
+    if file is None or file.size > MAX_PREVIEW_FILE_BYTES:
+        return value
+    data = b"".join([chunk async for chunk in services.record.files.read(file.key)])
+    return f"data:{file.media_type};base64,{base64.b64encode(data).decode()}"
 
 
 @router.get("/thumbnails")

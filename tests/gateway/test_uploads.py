@@ -1,6 +1,7 @@
 """/v1/files: uploads as Replicate takes them, with a limit, a quota and a retention."""
 
 import asyncio
+import base64
 import hashlib
 import json
 import re
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from gateway.prediction import File, InputFile
 from gateway.record import Record, open_record
 from gateway.record.uploads import Limits, QuotaError
 from tests.gateway.conftest import FILE_BYTES, QUOTA_BYTES
-from tests.gateway.processes import System, Token
+from tests.gateway.processes import FAKE, NO_TLS, System, Token
+from tests.gateway.receiver import serving
 from tests.gateway.recording import new
 
 CONTENT = bytes(range(256)) * 10
@@ -326,3 +329,32 @@ async def test_the_files_in_a_predictions_inputs_live_as_long_as_its_data(record
     old = await record.predictions.get(row.id)
     assert old is not None
     assert (old.input, old.input_files) == ({}, ())
+
+
+class Echo(BaseHTTPRequestHandler):
+    """A preview server that answers with the input it was given."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_a_preview_server_is_sent_the_files_that_are_ours(system: System, token: Token) -> None:
+    file, theirs = upload(token), upload(system.token())
+    with serving(Echo) as port:
+        previews = {"GATEWAY_PREVIEWS": json.dumps({FAKE: f"http://127.0.0.1:{port}"})}
+        with system.another_process(previews) as url:
+            urls = {"a": file["urls"]["get"], "b": theirs["urls"]["get"], "c": "http://example.com/a.png", "d": 3}
+            answer = httpx.post(
+                f"{url}/models/{FAKE}/preview",
+                json={"input": urls},
+                headers={"Authorization": f"Bearer {token.text}"},
+                trust_env=False,
+                verify=NO_TLS,
+            )
+    shown = answer.json()["input"]
+    assert shown["a"] == f"data:image/png;base64,{base64.b64encode(CONTENT).decode()}"
+    assert (shown["b"], shown["c"], shown["d"]) == (urls["b"], urls["c"], 3)

@@ -68,7 +68,9 @@ def test_a_preview_of_a_music_video_shows_the_music(tmp_path: Path) -> None:
 def test_a_preview_opens_no_files_of_the_server_and_keeps_only_the_last_of_a_client(tmp_path: Path) -> None:
     for audio in ("/etc/passwd", "file:///etc/passwd", "http://127.0.0.1/a.wav", "data:audio/wav;base64,?", 7):
         shown = preview_music_video({"audio": audio}, tmp_path)
-        assert shown["errors"] == {"audio": "a preview of audio needs a data URL"}
+        assert shown["errors"] == {
+            "audio": "The preview needs an uploaded file. A URL of audio is fetched when it runs."
+        }
     for seconds in (0.5, 1.0, 0.5):
         preview_music_video({"audio": data_url(drums(120, 0.1, seconds)[0])}, tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
