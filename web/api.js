@@ -109,6 +109,10 @@ const pathOf = (id) => `/v1/predictions/${encodeURIComponent(id)}`;
 /** @param {Model} model */
 export const nameOf = ({ owner, name }) => `${owner}/${name}`;
 
+/** @type {(model: Model, input: Values) => boolean} whether a model has all of these inputs */
+export const hasInputs = ({ latest_version }, input) =>
+  Object.keys(input).every((name) => name in (latest_version.openapi_schema.components.schemas.Input.properties ?? {}));
+
 /**
  * List the models, the oldest first: a new one comes after those that users know.
  * @returns {Promise<Model[]>}

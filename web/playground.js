@@ -1,6 +1,6 @@
 // The page once the models are loaded: a model's form, the result, the history.
 import { html, useEffect, useMemo, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
-import { get, hasEnded, nameOf } from "./api.js";
+import { get, hasEnded, hasInputs, nameOf } from "./api.js";
 import { Ask } from "./ask.js";
 import { inputsOf, toDraft, toInput } from "./form.js";
 import { History, useHistory } from "./history.js";
@@ -172,7 +172,12 @@ export function Playground({ models, onSignOut }) {
     void runs.run(model.latest_version, input);
   };
   /** @param {Values} values */
-  const again = (values) => form.fill(model, { ...form.input, ...values });
+  const again = (values) => (its === model ? () => form.fill(model, { ...form.input, ...values }) : null);
+  /** @param {Values} values */
+  const next = (values) => {
+    const other = models.find((one) => one !== its && hasInputs(one, values));
+    return other ? () => void (form.fill(other, values), choose(other)) : null;
+  };
   return html`
     ${header}
     <main>
@@ -198,7 +203,8 @@ export function Playground({ models, onSignOut }) {
           pinned=${pinned}
           onPin=${setPinned}
           onExample=${runExample}
-          onAgain=${its === model ? again : null}
+          onAgain=${again}
+          onNext=${next}
         />
         <${History} past=${past} models=${models} views=${views} shownId=${prediction?.id} onOpen=${open} />
       </div>

@@ -1,6 +1,6 @@
 // A prediction: what it was made of, its status, progress, output and logs.
 import { html, useEffect, useState } from "./vendor/htm-preact-3.1.1.js";
-import { filesOf, hasEnded } from "./api.js";
+import { filesOf, hasEnded, hasInputs } from "./api.js";
 import { titleOf } from "./view.js";
 /** @import { OutputFile } from "./api.js" */
 /** @import { Model, OutputProps, Prediction, Status, Values, View } from "./types.js" */
@@ -29,6 +29,11 @@ export function progressOf(logs) {
 }
 
 /**
+ * Return what puts inputs into a form, or null if that form isn't there.
+ * @typedef {(input: Values) => (() => void) | null} PutInputs
+ */
+
+/**
  * @typedef {object} Props
  * @property {View} view
  * @property {Model} model
@@ -40,7 +45,8 @@ export function progressOf(logs) {
  * @property {Prediction | null} pinned
  * @property {(prediction: Prediction | null) => void} onPin
  * @property {(input: Values) => void} onExample
- * @property {((input: Values) => void) | null} onAgain puts inputs into the form, if it is that of the same model
+ * @property {PutInputs} onAgain for the form of the same model
+ * @property {PutInputs} onNext for the form of another model, which it turns to
  */
 
 /** @param {Props} props */
@@ -52,7 +58,7 @@ export function Result({ prediction, ...rest }) {
 /** @param {Pick<Props, "view" | "model" | "onExample">} props */
 function Empty({ view, model, onExample }) {
   const given = model.default_example?.input;
-  const examples = view.examples ?? (given ? [given] : []);
+  const examples = view.examples?.filter((one) => hasInputs(model, one)) ?? (given ? [given] : []);
   const name = (/** @type {Values} */ input) => titleOf(/** @type {Prediction} */ ({ id: "Example", input }), view);
   return html`<section class="result empty">
     <h2>Nothing here yet</h2>
@@ -69,14 +75,14 @@ function Empty({ view, model, onExample }) {
 }
 
 /** @param {Props & { prediction: Prediction }} props */
-function Shown({ view, prediction, kept, position, lost, startedId, onExample: _, onAgain, ...props }) {
+function Shown({ view, prediction, kept, position, lost, startedId, onExample: _, onAgain, onNext, ...props }) {
   const { output, error, logs, input, data_removed } = prediction;
   const ended = hasEnded(prediction);
   const shown = output === null ? kept : prediction;
   const Output = view.Output && view.shows?.(shown?.output) ? view.Output : Plain;
   return html`<section class="result" aria-labelledby="result-title">
     <h2 id="result-title" class="title" tabindex="-1"><bdi>${titleOf(prediction, view)}</bdi></h2>
-    <${About} prediction=${prediction} view=${view} position=${position} onAgain=${onAgain} />
+    <${About} prediction=${prediction} view=${view} position=${position} ...${{ onAgain, onNext }} />
     ${lost && html`<p class="error" role="alert">Connection lost. Reconnecting…</p>`}
     ${!ended && html`<${Progress} logs=${logs} describe=${view.progress} input=${input} />`}
     ${error && html`<p class="error" role="alert">${error}</p>`}
@@ -95,9 +101,9 @@ function Shown({ view, prediction, kept, position, lost, startedId, onExample: _
 
 /**
  * Say how it went.
- * @param {{ prediction: Prediction, view: View, position: number | null, onAgain: Props["onAgain"] }} props
+ * @param {{ prediction: Prediction, view: View, position: number | null } & Pick<Props, "onAgain" | "onNext">} props
  */
-function About({ prediction, view, position, onAgain }) {
+function About({ prediction, view, position, onAgain, onNext }) {
   const { id, status, metrics } = prediction;
   const run_s = hasEnded(prediction) && metrics?.predict_time;
   return html`<div class="controls about">
@@ -105,10 +111,10 @@ function About({ prediction, view, position, onAgain }) {
       <span class=${`dot ${status}`}></span><span role="status">${describe(prediction, position)}</span>
     </span>
     ${run_s ? html`<span>${run_s.toFixed(1)} s</span>` : null}
-    ${view.facts?.(prediction).map(({ text, label, again }) => {
-      const use = () => again && onAgain?.(again);
-      const button = html`<button type="button" class="quiet" onClick=${use}>${label}</button>`;
-      return html`<span key=${text}>${text} ${again && onAgain && button}</span>`;
+    ${view.facts?.(prediction).map(({ text, label, again, next }) => {
+      const use = again ? onAgain(again) : next && onNext(next);
+      const button = use && html`<button type="button" class="quiet" onClick=${use}>${label}</button>`;
+      return html`<span key=${label ?? text}>${text} ${button}</span>`;
     })}
     <${Share} id=${id} />
   </div>`;

@@ -103,8 +103,11 @@ export interface View {
   summary?(input: Values): string | undefined;
   /** Called when the user starts a run: browsers let a page play sound only after a click or a key. */
   onRun?(): void;
-  /** What else to say about a prediction. `again` are inputs that a button, with the label, puts into the form. */
-  facts?(prediction: Prediction): { text: string; label?: string; again?: Values }[];
+  /**
+   * What else to say about a prediction. `again` are inputs that a button, with the label, puts into the form; `next` are
+   * inputs of another model, the first that has them all, and the button turns to it.
+   */
+  facts?(prediction: Prediction): { text: string; label?: string; again?: Values; next?: Values }[];
   /** Describe how far a run is. */
   progress?(input: Values, at: { done: number; total: number }): string;
   /** Whether Output can show an output. */

@@ -15,7 +15,8 @@ VIEWS = {folder.name for folder in (WEB / "models").iterdir()}
 FILES = [
     path for path in WEB.rglob("*") if path.suffix in (".js", ".ts", ".css", ".html") and "vendor" not in path.parts
 ]
-INPUTS = {name for model in MODELS for name in model.latest.inputs}
+WORDS = {"audio", "border", "height", "width"}  # of HTML and CSS
+INPUTS = {name for model in MODELS for name in model.latest.inputs} - WORDS
 IMPORT = re.compile(r"""(?:from|import)\s*\(?\s*["'](\.[^"']+)["']""")
 
 

@@ -3,10 +3,10 @@ import { html, useEffect, useRef, useState } from "../../vendor/htm-preact-3.1.1
 import { nameOf } from "../../api.js";
 import { fileName, usePreview } from "../../view.js";
 import { Curve, Strip } from "./motion.js";
+import { Waveform } from "./music.js";
 /** @import { OutputProps } from "../../types.js" */
 /** @import { Motion } from "./motion.js" */
 
-const CURVES = ["zoom", "angle", "translation_x", "translation_y"];
 const DEFAULT_FPS = 15;
 
 /** @type {(output: unknown) => boolean} */
@@ -113,12 +113,13 @@ function Caption({ frame, last, prompts }) {
  * Show the prompts, and the curves of the inputs that change.
  * @param {{ motion: Motion, frame: number, onPick: (frame: number) => void }} props
  */
-function TimeLine({ motion: { prompts, frames, curves }, frame, onPick }) {
-  const changing = CURVES.filter((name) => curves[name]?.some((value) => value !== curves[name]?.[0]));
+function TimeLine({ motion: { prompts, frames, curves, music }, frame, onPick }) {
+  const changing = Object.entries(curves).filter(([, values]) => values.some((value) => value !== values[0]));
   return html`
+    ${music && html`<${Waveform} ...${{ music, frames, at: frame, onPick }} />`}
     ${prompts.length > 0 && html`<${Strip} prompts=${prompts} frames=${frames} at=${frame} onPick=${onPick} />`}
     ${changing.map(
-      (name) => html`<${Curve} key=${name} name=${name} values=${curves[name]} at=${frame} onPick=${onPick} />`,
+      ([name, values]) => html`<${Curve} key=${name} ...${{ name, values, bars: music?.bars, at: frame, onPick }} />`,
     )}
   `;
 }

@@ -1,10 +1,19 @@
 // Motion as curves over the frames, and prompts as a strip on the same time line. The values come from the model's own
 // parser, through its preview server.
 import { html, useRef, useState } from "../../vendor/htm-preact-3.1.1.js";
+import { Waveform } from "./music.js";
 /** @import { Preview } from "../../types.js" */
+/** @import { Music } from "./music.js" */
 
 /** @typedef {{ frame: number, text: string }} PromptAt a prompt and its first frame */
-/** @typedef {Preview & { frames: number, curves: Record<string, number[]>, prompts: PromptAt[] }} Motion */
+/**
+ * @typedef {object} Shown
+ * @property {number} frames
+ * @property {Record<string, number[]>} curves
+ * @property {PromptAt[]} prompts
+ * @property {Music} [music]
+ * @typedef {Preview & Shown} Motion
+ */
 
 const WIDTH = 400; // of the drawing, in units of its own
 const HEIGHT = 56;
@@ -18,13 +27,14 @@ const rounded = (value) => Number(value.toPrecision(4)).toString();
  * @param {{ name: string, preview: Preview, text: string }} props
  */
 export function Hint({ name, preview, text }) {
-  const { curves, prompts, frames } = /** @type {Motion} */ (preview);
+  const { curves, prompts, frames, music } = /** @type {Motion} */ (preview);
+  if (name === "audio") return music && html`<${Waveform} music=${music} frames=${frames} />`;
   const last = useRef(/** @type {number[] | undefined} */ (undefined));
   const values = curves[name];
   if (values) last.current = values;
   if (last.current) {
     const late = values && lateKeyframe(text, frames);
-    return html`<${Curve} name=${name} values=${last.current} old=${!values} />
+    return html`<${Curve} name=${name} values=${last.current} old=${!values} bars=${music?.bars} />
       ${late !== undefined && html`<p class="error">Frame ${late} is beyond the last frame, ${frames - 1}.</p>`}`;
   }
   if (prompts.length && name === "animation_prompts") return html`<${Strip} prompts=${prompts} frames=${frames} />`;
@@ -53,10 +63,11 @@ function pathOf(values, low, high, x) {
  * @param {string} props.name
  * @param {number[]} props.values
  * @param {boolean} [props.old] whether they are of an earlier text
+ * @param {number[]} [props.bars] the frames at which a bar of the music begins
  * @param {number} [props.at] the frame to mark
  * @param {(frame: number) => void} [props.onPick] called with a frame that is clicked
  */
-export function Curve({ name, values, old = false, at: marked, onPick }) {
+export function Curve({ name, values, old = false, bars = [], at: marked, onPick }) {
   const [pointed, setPointed] = useState(/** @type {number | null} */ (null));
   const low = Math.min(...values);
   const high = Math.max(...values);
@@ -72,8 +83,9 @@ export function Curve({ name, values, old = false, at: marked, onPick }) {
   const value = at === undefined ? undefined : values[at];
   const frames = low === high ? "in every frame" : `to ${rounded(high)} over ${values.length} frames`;
   const text = value === undefined ? `${rounded(low)} ${frames}` : `frame ${at}: ${rounded(value)}`;
-  const at_x = x(at ?? 0);
-  const mark = html`<line x1=${at_x} x2=${at_x} y1="0" y2=${HEIGHT} vector-effect="non-scaling-stroke" />`;
+  /** @type {(frame: number, kind?: string) => unknown} */
+  const line = (frame, kind = "") =>
+    html`<line class=${kind} x1=${x(frame)} x2=${x(frame)} y1="0" y2=${HEIGHT} vector-effect="non-scaling-stroke" />`;
   return html`<div class=${`curve ${old ? "old" : ""}`}>
     <svg
       viewBox=${`0 0 ${WIDTH} ${HEIGHT}`}
@@ -84,8 +96,9 @@ export function Curve({ name, values, old = false, at: marked, onPick }) {
       onPointerLeave=${() => setPointed(null)}
       onClick=${(/** @type {any} */ event) => onPick?.(frameUnder(event))}
     >
+      ${bars.map((frame) => line(frame, "beat"))}
       <path d=${pathOf(values, low, high, x)} vector-effect="non-scaling-stroke" />
-      ${value !== undefined && mark}
+      ${value !== undefined && line(at ?? 0)}
     </svg>
     <span class="about">${onPick ? `${name}, ` : ""}${text}</span>
   </div>`;

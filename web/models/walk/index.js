@@ -40,10 +40,13 @@ const view = {
     { prompts: "0: marimba | 4: flute", bars: 8, seed_image_id: "marim", loop: true },
   ],
   summary: ({ prompts }) => `${prompts ?? ""}`.replace(/^\s*\d+\s*:\s*/, "").replace(NEXT, " → "),
-  facts: ({ metrics, input }) => {
+  facts: ({ metrics, input, output }) => {
     const seed = metrics?.["seed"];
     const again = input["seed"] === seed ? {} : { label: "Use this seed", again: { seed } };
-    return seed === undefined ? [] : [{ text: `Seed ${seed}`, ...again }];
+    const facts = seed === undefined ? [] : [{ text: `Seed ${seed}`, ...again }];
+    if (!isWalk(output)) return facts;
+    const { audio, timeline } = /** @type {Record<string, string>} */ (output);
+    return [...facts, { text: "", label: "Make a video of this", next: { audio, timeline } }];
   },
   shows: isWalk,
   Output: (/** @type {OutputProps} */ props) => html`<${Walk} key=${props.prediction.id} ...${props} />`,
