@@ -61,8 +61,14 @@ class Film:
         return [*range(0, last, self.cadence), last]
 
     def steps_of(self, n: int) -> int:
-        """Return the number of steps of a diffused frame, the last ones of the schedule."""
-        return self.steps if n == 0 and self.init is None else int((1 - float(self.strength[n])) * self.steps)
+        """Return the number of steps of a diffused frame, the last ones of the schedule.
+
+        Of the frames since the last diffused one, the lowest strength counts, so that a dip in one of them is not lost.
+        """
+        if n == 0 and self.init is None:
+            return self.steps
+        since = max((n - 1) // self.cadence * self.cadence + 1, 0)
+        return int((1 - float(self.strength[since : n + 1].min())) * self.steps)
 
     @property
     def total_steps(self) -> int:

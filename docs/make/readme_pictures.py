@@ -27,6 +27,16 @@ ANIMATION = (
     "angle=0:(0.5*sin(2*pi*t/50))",
     "color_coherence=None",
 )
+SONG = ("prompts=0: drums and bass | 2: drums and bass | 4: synth lead", "bars=4")
+FILM = (
+    "animation_prompts=0: a forest | 4b: snowy mountains | 8b: a sunset over the sea | 12b: a city at night",
+    "zoom=0: (1 + 0.06*beat)",
+    "angle=0: (2*onset*where(bar % 2 < 1, 1, -1))",
+    "strength=0: (0.65 - 0.3*every(4))",
+    "color_coherence=None",
+    "cadence=3",
+)
+FILM_FRAMES = tuple(range(0, 154, 17))
 STRIP_FRAMES = (0, 12, 24, 36, 48, 60, 72, 84, 96)
 STRIP_SIDE_PX = 132
 GIF_EVERY, GIF_SIDE_PX, GIF_FRAME_MS = 3, 160, 200
@@ -51,6 +61,13 @@ def main() -> None:
             frames = [frame.to_image() for frame in container.decode(video=0)]  # type: ignore[no-untyped-call]
         row([frames[n] for n in STRIP_FRAMES], STRIP_SIDE_PX).save(PICTURES / "deforum.jpg", quality=85)
         write_gif(frames[::GIF_EVERY], PICTURES / "deforum.gif")
+        predict("walk", folder / "song", *SONG)
+        song = (f"audio={folder}/song/audio-{SEED}.wav", f"timeline={folder}/song/timeline-{SEED}.json")
+        predict("music-video", folder, *FILM, *song)
+        shutil.copy(folder / f"video-{SEED}.mp4", PICTURES / "music-video.mp4")
+        with av.open(PICTURES / "music-video.mp4") as container:
+            frames = [frame.to_image() for frame in container.decode(video=0)]  # type: ignore[no-untyped-call]
+        row([frames[n] for n in FILM_FRAMES], STRIP_SIDE_PX).save(PICTURES / "music-video.jpg", quality=85)
 
 
 def predict(model: str, folder: Path, *inputs: str) -> None:

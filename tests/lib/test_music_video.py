@@ -185,6 +185,11 @@ def test_frames_between_diffused_ones_are_warped_and_mixed(tiny: Models, cadence
     assert 0 < change < np.abs(frames[cadence] - warp(frames[0], made.motion(0, cadence)).astype(float)).mean()
 
 
+def test_a_dip_of_strength_counts_in_the_next_diffused_frame() -> None:
+    made = film_of(request(max_frames=10, cadence=3, strength="0: (where(t == 4, 0.2, 0.9))"))
+    assert [made.steps_of(n) for n in made.diffused] == [50, 4, 40, 4]
+
+
 def test_what_is_between_two_diffused_frames_leads_from_one_to_the_other() -> None:
     made = small(request(max_frames=5, zoom="0: (1)", translation_x="0: (4)", cadence=4))
     before = np.full((64, 64, 3), 50, np.uint8)
