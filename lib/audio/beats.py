@@ -21,7 +21,7 @@ BEAT_WEIGHT, HALF_NOTE_WEIGHT, TRIPLET_WEIGHT, SUBDIVISION_WEIGHT = 3.0, 0.5, 0.
 INTERPOLATED = 16  # values of the onsets' spectrum for each that it has
 PHASES = 1000  # into which a beat is divided
 PULSE_S = 0.02  # the standard deviation of a pulse in the comb
-ONSET_DELAY_S = 0.023  # from the beginning of a note to the peak of `onset`: 19 ms for a click, 23 to 30 for instruments
+ONSET_DELAY_S = 0.023  # from a note to the peak of `onset`: 19 ms for a click, 23 to 30 for instruments
 BEATS_PER_BAR = 4
 
 
@@ -59,8 +59,9 @@ class Estimate:
     """A beat that was found."""
 
     beats: Beats
-    # From 0 to 1: the share of what begins that begins on a beat, less chance, times how much the best other phase falls
-    # short. Most music with drums has more than 0.1, hits at random less than 0.2.
+    # From 0 to 1: the share of what begins that begins on a beat, less chance, times how far the best other phase falls
+    # short. Of 22 pieces with drums, the 16 surest had 0.1 and more, and the two that were wrong 0.05 and less. Hits at
+    # random had up to 0.2.
     confidence: float
 
 

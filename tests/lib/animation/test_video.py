@@ -38,7 +38,7 @@ def moving(count: int, first: Frame | None = None) -> Iterator[Frame]:
     frame = picture() if first is None else first
     for _ in range(count):
         yield frame
-        frame = warp(frame, matrix(*frame.shape[:2], 0, 1, *STEP_PX))
+        frame = warp(frame, matrix(frame.shape[0], frame.shape[1], 0, 1, *STEP_PX))
 
 
 def small(count: int) -> Iterator[Frame]:
@@ -181,7 +181,7 @@ def test_everything_but_the_model_takes_under_25_ms_per_frame_on_one_core(tmp_pa
         frame = picture()
         for seed in range(count):
             yield frame
-            frame = matcher.match(warp(frame, matrix(*frame.shape[:2], 1.5, 1.04, *STEP_PX)))
+            frame = matcher.match(warp(frame, matrix(frame.shape[0], frame.shape[1], 1.5, 1.04, *STEP_PX)))
             add_noise(frame, 0.02, generator.manual_seed(seed))
 
     def frame_ms() -> float:

@@ -25,7 +25,7 @@ def drums(bpm: float, first_s: float, seconds: float = 20.0) -> Sound:
     """Return a kick on every beat, a snare on every second, and a hi-hat on every half."""
     beats_s = np.arange(first_s, seconds - 0.1, 60 / bpm)
     kick = np.sin(2 * np.pi * 60 * np.arange(6000) / SAMPLE_RATE_HZ) * np.exp(-np.arange(6000) / 1500)
-    sound = hits(beats_s[1::2], seconds, 0.3)[0] + hits(beats_s + 30 / bpm, seconds, 0.05)[0]
+    sound: Sound = hits(beats_s[1::2], seconds, 0.3)[0] + hits(beats_s + 30 / bpm, seconds, 0.05)[0]
     for start in (beats_s * SAMPLE_RATE_HZ).astype(int):
         sound[start : start + 6000] += 0.8 * kick[: len(sound) - start]
     return sound[None]
