@@ -11,14 +11,15 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 import yaml
 
 from local.system import NAMES
 from tests.deploy.test_kubernetes import builds, built
+from tests.gateway.processes import ENDED
 
 pytestmark = [pytest.mark.slow, builds]
 
@@ -28,6 +29,7 @@ IMAGES = ("gateway", "postgres:18-bookworm", "riffusion", "deforum")  # deforum'
 OTHERS = [f"{model}-server" for model in NAMES if model != "riffusion"]
 CLIP = {"prompt_a": "church bells", "num_inference_steps": 10}
 FRAMES = 100
+T = TypeVar("T")
 # Runs in the gateway's container: its network is not the host's.
 CALL = """
 import json, sys, urllib.request
@@ -85,29 +87,42 @@ def played() -> Iterator[list[dict[str, Any]]]:
         podman("secret", "rm", "--ignore", "gateway-database")
 
 
-def call(token: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def inside(container: str, *command: str) -> str | None:
+    """Run a command in a container. Return its output, or None if it fails."""
+    done = subprocess.run([PODMAN, "exec", container, *command], capture_output=True, text=True, timeout=TIMEOUT_S)
+    return done.stdout if done.returncode == 0 else None
+
+
+def call(token: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """Call the API. Return its answer, or None if it refuses."""
     given = [json.dumps(body)] if body else []
-    answer: dict[str, Any] = json.loads(
-        podman("exec", "gateway-pod-gateway", "python", "-c", CALL, token, path, *given)
-    )
-    return answer
+    answer = inside("gateway-pod-gateway", "python", "-c", CALL, token, path, *given)
+    return None if answer is None else json.loads(answer)
+
+
+def until(check: Callable[[], T | None]) -> T:
+    give_up = time.monotonic() + TIMEOUT_S
+    while not (result := check()):
+        assert time.monotonic() < give_up
+        time.sleep(1)
+    return result
 
 
 def test_a_clip_and_a_preview(played: list[dict[str, Any]]) -> None:
-    give_up = time.monotonic() + TIMEOUT_S
-    while subprocess.run([PODMAN, "exec", "gateway-pod-gateway", "python", "-m", "gateway.probe"]).returncode:
-        assert time.monotonic() < give_up
-        time.sleep(1)
+    until(lambda: inside("gateway-pod-gateway", "python", "-m", "gateway.probe") is not None)
     token = podman("exec", "gateway-pod-gateway", "python", "-m", "gateway.tokens", "create", "ann").split()[-1]
     path = "/models/deforum/deforum_stable_diffusion/preview"
-    assert len(call(token, path, {"input": {"max_frames": FRAMES}})["curves"]["zoom"]) == FRAMES
+    preview = until(lambda: call(token, path, {"input": {"max_frames": FRAMES}}))  # when its server listens
+    assert len(preview["curves"]["zoom"]) == FRAMES
 
-    made = call(token, "/models/riffusion/riffusion/predictions", {"input": CLIP})
-    while made["status"] in ("starting", "processing"):
-        assert time.monotonic() < give_up, made
-        time.sleep(1)
-        made = call(token, f"/predictions/{made['id']}")
-    assert made["status"] == "succeeded", made
+    created = call(token, "/models/riffusion/riffusion/predictions", {"input": CLIP})
+    assert created
+
+    def ended() -> dict[str, Any] | None:
+        made = call(token, f"/predictions/{created['id']}")
+        return made if made and made["status"] in ENDED else None
+
+    assert until(ended)["status"] == "succeeded"
 
 
 def test_every_liveness_probe_passes(played: list[dict[str, Any]]) -> None:
