@@ -70,7 +70,7 @@ def part_of(module: str) -> str:
     below = rest.partition(".")[0]
     if top.startswith("predict_"):
         return "predictors"
-    if top == "lib" and below.partition("_")[0] in MODELS:
+    if top == "lib" and below.removesuffix("_request") in MODELS:
         return "models"
     if module == RULES:
         return "gateway"
