@@ -78,7 +78,7 @@ export function Walk({ prediction, fresh }) {
   };
   const saved = (/** @type {string} */ suffix) => fileName(bars[0]?.prompt ?? "walk", prediction.id, suffix);
   const suffix = audio.split("?")[0]?.split(".").at(-1) ?? "wav";
-  return html`<section class="walk" aria-label="Walk">
+  return html`<section class="walk" aria-label="Music">
     ${error && html`<p class="error" role="alert">${error}</p>`}
     <div class="tape" ref=${tape} onPointerDown=${pick} aria-hidden="true">
       <${Picture} url=${spectrogram} width_px=${duration_s * px_per_s} bars=${bars} px_per_s=${px_per_s} />
