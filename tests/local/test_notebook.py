@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 from local import ROOT
 
 NOTEBOOK = ROOT / "examples" / "notebook" / "predict.ipynb"
-FILES = ["audio-1.wav", "audio-2.wav", "film.mp4", "spectrogram-1.png", "spectrogram-2.png"]
+FILES = ["audio-1.wav", "audio-2.wav", "film.mp4", "spectrogram-1.png", "spectrogram-2.png", "timeline-2.json"]
 
 
 def test_it_is_stored_without_results() -> None:
