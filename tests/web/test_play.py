@@ -420,6 +420,30 @@ def test_a_walk_scrolls_with_its_sound(page: Page) -> None:
     assert flaws(page) == ""
 
 
+def test_a_walk_becomes_a_video_in_one_click(page: Page) -> None:
+    choose(page, "walk")
+    page.locator("#input-bars").fill("2")
+    page.locator("#input-denoising").fill("0")
+    page.keyboard.press("Control+Enter")
+    page.locator(".walk").wait_for(timeout=TIMEOUT_S * 1000)
+    page.get_by_role("button", name="Make a video of this").click()
+    expect(page.locator("#ask-title")).to_contain_text("music-video")
+    unfold(page)
+    assert page.locator("#input-timeline").input_value().endswith(".json")
+    expect(page.get_by_role("img", name="Waveform, 93.93 beats per minute")).to_be_visible()
+    expect(page.locator(".fields .waveform .bar")).to_have_count(2)
+    page.locator("#input-animation_prompts").fill("0: a forest | 4b: snowy mountains")
+    expect(page.locator(".fields .strip li")).to_have_text(["0 a forest", "39 snowy mountains"])
+    for name, value in {"max_frames": 4, "width": 256, "height": 256, "num_inference_steps": 1}.items():
+        page.locator(f"#input-{name}").fill(str(value))
+    page.keyboard.press("Control+Enter")
+    film = page.locator(".film")
+    film.wait_for(timeout=TIMEOUT_S * 1000)
+    expect(page.locator("#result-title")).to_have_text("a forest → snowy mountains")
+    expect(film.get_by_role("img", name="Waveform, 93.93 beats per minute")).to_be_visible()
+    assert flaws(page) == ""
+
+
 def length_s(path: Path) -> float:
     with wave.open(str(path)) as file:
         return float(file.getnframes() / file.getframerate())

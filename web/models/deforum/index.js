@@ -55,7 +55,8 @@ const view = {
     const again = input["seed"] === seed ? {} : { label: "Use this seed", again: { seed } };
     return seed === undefined ? [] : [{ text: `Seed ${seed}`, ...again }];
   },
-  progress: ({ max_frames }, { done, total }) => {
+  progress: ({ max_frames, audio }, { done, total }) => {
+    if (audio && max_frames === undefined) return `${Math.floor((done / total) * 100)} %`; // as long as the sound
     const frames = Number(max_frames ?? FRAMES);
     return `Frame ${Math.floor((done / total) * frames)} of ${frames}`;
   },

@@ -45,8 +45,10 @@ const view = {
     const again = input["seed"] === seed ? {} : { label: "Use this seed", again: { seed } };
     const facts = seed === undefined ? [] : [{ text: `Seed ${seed}`, ...again }];
     if (!isWalk(output)) return facts;
-    const { audio, timeline } = /** @type {Record<string, string>} */ (output);
-    return [...facts, { text: "", label: "Make a video of this", next: { audio, timeline } }];
+    const { audio = "", timeline = "" } = /** @type {Record<string, string>} */ (output);
+    const url = (/** @type {string} */ path) => new URL(path, location.href).href;
+    const next = { audio: url(audio), timeline: url(timeline) };
+    return [...facts, { text: "", label: "Make a video of this", next }];
   },
   shows: isWalk,
   Output: (/** @type {OutputProps} */ props) => html`<${Walk} key=${props.prediction.id} ...${props} />`,
