@@ -50,7 +50,8 @@ def read_whole(name: str, value: object, rate_hz: int) -> Sound:
     sound = _read(name, value, most + 1, rate_hz)
     if sound.shape[1] > most:
         raise UserError(f"{name} is longer than {MAX_MINUTES} minutes, but must be at most that long")
-    return sound
+    # FFmpeg's mix of more than two channels may exceed full scale, and so may a file of floats.
+    return sound / max(1.0, float(np.abs(sound).max()))
 
 
 def _read(name: str, value: object, samples: int, rate_hz: int) -> Sound:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import soundfile
 from PIL import Image
 
 from lib import deforum_request
+from lib.animation.video import Audio, write_mp4
 from lib.animation.warp import matrix, warp
 from lib.deforum import Deforum, Film, Frame, Recipe
 from lib.diffusion.models import Models
@@ -88,6 +90,10 @@ def test_a_film_and_its_sound_have_the_same_length(
     sound = made.music.cut(made.frames / fps)
     assert sound is not None
     assert sound.shape == (2, round(made.frames / fps * RATE_HZ))
+    write_mp4(tmp_path / "a.mp4", [np.zeros((64, 64, 3), np.uint8)] * made.frames, fps, {}, Audio(sound, RATE_HZ))
+    with av.open(tmp_path / "a.mp4") as film:
+        lengths = [float((stream.duration or 0) * (stream.time_base or 0)) for stream in film.streams]
+    assert lengths == pytest.approx([made.frames / fps] * 2, abs=0.002)
     end = min(round(seconds * RATE_HZ), sound.shape[1])
     assert sound[:, :end].any(axis=0).all()
     assert not sound[:, end:].any()

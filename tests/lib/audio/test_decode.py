@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from lib.audio.decode import read_beginning
+from lib.audio.decode import MAX_MINUTES, read_beginning, read_whole
 from lib.errors import UserError
 
 RATE_HZ = 44_100
@@ -93,3 +93,38 @@ def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
     assert problem(playlist).startswith("seed_audio is not a sound file that can be read")
     playlist.write_text(f"ffconcat version 1.0\nfile {tmp_path}/a.wav\n")
     assert problem(playlist).startswith("seed_audio is not a sound file that can be read")
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "channels", "kept"), [(8_000, 1, 1), (48_000, 2, 2), (44_100, 6, 2), (48_000, 8, 2)]
+)
+def test_a_whole_sound_has_one_or_two_channels(tmp_path: Path, rate_hz: int, channels: int, kept: int) -> None:
+    soundfile.write(tmp_path / "a.wav", np.repeat(tone(2, rate_hz)[:, None], channels, axis=1), rate_hz)
+    sound = read_whole("audio", tmp_path / "a.wav", RATE_HZ)
+    assert sound.shape[0] == kept
+    assert sound.shape[1] == pytest.approx(2 * RATE_HZ, abs=RATE_HZ / 100)
+    assert 0.3 < np.abs(sound).max() <= 1
+
+
+def test_a_sound_that_is_too_long_is_rejected_without_reading_it_all(tmp_path: Path) -> None:
+    size = 3 * 3600 * 8000 * 2
+    with (tmp_path / "a.wav").open("wb") as file:
+        file.write(b"RIFF" + struct.pack("<I", size + 36) + b"WAVEfmt ")
+        file.write(struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16_000, 2, 16) + b"data" + struct.pack("<I", size))
+        file.truncate(size + 44)
+    with pytest.raises(UserError, match=f"^audio is longer than {MAX_MINUTES} minutes, but must be at most that long$"):
+        read_whole("audio", tmp_path / "a.wav", RATE_HZ)
+
+
+def test_a_broken_file_and_one_without_sound_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.mp3").write_bytes(b"ID3" + bytes(1000))
+    with pytest.raises(UserError, match=r"^audio is not a sound file that can be read"):
+        read_whole("audio", tmp_path / "a.mp3", RATE_HZ)
+    with av.open(tmp_path / "a.mp4", "w") as container:
+        stream = container.add_stream("libx264", 25, {"preset": "ultrafast"})
+        stream.width = stream.height = 64
+        for packet in stream.encode(av.VideoFrame(64, 64, "yuv420p")):
+            container.mux(packet)
+        container.mux(stream.encode(None))
+    with pytest.raises(UserError, match=r"^audio has no sound: the file contains no audio stream$"):
+        read_whole("audio", tmp_path / "a.mp4", RATE_HZ)
