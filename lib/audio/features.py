@@ -6,8 +6,14 @@ that a column knows nothing of what comes later.
 Source: McFee et al., librosa: Audio and music signal analysis in Python, 2015, https://librosa.org.
 """
 
+import atexit
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +46,7 @@ class Features:
 def features(sound: Sound) -> Features:
     """Analyse a sound, (channel, samples) at 44.1 kHz, as a whole."""
     # Here, because librosa takes seconds to import and only this needs it.
+    _let_numba_cache()
     from librosa import mel_frequencies, power_to_db
     from librosa.feature import melspectrogram, rms
     from librosa.onset import onset_strength
@@ -76,6 +83,20 @@ def features(sound: Sound) -> Features:
         silent=silent,
         seconds=len(mono) / SAMPLE_RATE_HZ,
     )
+
+
+def _let_numba_cache() -> None:
+    """Give numba a folder for librosa's compiled functions where it may not write next to them.
+
+    librosa can't be imported without one, as in a container with a read-only file system. The folder is new and
+    private, because whoever can write to it can run code here.
+    """
+    librosa = find_spec("librosa")
+    writable = librosa and librosa.origin and os.access(Path(librosa.origin).parent, os.W_OK)
+    if not writable and "NUMBA_CACHE_DIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="numba-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["NUMBA_CACHE_DIR"] = folder
 
 
 def _at_the_end(level: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,5 +1,10 @@
 """What is heard in a sound: its levels by frame, and its beat."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,6 +12,7 @@ from numpy.typing import NDArray
 from lib.audio.beats import Beats, estimate
 from lib.audio.features import SAMPLE_RATE_HZ, by_frame, features
 
+ROOT = Path(__file__).parents[3]
 Sound = NDArray[np.float32]
 
 
@@ -65,6 +71,19 @@ def test_silence_has_no_levels_and_no_beat() -> None:
     assert heard.silent
     assert not any(level.any() for level in heard.levels.values())
     assert estimate(heard) is None
+
+
+def test_librosa_is_imported_where_only_the_temporary_folder_is_writable(tmp_path: Path) -> None:
+    """A stand-in for a container's read-only file system: root may write anywhere else."""
+    program = (
+        "import os, numpy; os.access = lambda *_: False\n"
+        "from lib.audio.features import features\n"
+        "features(numpy.zeros((1, 44100), numpy.float32)); print(os.environ['NUMBA_CACHE_DIR'])"
+    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.startswith(f"{tmp_path}/numba-")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("bpm", [80.0, 97.3, 120.0, 143.0, 160.0])
