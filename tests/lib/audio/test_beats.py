@@ -73,6 +73,7 @@ def test_silence_has_no_levels_and_no_beat() -> None:
     assert estimate(heard) is None
 
 
+@pytest.mark.slow  # numba compiles for half a minute
 def test_librosa_is_imported_where_only_the_temporary_folder_is_writable(tmp_path: Path) -> None:
     """A stand-in for a container's read-only file system: root may write anywhere else."""
     program = (
