@@ -43,15 +43,18 @@ class AnimationInputs:
     seed: int = 0  # of frame 0's noise, 32 bits; each frame adds 1
 
     def checked(self, problems: InputProblems) -> Self:
-        """Return the inputs; those that are no keyframes are valid or replaced."""
+        """Return the inputs with choices and numbers that are valid or replaced."""
         check = problems.check
         return replace(
             self,
             color_coherence=check(check_choice, "color_coherence", self.color_coherence, COLOR_COHERENCE) or "",
             sampler=check(check_choice, "sampler", self.sampler, SAMPLERS) or "",
             fps=check(check_integer, "fps", self.fps, MIN_FPS, MAX_FPS) or MIN_FPS,
-            seed=check(check_integer, "seed", self.seed, 0, MAX_SEED) or 0,
         )
+
+    def checked_seed(self, problems: InputProblems) -> int:
+        """Return the seed, or 0 if it is invalid."""
+        return problems.check(check_integer, "seed", self.seed, 0, MAX_SEED) or 0
 
     def curve(self, name: str, scene: Scene, problems: InputProblems, bounds: Bounds = UNBOUNDED) -> Values:
         """Return the values of a motion by frame, or zeros if they are invalid."""
@@ -80,11 +83,10 @@ class Inputs(AnimationInputs):
         problems = InputProblems()
         # With the largest substitute, no frame of another input is reported as too high.
         frames = problems.check(check_integer, "max_frames", self.max_frames, min_frames, MAX_FRAMES) or MAX_FRAMES
-        inputs = replace(self.checked(problems), max_frames=frames)
+        seed = self.checked_seed(problems)
         keyframed = problems.check(prompts.parse, "animation_prompts", self.animation_prompts, frames)
-        curves = {
-            name: self.curve(name, Scene(frames, inputs.seed), problems, bounds) for name, bounds in MOTION.items()
-        }
+        curves = {name: self.curve(name, Scene(frames, seed), problems, bounds) for name, bounds in MOTION.items()}
+        inputs = replace(self.checked(problems), max_frames=frames, seed=seed)
         return Request(inputs, keyframed or NO_PROMPTS, **curves), problems
 
 

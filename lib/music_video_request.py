@@ -82,7 +82,7 @@ class Inputs(AnimationInputs):
         frames = music.frames(inputs.fps) if "audio" not in problems.found else MAX_FRAMES
         if self.max_frames is not None:
             frames = check(check_integer, "max_frames", self.max_frames, 1, MAX_FRAMES) or MAX_FRAMES
-        inputs = replace(inputs, max_frames=frames)
+        inputs = replace(inputs, max_frames=frames, seed=self.checked_seed(problems))
         soundtrack = music.soundtrack(inputs.fps, frames)
         scene = Scene(frames, inputs.seed, soundtrack)
         picture = None
