@@ -31,7 +31,7 @@ from gateway.prediction import Json, JsonObject
 
 router = APIRouter(include_in_schema=False)
 
-PREVIEW_TIMEOUT_S = 15.0  # a sound may have to be analysed
+PREVIEW_TIMEOUT_S = 60.0  # the first sound takes twenty seconds, because libraries are compiled for it
 MAX_PREVIEW_FILE_BYTES = 40_000_000
 NO_PREVIEW = "This model has no preview."
 PREVIEW_BODY = "The body must be a JSON object whose `input` is an object."

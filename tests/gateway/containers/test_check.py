@@ -72,7 +72,7 @@ def test_files_and_secrets_go_in_and_files_come_out(containers: System) -> None:
     assert status == 0
     assert rows["input image"] == ("", "file, required")
     assert rows["output as described"] == ("ok", "yes, with 1 file")
-    assert "not seen" in rows["slots"][1]  # too short to tell
+    assert "not seen" in rows["slots"][1] or rows["slots"] == ("ok", "1")  # often it is too short to tell
     status, rows = table(containers, "nested", "-i", "mode=upper")
     assert status == 0
     assert rows["input key"] == ("", "secret, required")
