@@ -75,8 +75,11 @@ def _exits(process: subprocess.Popen[bytes], wait_s: float) -> bool:
     return True
 
 
+_given: set[int] = set()  # free ports that nobody may listen on yet
+
+
 def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
-    """Return `port`, or a free port for 0.
+    """Return `port`, or for 0 a free port, never the same one twice.
 
     Raises:
         StartError: nothing can listen there.
@@ -87,7 +90,11 @@ def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
             probe.bind((host, port))
         except OSError as error:
             raise StartError(f"can't listen on {host}:{port}: {error.strerror}. Choose another --port.") from error
-        return int(probe.getsockname()[1])
+        found = int(probe.getsockname()[1])
+    if port == 0 and found in _given:
+        return free_port(host)
+    _given.add(found)
+    return found
 
 
 def port_number(text: str) -> int:
