@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib import deforum_request, music_video_request
-from lib.animation.soundtrack import LEVELS
+from lib.animation.soundtrack import LEVELS, every
 from lib.deforum_request import MOTION
 from lib.music_video_request import Request
 from lib.prompts import Prompts
@@ -121,12 +121,11 @@ def _music(request: Request) -> Music:
     if sound is not None:
         edges = np.linspace(0, sound.shape[1], count + 1).astype(int)[:-1]
         peaks = np.maximum.reduceat(np.abs(sound).max(axis=0), edges).astype(float)
-    on_beat = np.floor(curves["b"]) > np.floor(curves["b_before"])
-    first = on_beat & (np.floor(curves["b"]) % request.beats_per_bar == 0)
+    beats, bars = (every(np.float64(n), curves["b"], curves["b_before"]) for n in (1, request.beats_per_bar))
     return {
         "bpm": round(request.soundtrack.constants["bpm"], 3),
-        "beats": np.flatnonzero(on_beat).tolist(),
-        "bars": np.flatnonzero(first).tolist(),
+        "beats": np.flatnonzero(beats).tolist(),
+        "bars": np.flatnonzero(bars).tolist(),
         "levels": {name: _rounded(curves[name], 3) for name in LEVELS},
         "peaks": _rounded(peaks, 3),
         "notes": list(request.notes()),

@@ -82,7 +82,7 @@ class Soundtrack:
             levels: Those of LEVELS, (frames,) each, from 0 to 1.
         """
         before, position = positions[:-1], positions[1:]
-        pulse = (np.floor(position) > np.floor(before)).astype(np.float64)
+        pulse = every(np.float64(1), position, before)
 
         def released(level: Values) -> Values:
             return smooth(level, np.float64(0), np.float64(RELEASE_S), np.float64(fps))

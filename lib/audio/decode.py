@@ -57,7 +57,8 @@ def read_whole(name: str, value: object, rate_hz: int) -> Sound:
 def _read(name: str, value: object, samples: int, rate_hz: int) -> Sound:
     """Return at most the first `samples` samples of a file's one or two channels."""
     try:
-        blocks, count = [np.zeros((1, 0), np.float32)], 0
+        blocks: list[Sound] = []
+        count = 0
         for block in _decoded(name, Path(str(value)), rate_hz):
             blocks.append(block)
             count += block.shape[1]
@@ -67,7 +68,7 @@ def _read(name: str, value: object, samples: int, rate_hz: int) -> Sound:
         raise UserError(f"{name} is not a sound file that can be read: {error.strerror}") from error
     if count < min(MIN_S * rate_hz, samples):
         raise UserError(f"{name} has {count / rate_hz:.3f} s of sound, but must have at least {MIN_S} s")
-    return np.nan_to_num(np.concatenate(blocks[1:], axis=1)[:, :samples], posinf=0, neginf=0)
+    return np.nan_to_num(np.concatenate(blocks, axis=1)[:, :samples], posinf=0, neginf=0)
 
 
 def _decoded(name: str, path: Path, rate_hz: int) -> Iterator[Sound]:
