@@ -1,5 +1,7 @@
 """The small profile of deploy/compose.yaml, as a whole, under a Docker engine: tests/deploy/run_compose."""
 
+import base64
+import io
 import json
 import os
 import re
@@ -12,10 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import av
 import httpx
+import numpy as np
 import pytest
 
 from gateway.serve.processes import free_port
@@ -139,6 +144,11 @@ class Stack:
     def inspect(self, service: str, what: str) -> str:
         return docker("inspect", "-f", "{{" + what + "}}", self.container(service))
 
+    def started_at(self, service: str) -> float:
+        """Return when the container was started, in seconds since 1970."""
+        started = self.inspect(service, ".State.StartedAt")
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*Z", r"\1+00:00", started)).timestamp()
+
     def kill(self, service: str) -> None:
         """Kill the container's first process, as the kernel does. (Docker doesn't restart what `docker kill` kills.)"""
         pid = self.inspect(service, ".State.Pid")
@@ -176,6 +186,10 @@ class Stack:
     def attempts(self, prediction_id: str) -> int:
         query = f"select attempts from predictions where id = '{prediction_id}'"  # noqa: S608
         return int(self.compose("exec", "-T", "postgres", "psql", "-U", "gateway", "-Atc", query))
+
+
+def data_url(answer: httpx.Response) -> str:
+    return f"data:{answer.headers['content-type']};base64,{base64.b64encode(answer.content).decode()}"
 
 
 def build_gateway(number: int) -> None:
@@ -269,6 +283,18 @@ def test_files_as_inputs_reach_a_model_of_ones_own_which_has_no_way_out(
     assert content == bytes(255 - byte for byte in PNG)
 
 
+def test_a_film_moves_to_a_clip(token: Token) -> None:
+    clip = token.ended(token.create("riffusion/riffusion", input={"prompt_a": "drums and bass"})["id"])
+    audio = token.http.get(clip["output"]["audio"])
+    values = {"audio": data_url(audio), "max_frames": 20, "num_inference_steps": 2, "width": 256, "height": 256}
+    film = token.ended(token.create("deforum/music-video", input=values)["id"])
+    assert film["status"] == "succeeded", film
+    with av.open(io.BytesIO(token.http.get(film["output"]).content), "r") as file:
+        assert file.streams.video[0].frames == 20
+        (sound,) = file.streams.audio
+        assert any(np.abs(frame.to_ndarray()).max() > 0.01 for frame in file.decode(sound))
+
+
 def test_deforum_has_a_preview(token: Token) -> None:
     values = {"max_frames": 10, "zoom": "0: (1 + t / 10)"}
     answer = token.http.post("/models/deforum/deforum_stable_diffusion/preview", json={"input": values})
@@ -306,10 +332,11 @@ def test_a_prediction_survives_a_kill_of(stack: Stack, token: Token, part: str) 
 
 
 class Watch:
-    """Asks the gateway ten times a second, and keeps how long it has not answered at a stretch."""
+    """Asks the gateway ten times a second, and keeps when it didn't answer for longest."""
 
     def __init__(self, url: str) -> None:
         self.longest_s = 0.0
+        self.began_at = 0.0  # seconds since 1970
         self._url = f"{url}/health/live"
         self._stop = threading.Event()
 
@@ -319,7 +346,9 @@ class Watch:
             with suppress(httpx.HTTPError):
                 httpx.get(self._url, timeout=1, verify=NO_TLS, trust_env=False).raise_for_status()
                 now = time.monotonic()
-                self.longest_s = max(self.longest_s, now - answered_at)
+                if now - answered_at > self.longest_s:
+                    self.longest_s = now - answered_at
+                    self.began_at = time.time() - self.longest_s
                 answered_at = now
 
     @contextmanager
@@ -341,7 +370,7 @@ def test_an_upgrade_of_everything_under_a_running_film(stack: Stack, token: Toke
     began_at = time.monotonic()
     with Watch(stack.url).watching() as watch, (stack.folder / "upgrade.log").open("w") as log:
         upgrade = subprocess.Popen([stack.folder / "upgrade"], stdout=log, stderr=log)
-        stack.until(lambda: stack.container("gateway") not in ("", before["gateway"]) and stack.healthy())
+        stack.until(lambda: before["gateway"] not in stack.container("gateway") and stack.healthy())
         took_s = time.monotonic() - began_at
         # The film runs on the old Cog server, while another model has been upgraded and works.
         assert token.get(film)["status"] == "processing"
@@ -353,6 +382,8 @@ def test_an_upgrade_of_everything_under_a_running_film(stack: Stack, token: Toke
     assert stack.ended(token, film)["status"] == "succeeded"
     assert [stack.attempts(film), stack.attempts(clip)] == [1, 1]
     assert all(stack.container(service) != earlier for service, earlier in before.items())
+    # What takes long is done before the old gateway goes, so its absence hardly depends on how busy the machine is.
+    assert stack.started_at("gateway") < watch.began_at
     print(f"the new gateway answered {took_s:.1f} s after the start; unreachable for {watch.longest_s:.1f} s")
     stack.compose("up", "-d")  # finds nothing more to replace
     now = {service: stack.container(service) for service in before}
