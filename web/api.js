@@ -60,20 +60,30 @@ export function onSignedOut(listener) {
   return () => over.abort();
 }
 
+export const authorization = () => `Bearer ${localStorage.getItem(TOKEN_KEY) ?? ""}`;
+
+/**
+ * Return the error of a response that isn't a success. If the token was rejected, that ends the session.
+ * @param {number} status
+ * @param {object} problem the response's body
+ */
+export function errorOf(status, problem) {
+  if (status === 401) dispatchEvent(new Event(REJECTED));
+  return new ApiError(status, problem);
+}
+
 /**
  * @param {string} path
- * @param {{ method?: string, body?: object, signal?: AbortSignal }} [options] the body is a form, or sent as JSON
+ * @param {{ method?: string, body?: object, signal?: AbortSignal }} [options] the body is sent as JSON
  * @returns {Promise<any>}
  */
 async function call(path, { method = "GET", body, signal } = {}) {
   /** @type {Record<string, string>} */
-  const headers = { Authorization: `Bearer ${localStorage.getItem(TOKEN_KEY) ?? ""}` };
-  const sent = body instanceof FormData ? body : body && JSON.stringify(body);
-  if (typeof sent === "string") headers["Content-Type"] = "application/json";
-  const response = await fetch(path, { method, headers, signal, body: sent });
+  const headers = { Authorization: authorization() };
+  if (body) headers["Content-Type"] = "application/json";
+  const response = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body) });
   if (response.ok) return response.json();
-  if (response.status === 401) dispatchEvent(new Event(REJECTED));
-  throw new ApiError(response.status, await response.json().catch(() => ({})));
+  throw errorOf(response.status, await response.json().catch(() => ({})));
 }
 
 /**
@@ -151,17 +161,6 @@ export async function list(query = "") {
  * @returns {Promise<Record<string, string>>}
  */
 export const listThumbnails = (ids) => call(`/v1/thumbnails?ids=${ids.join(",")}`);
-
-/**
- * Upload a file and return its URL, for an input.
- * @param {File} file
- * @returns {Promise<string>}
- */
-export async function upload(file) {
-  const body = new FormData();
-  body.append("content", file, file.name);
-  return (await call("/v1/files", { method: "POST", body })).urls.get;
-}
 
 /**
  * Ask the model's preview server about an input. Raises ApiError 404 if the model has none.

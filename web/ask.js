@@ -3,6 +3,7 @@ import { html, useEffect, useState } from "./vendor/htm-preact-3.1.1.js";
 import { hasEnded, nameOf } from "./api.js";
 import { Form, toDraft } from "./form.js";
 import { rejectedBy, useShortcuts } from "./run.js";
+import { SettingsFile, useSettings } from "./settings.js";
 import { usePreview } from "./view.js";
 /** @import { ComponentType } from "preact" */
 /** @import { Draft, Input, Model, Prediction, Values, View } from "./types.js" */
@@ -42,7 +43,13 @@ export function Ask({ model, view, form, runs, prediction, mode, onMode }) {
     form.setDraft(changed);
     runs.clear();
   };
-  return html`<section class="ask" aria-labelledby="ask-title">
+  const settings = useSettings({
+    model,
+    inputs,
+    onLoad: (values) => change(toDraft(inputs, values)),
+    onError: runs.fail,
+  });
+  return html`<section class="ask" aria-labelledby="ask-title" ...${settings.drop}>
     <div class="field-head">
       <h2 id="ask-title">${model.name.replaceAll("_", " ")}</h2>
       <button type="button" class="quiet" onClick=${() => change(toDraft(inputs))}>Reset all</button>
@@ -67,6 +74,7 @@ export function Ask({ model, view, form, runs, prediction, mode, onMode }) {
         problem=${runs.problem}
       />
     </form>
+    <${SettingsFile} model=${model} input=${input} onLoad=${settings.load} />
     <${Code} model=${model} input=${input} output=${prediction?.model === nameOf(model) ? prediction.output : null} />
   </section>`;
 }

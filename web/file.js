@@ -1,35 +1,62 @@
-// A field for a file: dropped, pasted, chosen, or given by its URL.
+// A field for a file: dropped, pasted, chosen, recorded, or given by its URL.
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
-import { messageOf, upload } from "./api.js";
+import { messageOf } from "./api.js";
 import { Media } from "./result.js";
+import { upload } from "./transfer.js";
 /** @import { OutputFile } from "./api.js" */
+/** @import { Recording } from "./microphone.js" */
 /** @import { ControlProps } from "./types.js" */
 
 /** @typedef {{ target: HTMLInputElement }} Typed an event */
 
+const SOUNDS = /audio|sound|speech|voice|vocal|speaker|song|music|wav|mp3/i; // in names of inputs
+
+/** What is uploaded: a file's name, and how much of it was sent, from 0 to 1. */
+const NONE = { name: "", share: 0, problem: "" };
+
+/**
+ * Upload one file at a time. It ends with the field.
+ * @param {(url: string, file: File) => void} onDone
+ */
+function useUpload(onDone) {
+  const [state, setState] = useState(NONE);
+  const stop = useRef(/** @type {AbortController | null} */ (null));
+  const done = useRef(onDone); // the form may change meanwhile
+  done.current = onDone;
+  const cancel = () => {
+    stop.current?.abort();
+    setState(NONE);
+  };
+  useEffect(() => () => stop.current?.abort(), []);
+  /** @param {File | undefined} file */
+  const start = async (file) => {
+    if (!file) return;
+    stop.current?.abort();
+    const { signal } = (stop.current = new AbortController());
+    setState({ ...NONE, name: file.name });
+    try {
+      const url = await upload(file, (share) => setState({ ...NONE, name: file.name, share }), signal);
+      done.current(url, file);
+      setState(NONE);
+    } catch (error) {
+      if (signal.aborted) return;
+      setState({ ...NONE, problem: messageOf(error, "Can't reach the server. The file was not uploaded.") });
+    }
+  };
+  return { ...state, start, cancel };
+}
+
 /** @param {ControlProps} props */
-export function FileField({ value, attributes, onChange }) {
-  const [state, setState] = useState({ name: "", problem: "" }); // of the file that is being uploaded
+export function FileField({ input, value, attributes, onChange }) {
   const [over, setOver] = useState(false); // whether a file is held above the field
   const chooser = useRef(/** @type {HTMLInputElement | null} */ (null));
   const [chosen, setChosen] = useState(/** @type {OutputFile & { for: string } | null} */ (null));
   useEffect(() => () => chosen && URL.revokeObjectURL(chosen.url), [chosen]);
-
-  /** @param {FileList | undefined} files */
-  const take = async (files) => {
-    const file = files?.[0];
-    if (!file) return;
-    setState({ name: file.name, problem: "" });
-    try {
-      const uploaded = await upload(file);
-      const [kind] = file.type.split("/");
-      setChosen({ name: file.name, url: URL.createObjectURL(file), kind, for: uploaded });
-      onChange(uploaded);
-      setState({ name: "", problem: "" });
-    } catch (error) {
-      setState({ name: "", problem: messageOf(error, "Can't reach the server. The file was not uploaded.") });
-    }
-  };
+  const uploading = useUpload((url, file) => {
+    const [kind] = file.type.split("/");
+    setChosen({ name: file.name, url: URL.createObjectURL(file), kind, for: url });
+    onChange(url);
+  });
   /** @type {(event: DragEvent, isOver: boolean) => void} */
   const drag = (event, isOver) => {
     event.preventDefault();
@@ -38,16 +65,19 @@ export function FileField({ value, attributes, onChange }) {
   /** @param {DragEvent} event */
   const drop = (event) => {
     drag(event, false);
-    void take(event.dataTransfer?.files);
+    void uploading.start(event.dataTransfer?.files[0]);
   };
   /** @param {ClipboardEvent} event */
   const paste = (event) => {
     if (!event.clipboardData?.files.length) return; // a URL, as text
     event.preventDefault();
-    void take(event.clipboardData.files);
+    void uploading.start(event.clipboardData.files[0]);
   };
   const type = (/** @type {Typed} */ { target }) => onChange(target.value);
-  const choose = (/** @type {Typed} */ { target }) => void take(target.files ?? undefined);
+  const choose = (/** @type {Typed} */ { target }) => {
+    void uploading.start(target.files?.[0]);
+    Object.assign(target, { value: "" }); // so that the same file can be chosen again
+  };
   return html`<div
     class=${`file ${over ? "over" : ""}`}
     onDragOver=${(/** @type {DragEvent} */ event) => drag(event, true)}
@@ -57,11 +87,60 @@ export function FileField({ value, attributes, onChange }) {
   >
     <div class="controls">
       <button type="button" onClick=${() => chooser.current?.click()}>Choose a file</button>
-      <span class="about" aria-live="polite">${state.name ? `Uploading ${state.name}…` : "or drop it here"}</span>
+      ${SOUNDS.test(input.name) && navigator.mediaDevices && html`<${Recorder} onRecorded=${uploading.start} />`}
+      <span class="about">or drop it here</span>
       <input type="file" hidden ref=${chooser} onChange=${choose} />
     </div>
-    <input type="text" ...${attributes} value=${value} onInput=${type} placeholder="Or its URL" spellcheck="false" />
-    ${state.problem && html`<p class="error" role="alert">${state.problem}</p>`}
+    ${uploading.name && html`<${Uploading} ...${uploading} />`}
+    ${uploading.problem && html`<p class="error" role="alert">${uploading.problem}</p>`}
+    <input type="text" ...${attributes} value=${value} onInput=${type} placeholder="Or its URL" spellcheck=${false} />
     ${chosen?.for === value && html`<${Media} file=${chosen} />`}
   </div>`;
+}
+
+/** @param {ReturnType<typeof useUpload>} props */
+function Uploading({ name, share, cancel }) {
+  const text = share < 1 ? `Uploading ${name}` : `Storing ${name}`; // the server sends it on to its own store
+  return html`<div class="progress">
+    <progress aria-label=${text} max="1" value=${share}></progress>
+    <span class="about" role="status">${text}</span>
+    <button type="button" onClick=${cancel}>Cancel<span class="hidden"> the upload</span></button>
+  </div>`;
+}
+
+/**
+ * A button that starts and stops a recording. Its module is loaded when it is first pressed.
+ * @param {{ onRecorded: (file: File) => void }} props
+ */
+function Recorder({ onRecorded }) {
+  const [recording, setRecording] = useState(/** @type {Recording | null} */ (null));
+  const [length_s, setLength] = useState(0);
+  const [problem, setProblem] = useState("");
+  useEffect(() => {
+    if (!recording) return undefined;
+    const timer = setInterval(() => setLength((seconds) => seconds + 1), 1000);
+    return () => {
+      clearInterval(timer);
+      recording.stop(); // the field may have gone
+    };
+  }, [recording]);
+  const start = async () => {
+    setProblem("");
+    setLength(0);
+    try {
+      const { record } = await import("./microphone.js");
+      setRecording(await record());
+    } catch (error) {
+      setProblem(`Can't record: ${messageOf(error)}.`);
+    }
+  };
+  const stop = () => {
+    if (recording) onRecorded(recording.stop());
+    setRecording(null);
+  };
+  const time = `${Math.floor(length_s / 60)}:${`${length_s % 60}`.padStart(2, "0")}`;
+  return html`<button type="button" aria-pressed=${recording ? "true" : "false"} onClick=${recording ? stop : start}>
+      ${recording ? `Stop recording, ${time}` : "Record"}
+    </button>
+    ${problem && html`<p class="error" role="alert">${problem}</p>`}`;
 }

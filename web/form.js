@@ -47,6 +47,7 @@ export function inputsOf(version) {
 function toField(type, value) {
   if (type === "boolean") return Boolean(value);
   if (Array.isArray(value)) return value.join("\n");
+  if (value && typeof value === "object") return JSON.stringify(value);
   return String(value ?? "");
 }
 
@@ -220,7 +221,7 @@ const Line = ({ value, attributes, onChange }) =>
     ...${attributes}
     value=${value}
     onInput=${(/** @type {Typed} */ { target }) => onChange(target.value)}
-    spellcheck="false"
+    spellcheck=${false}
     autocomplete="off"
   />`;
 

@@ -150,6 +150,12 @@ export interface PanelProps {
 }
 
 declare global {
+  /** What scripts on the browser's audio thread have; TypeScript's own libraries lack it. */
+  class AudioWorkletProcessor {
+    readonly port: MessagePort;
+  }
+  function registerProcessor(name: string, processor: typeof AudioWorkletProcessor): void;
+
   /** What plays, for tests and for the browser's console. */
   var playground: {
     context: AudioContext | null;

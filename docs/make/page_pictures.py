@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from local import ROOT, system
 
@@ -35,30 +35,36 @@ def main() -> None:
     )
     parser.add_argument("--link", help="the link that a running script/serve printed (default: run one)")
     link = parser.parse_args().link
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        sys.exit("script/make page-pictures needs Chromium: apt-get install chromium")
-    with served(link) as address, sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu"]
-        with playwright.chromium.launch(executable_path=chromium, args=options) as browser:
-            page = browser.new_page(viewport=VIEW_PX)  # type: ignore[arg-type]
-            page.set_default_timeout(TIMEOUT_MS)
-            page.goto(address)
-            page.locator("form .fields").first.wait_for()
-            run(page, CLIP)
-            until(page, "playground.player?.playing && playground.player.place_s > 1.5")
-            save(page, "page-riffusion.png")
-            page.get_by_role("button", name="deforum").click()
-            earlier = page.locator(".card:has(video)", has_text=ANIMATION["animation_prompts"])
-            if earlier.count():
-                earlier.first.click()
-            else:
-                run(page, ANIMATION)
-            page.locator(".film .curve").first.wait_for()
-            page.evaluate(f"document.querySelector('.film video').currentTime = {FRAME_S}")
-            until(page, "document.querySelector('.film video').readyState >= 3")
-            page.wait_for_timeout(1000)  # until its controls have faded
-            save(page, "page-deforum.png")
+    with served(link) as address, chromium() as browser:
+        page = browser.new_page(viewport=VIEW_PX)  # type: ignore[arg-type]
+        page.set_default_timeout(TIMEOUT_MS)
+        page.goto(address)
+        page.locator("form .fields").first.wait_for()
+        run(page, CLIP)
+        until(page, "playground.player?.playing && playground.player.place_s > 1.5")
+        save(page, "page-riffusion.png")
+        page.get_by_role("button", name="deforum").click()
+        earlier = page.locator(".card:has(video)", has_text=ANIMATION["animation_prompts"])
+        if earlier.count():
+            earlier.first.click()
+        else:
+            run(page, ANIMATION)
+        page.locator(".film .curve").first.wait_for()
+        page.evaluate(f"document.querySelector('.film video').currentTime = {FRAME_S}")
+        until(page, "document.querySelector('.film video').readyState >= 3")
+        page.wait_for_timeout(1000)  # until its controls have faded
+        save(page, "page-deforum.png")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run a browser within a block."""
+    path = shutil.which("chromium")
+    if path is None:
+        sys.exit("This needs Chromium: apt-get install chromium")
+    options = ["--no-sandbox", "--disable-gpu"]
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path, args=options) as browser:
+        yield browser
 
 
 @contextmanager

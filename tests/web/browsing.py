@@ -10,7 +10,12 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, exp
 
 from tests.gateway.processes import FAKE, TIMEOUT_S, System, Token
 
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]  # CI runs as root, in a container
+OPTIONS = [
+    "--no-sandbox",  # CI runs as root, in a container
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--use-fake-device-for-media-stream",  # a microphone that beeps once a second
+]
 EVIL = "<img src=x onerror=\"document.title='markup'\">"
 
 

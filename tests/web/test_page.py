@@ -1,9 +1,7 @@
 """The page with a real gateway, and a fake model that does what its inputs say."""
 
-import hashlib
 import json
 import os
-import re
 import shlex
 import subprocess
 from urllib.parse import urlparse
@@ -113,30 +111,6 @@ def test_runs_from_another_tab_appear_by_themselves(browser: Browser, visitor: T
         other.locator("#input-text").fill("from the other tab")
         other.get_by_role("button", name="Run").click()
         expect(page.locator(".card", has_text="from the other tab")).to_have_count(1)
-
-
-DROP = """
-    async (field) => {
-        const held = new DataTransfer();
-        held.items.add(new File(["what it contains"], "a.txt", { type: "text/plain" }));
-        field.dispatchEvent(new DragEvent("drop", { dataTransfer: held, bubbles: true, cancelable: true }));
-    }
-"""
-
-
-@pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "chosen"])
-def test_a_file_is_uploaded_and_read_by_the_model(browser: Browser, visitor: Token, dropped: bool) -> None:
-    with at_the_form(browser, visitor) as page:
-        field = page.locator(".file", has=page.locator("#input-image"))
-        if dropped:
-            field.evaluate(DROP)
-        else:
-            with page.expect_file_chooser() as chooser:
-                field.get_by_role("button", name="Choose a file").click()
-            chooser.value.set_files({"name": "a.txt", "mimeType": "text/plain", "buffer": b"what it contains"})
-        expect(page.locator("#input-image")).to_have_value(re.compile("/v1/files/"))
-        page.keyboard.press("Control+Enter")
-        expect(page.locator(".other pre")).to_contain_text(hashlib.sha256(b"what it contains").hexdigest()[:8])
 
 
 def test_the_json_of_a_prediction_is_shown(browser: Browser, visitor: Token) -> None:

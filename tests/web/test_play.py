@@ -444,6 +444,30 @@ def test_a_walk_becomes_a_video_in_one_click(page: Page) -> None:
     assert flaws(page) == ""
 
 
+def test_a_recording_becomes_the_sound_of_a_video(page: Page) -> None:
+    choose(page, "music-video")
+    sound = page.locator(".file", has=page.locator("#input-audio"))
+    sound.get_by_role("button", name="Record").click()
+    expect(sound.get_by_role("alert")).to_contain_text("Can't record")  # the browser denies it
+    page.context.grant_permissions(["microphone"])
+    sound.get_by_role("button", name="Record").click()
+    expect(sound.get_by_role("button", name="Stop recording, 0:03")).to_be_visible()
+    assert flaws(page) == ""
+    sound.get_by_role("button", name="Stop recording").click()
+    expect(page.locator("#input-audio")).to_have_value(re.compile("/v1/files/"))
+    recorded = sound.locator("audio")
+    assert 2.5 < recorded.evaluate(DECODED_S) < 10
+    expect(page.get_by_role("img", name="Waveform")).to_be_visible()  # the beeps of the browser's own microphone
+
+
+DECODED_S = """
+    async (audio) => {
+        const content = await (await fetch(audio.src)).arrayBuffer();
+        return (await new AudioContext().decodeAudioData(content)).duration;
+    }
+"""
+
+
 def length_s(path: Path) -> float:
     with wave.open(str(path)) as file:
         return float(file.getnframes() / file.getframerate())
