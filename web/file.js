@@ -2,7 +2,6 @@
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
 import { messageOf } from "./api.js";
 import { Media } from "./result.js";
-import { upload } from "./transfer.js";
 /** @import { OutputFile } from "./api.js" */
 /** @import { Recording } from "./microphone.js" */
 /** @import { ControlProps } from "./types.js" */
@@ -35,6 +34,7 @@ function useUpload(onDone) {
     const { signal } = (stop.current = new AbortController());
     setState({ ...NONE, name: file.name });
     try {
+      const { upload } = await import("./transfer.js");
       const url = await upload(file, (share) => setState({ ...NONE, name: file.name, share }), signal);
       done.current(url, file);
       setState(NONE);

@@ -1,4 +1,5 @@
 // WAV files.
+import { save } from "./transfer.js";
 
 const HEADER_BYTES = 44;
 
@@ -19,6 +20,16 @@ export function toWav(blocks, rate_hz) {
     }
   }
   return new Blob([view], { type: "audio/wav" });
+}
+
+/**
+ * Let the browser save clips, joined.
+ * @param {AudioBuffer[]} buffers all have the first one's sample rate
+ * @param {string} name
+ */
+export function saveJoined(buffers, name) {
+  const blocks = buffers.map((buffer) => buffer.getChannelData(0));
+  save(toWav(blocks, buffers[0]?.sampleRate ?? 44100), name);
 }
 
 /** @type {(view: DataView, length: number, rate_hz: number) => void} */

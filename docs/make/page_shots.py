@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 
 import httpx
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, FloatRect, Page
 
 from docs.make.page_pictures import chromium, served, until
 from local import ROOT
@@ -65,7 +65,11 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with served(link) as address, chromium() as browser:
         predictions = Predictions(address)
-        wanted = {"done": (RIFFUSION, CLIP), "failed": (DEFORUM, BROKEN), "film": (DEFORUM, FILM)}
+        wanted: dict[str, tuple[str, Mapping[str, object]]] = {
+            "done": (RIFFUSION, CLIP),
+            "failed": (DEFORUM, BROKEN),
+            "film": (DEFORUM, FILM),
+        }
         made = {state: predictions.find_or_create(*what) for state, what in wanted.items()}
         for prediction_id in made.values():
             predictions.wait(prediction_id, "succeeded", "failed")
@@ -111,8 +115,9 @@ def settle(page: Page) -> None:
 def save(page: Page, name: str) -> None:
     """Write a screenshot: of the window, or on a phone of the page's first part."""
     width, height = page.evaluate("[innerWidth, Math.min(document.documentElement.scrollHeight, 3 * innerHeight)]")
-    clip = {"x": 0, "y": 0, "width": width, "height": height}
-    page.screenshot(path=FOLDER / name, **({"full_page": True, "clip": clip} if width == PHONE_PX else {}))
+    clip: FloatRect = {"x": 0, "y": 0, "width": width, "height": height}
+    is_phone = width == PHONE_PX
+    page.screenshot(path=FOLDER / name, full_page=is_phone, clip=clip if is_phone else None)
 
 
 if __name__ == "__main__":

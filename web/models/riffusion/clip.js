@@ -175,8 +175,8 @@ export function Recent({ predictions }) {
     setSequence(started);
   };
   const exportAll = async () => {
-    const { save, toWav } = await import("./wav.js");
-    save(toWav(await loadAll(clips)), "joined.wav");
+    const { saveJoined } = await import("../../wav.js");
+    saveJoined(await loadAll(clips), "joined.wav");
   };
   const toggle = sequence ? () => sequence.stop() : start;
   return html`<div class="controls recent">

@@ -5,7 +5,6 @@ import { cancel, create, follow, hasEnded, messageOf, pause } from "../../api.js
 import { animate } from "../../drawing.js";
 import { Volume, clipOf, titleOf } from "./clip.js";
 import { Sequence, audio, load } from "./sound.js";
-import { save, toWav } from "./wav.js";
 /** @import { PanelProps, Prediction, Values, Version } from "../../types.js" */
 /** @import { Titled } from "./sound.js" */
 
@@ -158,9 +157,11 @@ export function Endless({ version, input, onNews, onClose }) {
   const plan = { prompts: prompts.map((prompt) => prompt.trim()).filter(Boolean), clips };
   const { state, problem, placed, heard, start, stop } = useEndless(version, input, plan, onNews);
   const isStopped = state === "stopped";
-  const exportMinute = () => {
+  const exportMinute = async () => {
     const count = Math.ceil(EXPORTED_S / (placed[0]?.buffer.duration ?? 1));
-    save(toWav(placed.slice(-count).map(({ buffer }) => buffer)), "last-minute.wav");
+    const { saveJoined } = await import("../../wav.js");
+    const buffers = placed.slice(-count).map(({ buffer }) => buffer);
+    saveJoined(buffers, "last-minute.wav");
   };
   return html`<section class="endless" aria-labelledby="endless-title">
     <div class="controls">
