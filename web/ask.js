@@ -1,6 +1,7 @@
 // The form of a model, what runs it, its settings as a file, and the request as code.
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.js";
+import { html, useEffect, useState } from "./vendor/htm-preact-3.1.1.js";
 import { hasEnded, nameOf } from "./api.js";
+import { FileButton } from "./file.js";
 import { Form, toDraft } from "./form.js";
 import { rejectedBy, useShortcuts } from "./run.js";
 import { usePreview } from "./view.js";
@@ -177,20 +178,13 @@ function useSettings({ model, inputs, onLoad, onError }) {
  * @param {(file: File) => void} props.onLoad
  */
 function SettingsFile({ model, input, onLoad }) {
-  const chooser = useRef(/** @type {HTMLInputElement | null} */ (null));
   const write = async () => {
     const { save } = await import("./transfer.js");
     const content = JSON.stringify({ model: nameOf(model), input }, null, 2);
     save(new Blob([content, "\n"], { type: "application/json" }), `${model.name}-settings.json`);
   };
-  /** @param {{ target: HTMLInputElement }} event */
-  const choose = ({ target }) => {
-    if (target.files?.[0]) onLoad(target.files[0]);
-    Object.assign(target, { value: "" }); // so that the same file can be chosen again
-  };
   return html`<div class="controls settings">
     <button type="button" class="quiet" onClick=${write}>Save settings</button>
-    <button type="button" class="quiet" onClick=${() => chooser.current?.click()}>Load settings</button>
-    <input type="file" accept=".json,application/json" hidden ref=${chooser} onChange=${choose} />
+    <${FileButton} label="Load settings" accept=".json,application/json" quiet=${true} onFile=${onLoad} />
   </div>`;
 }

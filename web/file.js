@@ -49,7 +49,6 @@ function useUpload(onDone) {
 /** @param {ControlProps} props */
 export function FileField({ input, value, attributes, onChange }) {
   const [over, setOver] = useState(false); // whether a file is held above the field
-  const chooser = useRef(/** @type {HTMLInputElement | null} */ (null));
   const [chosen, setChosen] = useState(/** @type {OutputFile & { for: string } | null} */ (null));
   useEffect(() => () => chosen && URL.revokeObjectURL(chosen.url), [chosen]);
   const uploading = useUpload((url, file) => {
@@ -74,10 +73,6 @@ export function FileField({ input, value, attributes, onChange }) {
     void uploading.start(event.clipboardData.files[0]);
   };
   const type = (/** @type {Typed} */ { target }) => onChange(target.value);
-  const choose = (/** @type {Typed} */ { target }) => {
-    void uploading.start(target.files?.[0]);
-    Object.assign(target, { value: "" }); // so that the same file can be chosen again
-  };
   return html`<div
     class=${`file ${over ? "over" : ""}`}
     onDragOver=${(/** @type {DragEvent} */ event) => drag(event, true)}
@@ -86,16 +81,31 @@ export function FileField({ input, value, attributes, onChange }) {
     onPaste=${paste}
   >
     <div class="controls">
-      <button type="button" onClick=${() => chooser.current?.click()}>Choose a file</button>
+      <${FileButton} label="Choose a file" onFile=${uploading.start} />
       ${SOUNDS.test(input.name) && navigator.mediaDevices && html`<${Recorder} onRecorded=${uploading.start} />`}
       <span class="about">or drop it here</span>
-      <input type="file" hidden ref=${chooser} onChange=${choose} />
     </div>
     ${uploading.name && html`<${Uploading} ...${uploading} />`}
     ${uploading.problem && html`<p class="error" role="alert">${uploading.problem}</p>`}
     <input type="text" ...${attributes} value=${value} onInput=${type} placeholder="Or its URL" spellcheck=${false} />
     ${chosen?.for === value && html`<${Media} file=${chosen} />`}
   </div>`;
+}
+
+/**
+ * A button that lets the user choose a file.
+ * @param {{ label: string, accept?: string, quiet?: boolean, onFile: (file: File) => void }} props
+ */
+export function FileButton({ label, accept, quiet, onFile }) {
+  const chooser = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const choose = (/** @type {Typed} */ { target }) => {
+    if (target.files?.[0]) onFile(target.files[0]);
+    Object.assign(target, { value: "" }); // so that the same file can be chosen again
+  };
+  return html`<button type="button" class=${quiet ? "quiet" : ""} onClick=${() => chooser.current?.click()}>
+      ${label}
+    </button>
+    <input type="file" accept=${accept} hidden ref=${chooser} onChange=${choose} />`;
 }
 
 /** @param {ReturnType<typeof useUpload>} props */
@@ -135,7 +145,8 @@ function Recorder({ onRecorded }) {
     }
   };
   const stop = () => {
-    if (recording) onRecorded(recording.stop());
+    recording?.stop();
+    if (recording) onRecorded(recording.toFile());
     setRecording(null);
   };
   const time = `${Math.floor(length_s / 60)}:${`${length_s % 60}`.padStart(2, "0")}`;

@@ -4,7 +4,7 @@ import { toWav } from "./wav.js";
 /** @type {MediaTrackConstraints} it may be music */
 const UNCHANGED = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
 
-/** @typedef {{ stop: () => File }} Recording `stop` returns it */
+/** @typedef {{ stop: () => void, toFile: () => File }} Recording */
 
 /**
  * Start a recording. Raises a DOMException if the browser or the user forbids it.
@@ -22,7 +22,7 @@ export async function record() {
   const stop = () => {
     stream.getTracks().forEach((track) => track.stop());
     if (context.state !== "closed") void context.close();
-    return new File([toWav(blocks, context.sampleRate)], "recording.wav", { type: "audio/wav" });
   };
-  return { stop };
+  const toFile = () => new File([toWav(blocks, context.sampleRate)], "recording.wav", { type: "audio/wav" });
+  return { stop, toFile };
 }

@@ -13,6 +13,7 @@ export function upload(file, onProgress, signal) {
   form.append("content", file, file.name);
   const request = new XMLHttpRequest(); // fetch doesn't report how much was sent
   return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
     request.open("POST", "/v1/files");
     request.setRequestHeader("Authorization", authorization());
     request.responseType = "json";

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from local import ROOT, system
 
 PICTURES = ROOT / "docs" / "pictures"
-VIEW_PX = {"width": 1280, "height": 960}
+VIEW_PX: ViewportSize = {"width": 1280, "height": 960}
 TIMEOUT_MS = 3_600_000  # an animation takes a minute, or a quarter of an hour on a busy machine
 CLIP = {"prompt_a": "funky synth solo", "prompt_b": "slow church bells", "alpha": "0.25"}
 ANIMATION = {
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--link", help="the link that a running script/serve printed (default: run one)")
     link = parser.parse_args().link
     with served(link) as address, chromium() as browser:
-        page = browser.new_page(viewport=VIEW_PX)  # type: ignore[arg-type]
+        page = browser.new_page(viewport=VIEW_PX)
         page.set_default_timeout(TIMEOUT_MS)
         page.goto(address)
         page.locator("form .fields").first.wait_for()

@@ -57,17 +57,21 @@ def main() -> None:
         walk = Image.open(folder / f"spectrogram-{SEED}.png").convert("RGB")
         walk.resize(WALK_PX, Image.Resampling.LANCZOS).save(PICTURES / "walk.png", optimize=True)
         predict("deforum", folder, *ANIMATION)
-        with av.open(folder / f"animation-{SEED}.mp4") as container:
-            frames = [frame.to_image() for frame in container.decode(video=0)]  # type: ignore[no-untyped-call]
+        frames = frames_of(folder / f"animation-{SEED}.mp4")
         row([frames[n] for n in STRIP_FRAMES], STRIP_SIDE_PX).save(PICTURES / "deforum.jpg", quality=85)
         write_gif(frames[::GIF_EVERY], PICTURES / "deforum.gif")
         predict("walk", folder / "song", *SONG)
         song = (f"audio={folder}/song/audio-{SEED}.wav", f"timeline={folder}/song/timeline-{SEED}.json")
         predict("music-video", folder, *FILM, *song)
         shutil.copy(folder / f"video-{SEED}.mp4", PICTURES / "music-video.mp4")
-        with av.open(PICTURES / "music-video.mp4") as container:
-            frames = [frame.to_image() for frame in container.decode(video=0)]  # type: ignore[no-untyped-call]
+        frames = frames_of(PICTURES / "music-video.mp4")
         row([frames[n] for n in FILM_FRAMES], STRIP_SIDE_PX).save(PICTURES / "music-video.jpg", quality=85)
+
+
+def frames_of(film: Path) -> list[Image.Image]:
+    """Return all frames of a film."""
+    with av.open(film) as container:
+        return [frame.to_image() for frame in container.decode(video=0)]  # type: ignore[no-untyped-call]
 
 
 def predict(model: str, folder: Path, *inputs: str) -> None:
